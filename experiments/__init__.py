@@ -1,0 +1,27 @@
+"""Experiments: thin scripts over `softbon_jax` that turn a config into a labelled dataset.
+
+Each experiment is one module with
+
+* `Config`, a frozen dataclass, and two instances of it: `SMOKE` (seconds) and `PAPER`;
+* `cells(config)`, the names of the independent pieces of its result, in order;
+* `compute(config, cell)`, one piece, an `xarray.Dataset`;
+* `run(config)`, all of it, pure;
+* optionally `inputs(config)`, the files it reads.
+
+`runner` saves the pieces and the whole, `verify` checks what the results claim.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+NAMES = ("frontier", "kl_rate", "reward_rate", "pool_frontier")
+"""The experiments, in the order in which `reproduce` runs them."""
+
+
+def module(name: str) -> ModuleType:
+    """The module of the experiment called `name`; ValueError if there is none."""
+    if name not in NAMES:
+        raise ValueError(f"no experiment is called {name!r}; there are {', '.join(NAMES)}")
+    return importlib.import_module(f"experiments.{name}")

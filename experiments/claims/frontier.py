@@ -1,0 +1,102 @@
+"""Claims on reward against KL from the reference law, and on the limits of the temperature."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from experiments.claims import TOLERANCES, Claim, at_most, bound
+
+NAME = "frontier"
+
+
+def claims(dataset: xr.Dataset) -> list[Claim]:
+    """Optimality of the tilted laws, bounds, and the two ends of the temperature."""
+    hard, base = dataset.sel(temperature=0.0), dataset.sel(temperature=np.inf)
+    between = dataset.isel(temperature=slice(1, -1))
+    low, high = between.isel(temperature=0), between.isel(temperature=-1)
+    temperature, n = between.temperature, dataset.n
+    # J(Q) = E_Q[r] - λ KL(Q‖P), in units of λ or of the reward range, whichever is larger.
+    lead = (between.reward - between.tilted_reward) - temperature * (
+        between.kl_soft_base - between.kl_tilted_base
+    )
+    several = n > 1
+    first_order = (1 - 1 / n) * dataset.base_variance / float(high.temperature)
+    second_order = ((1 - 1 / n) / float(high.temperature)) ** 2 * dataset.base_variance / 2
+    near_infinity = TOLERANCES.near_infinity / float(high.temperature)
+    t = TOLERANCES
+
+    def off(value: xr.DataArray, expected: xr.DataArray) -> xr.DataArray:
+        return abs(value / expected - 1).where(several, drop=True)
+
+    return [
+        at_most(
+            NAME,
+            "no law beats the tilted one: E[r] - λ KL(·‖P) is largest there",
+            lead / np.maximum(temperature, 1.0),
+            t.rounding,
+            "largest lead",
+        ),
+        bound(
+            NAME,
+            "KL(P_n‖P) ≤ log(n/(1 + (n-1) e^{-Δ/λ}))",
+            dataset.kl_soft_base,
+            dataset.kl_base_upper,
+        ),
+        bound(
+            NAME,
+            "hard best-of-n: KL(P_n‖P) ≤ log n - (n-1)/n",
+            hard.kl_soft_base,
+            dataset.best_of_n_kl,
+        ),
+        bound(
+            NAME,
+            "hard best-of-n: win rate ≤ n/(n+1)",
+            hard.win_rate,
+            dataset.best_of_n_win_rate,
+        ),
+        bound(
+            NAME,
+            "soft best-of-n earns less than hard by at most λ log n",
+            (hard.reward - between.reward).clip(-t.rounding),
+            temperature * np.log(n) + t.rounding,
+        ),
+        at_most(
+            NAME,
+            "λ → 0: reward, KL(P_n‖P) and win rate of hard best-of-n",
+            [abs(low[x] - hard[x]) for x in ("reward", "kl_soft_base", "win_rate")],
+            t.near_zero,
+            f"largest difference at λ = {float(low.temperature):g} range",
+        ),
+        at_most(
+            NAME,
+            "λ → ∞: reward - E_P[r] = (1 - 1/n) Var_P(r)/λ + O(λ⁻²)",
+            off(high.reward - dataset.base_reward, first_order),
+            near_infinity,
+            f"relative error at λ = {float(high.temperature):g} range",
+        ),
+        at_most(
+            NAME,
+            "λ → ∞: KL(P_n‖P) = (1 - 1/n)² Var_P(r)/2λ² + O(λ⁻³)",
+            off(high.kl_soft_base, second_order),
+            near_infinity,
+            f"relative error at λ = {float(high.temperature):g} range",
+        ),
+        at_most(
+            NAME,
+            "λ = ∞ and n = 1: the reference law itself",
+            np.concatenate(
+                [
+                    np.abs(x).ravel()
+                    for x in (
+                        base.kl_soft_base.values,
+                        dataset.kl_soft_base.sel(n=1).values,
+                        (base.reward - dataset.base_reward).values,
+                        (dataset.reward.sel(n=1) - dataset.base_reward).values,
+                    )
+                ]
+            ),
+            t.rounding,
+            "largest KL or difference of reward",
+        ),
+    ]

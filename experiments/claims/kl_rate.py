@@ -1,0 +1,51 @@
+"""Claims on the divergence from the tilted law."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from experiments.claims import Claim, bound, equal_n, power_laws, simulation
+
+NAME = "kl_rate"
+
+BOUNDS = {
+    "kl_upper": "log(1 + CV²/n)",
+    "kl_upper_linear": "CV²/n",
+    "kl_upper_sinh": "sinh²(Δ/2λ)/n",
+    "kl_upper_quadratic": "the O(1/n²) bound",
+}
+
+
+def claims(dataset: xr.Dataset) -> list[Claim]:
+    """The bounds, the rates that a fixed problem has instead, and simulation."""
+    exact, size = dataset.kl_tilted_soft, dataset.sizes["n"]
+    n, starts = dataset.n.values, (1 + dataset.cv_squared).values.reshape(-1)
+    rows = [
+        bound(NAME, f"KL(P*‖P_n) ≤ {formula}", exact, dataset[field])
+        for field, formula in BOUNDS.items()
+    ]
+    for field, name, coefficient, exponent in (
+        ("kl_tilted_soft", "KL(P*‖P_n)", "kl_coefficient", -2),
+        ("kl_soft_tilted", "KL(P_n‖P*)", "kl_coefficient", -2),
+        ("tv", "TV(P_n, P*)", "tv_coefficient", -1),
+    ):
+        rows += power_laws(
+            NAME,
+            name,
+            dataset[coefficient].attrs["long_name"],
+            n,
+            dataset[field].values.reshape(-1, size),
+            dataset[coefficient].values.reshape(-1),
+            starts,
+            exponent,
+        )
+    rows += [
+        simulation(
+            NAME,
+            dataset[field].attrs["long_name"],
+            equal_n(dataset, field),
+            *(dataset[f"simulated_{field}{label}"] for label in ("", "_se", "_floor")),
+        )
+        for field in ("kl_tilted_soft", "tv")
+    ]
+    return rows

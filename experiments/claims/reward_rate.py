@@ -1,0 +1,44 @@
+"""Claims on the mean reward against that of the tilted law."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from experiments.claims import TOLERANCES, Claim, at_most, bound, equal_n, power_laws, simulation
+
+NAME = "reward_rate"
+
+
+def claims(dataset: xr.Dataset) -> list[Claim]:
+    """The bounds, monotonicity, the rate and its constant, and simulation."""
+    exact, size = dataset.relative_reward_gap, dataset.sizes["n"]
+    falls = -np.diff(dataset.reward.transpose(..., "n").values)
+    return [
+        bound(NAME, "relative reward gap ≤ M'/(n + M')", exact, dataset.gap_upper),
+        bound(NAME, "relative reward gap ≤ M/(n + M)", exact, dataset.gap_upper_crude),
+        at_most(NAME, "the relative reward gap is never negative", -exact, 0.0, "largest of -gap"),
+        at_most(
+            NAME,
+            "mean reward never falls as n grows",
+            falls,
+            TOLERANCES.rounding,
+            "largest fall from one n to the next",
+        ),
+        *power_laws(
+            NAME,
+            "reward gap",
+            "Cov_{P*}(r, W)",
+            dataset.n.values,
+            dataset.reward_gap.values.reshape(-1, size),
+            dataset.gap_coefficient.values.reshape(-1),
+            (1 + dataset.cv_squared).values.reshape(-1),
+            -1,
+        ),
+        simulation(
+            NAME,
+            "mean reward",
+            equal_n(dataset, "reward"),
+            *(dataset[f"simulated_reward{label}"] for label in ("", "_se", "_floor")),
+        ),
+    ]

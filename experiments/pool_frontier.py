@@ -1,0 +1,129 @@
+"""Mean reward against KL for the prompts of a file of reward scores.
+
+Each prompt's candidates are taken as its reference law, every one equally likely, and the exact
+laws of selection are those of n draws from it with replacement. That is a plug-in answer: for the
+policy that the candidates came from it is biased by O(1/N), N the size of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import softbon_jax as sb
+from experiments import score_file
+from experiments.dataset import METRICS, REWARD, assemble, grid, metric_variables, variable
+
+GRID = ("prompt", "temperature", "n")
+SOFT = ("reward", "kl_soft_base")
+TILTED = ("tilted_reward", "kl_tilted_base")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the experiment.
+
+    Attributes:
+      scores: CSV file, plain or gzipped, one row a candidate; without one, pools are made up.
+      prompt_column: of that file: which candidates belong together.
+      score_column: of that file: the reward.
+      lowest: smallest positive temperature, in units of the range of all scores.
+      highest: largest finite temperature, likewise.
+      temperatures: how many, evenly in their logarithm; 0 and inf are added.
+      n: numbers of candidates.
+      prompts_per_cell: at most so many are computed at once.
+      made_up: prompts to make up where there is no file.
+      seed: of the pools made up.
+    """
+
+    scores: Path | None = None
+    prompt_column: str = "prompt_id"
+    score_column: str = "proxy_reward"
+    lowest: float = 0.005
+    highest: float = 100.0
+    temperatures: int = 49
+    n: tuple[int, ...] = (1, 2, 4, 8, 16)
+    prompts_per_cell: int = 64
+    made_up: int = 60
+    seed: int = 0
+
+
+PAPER = Config()
+SMOKE = Config(temperatures=13, n=(1, 4), prompts_per_cell=5, made_up=10)
+
+
+def inputs(config: Config) -> list[Path]:
+    """The files that the result depends on."""
+    return [] if config.scores is None else [config.scores]
+
+
+def pools(config: Config) -> score_file.Pools:
+    """The scores to work on."""
+    if config.scores is None:
+        return score_file.made_up(config.made_up, config.seed)
+    return score_file.read(config.scores, config.prompt_column, config.score_column)
+
+
+def cells(config: Config) -> list[str]:
+    """Runs of prompts of nearly equal length, as `first-last`, counted from 0."""
+    total = len(pools(config).prompts)
+    parts = np.array_split(np.arange(total), -(-total // config.prompts_per_cell))
+    return [f"{part[0]}-{part[-1]}" for part in parts]
+
+
+def compute(config: Config, cell: str) -> xr.Dataset:
+    """All temperatures and n of some prompts."""
+    prompts, rewards, where = pools(config)
+    spread = np.ptp(rewards[where])
+    # Scores that are all equal have no scale of their own, and no temperature matters to them.
+    between = np.geomspace(config.lowest, config.highest, config.temperatures) * (spread or 1.0)
+    temperature, n = np.array([0.0, *between, np.inf]), jnp.asarray(config.n, float)
+    first, last = (int(end) for end in cell.split("-"))
+    part = slice(first, last + 1)
+    exact = sb.sweep(sb.empirical(rewards[part], where[part]), n, jnp.asarray(temperature))
+    return xr.Dataset(
+        {
+            **metric_variables(exact, SOFT, GRID),
+            **{
+                field: variable(getattr(exact, field)[..., 0], GRID[:2], *METRICS[field])
+                for field in TILTED
+            },
+            "pool_mean": variable(
+                np.mean(rewards[part], axis=1, where=where[part]),
+                ["prompt"],
+                "mean score of the pool",
+                REWARD,
+            ),
+            "pool_size": variable(where[part].sum(1), ["prompt"], "candidates in the pool", "1"),
+        },
+        coords=grid(prompt=prompts[part], temperature=temperature, n=config.n),
+    )
+
+
+def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The result from the pieces of `cells(config)`, in order, with means over prompts."""
+    source = "pools made up" if config.scores is None else config.scores.name
+    title = f"mean reward against KL from the reference law, {source}"
+    whole = assemble(parts, "prompt", {"title": title})
+    prompts = whole.sizes["prompt"]
+    means = {}
+    for field in SOFT + TILTED:
+        name, units = METRICS[field]
+        values, dims = whole[field].values, GRID[1 : whole[field].ndim]
+        # One prompt says nothing about the spread between prompts.
+        spread = values.std(0, ddof=1) if prompts > 1 else np.full(values.shape[1:], np.nan)
+        means[f"mean_{field}"] = variable(values.mean(0), dims, f"{name}, mean over prompts", units)
+        means[f"mean_{field}_se"] = variable(
+            spread / np.sqrt(prompts), dims, f"{name}, standard error over prompts", units
+        )
+    return whole.assign(means)
+
+
+def run(config: Config) -> xr.Dataset:
+    """The whole result."""
+    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

@@ -1,0 +1,48 @@
+"""Monte Carlo points to put beside exact curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+import softbon_jax as sb
+from experiments import problems
+from experiments.dataset import METRICS, variable
+from softbon_jax.simulate import simulate
+
+DIMS = ("problem", "temperature", "simulated_n")
+
+
+def simulated(
+    name: str,
+    problem: sb.Problem,
+    temperatures: Sequence[float],
+    numbers: Sequence[int],
+    trials: int,
+    seed: int,
+    fields: Sequence[str],
+) -> dict[str, xr.Variable]:
+    """Estimates of some metrics with standard errors and noise floors, on `DIMS`.
+
+    NaN where the value is below its noise floor: too small to be seen in so many trials.
+    """
+    shape = (len(temperatures), len(numbers))
+    estimates = {field: np.empty((3, *shape)) for field in fields}
+    for i, temperature in enumerate(temperatures):
+        for j, n in enumerate(numbers):
+            key = problems.cell_key(seed, name, 1, i, n)
+            estimate = simulate(key, problem, float(n), temperature, trials)
+            for field in fields:
+                of_field = (getattr(x, field) for x in (estimate.metrics, estimate.metrics_se))
+                estimates[field][:, i, j] = *of_field, getattr(estimate.noise_floor, field)
+    labels = ("", "_se", "_floor")
+    prefixes = ("simulated ", "standard error of simulated ", "noise floor of simulated ")
+    return {
+        f"simulated_{field}{label}": variable(
+            values[k][None], DIMS, prefix + METRICS[field][0], METRICS[field][1], trials=trials
+        )
+        for field, values in estimates.items()
+        for k, (label, prefix) in enumerate(zip(labels, prefixes, strict=True))
+    }

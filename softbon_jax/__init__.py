@@ -1,0 +1,56 @@
+"""Exact laws, rates and simulation of Soft Best-of-n sampling, in JAX.
+
+    import softbon_jax as sb
+
+    problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+    sb.metrics(problem, n=16, temperature=0.3).kl_tilted_soft
+
+Arrays are `[..., K]` with outcomes on the last axis, divergences are in nats, and `temperature` is
+the paper's λ (arXiv:2505.03156), in reward units.
+"""
+
+#from softbon_jax import bounds, rates
+from softbon_jax.law import (
+    log_best_of_n,
+    log_ratio_soft_bon,
+    log_soft_bon,
+    log_tilted,
+)
+from softbon_jax.metrics import Metrics, law_metrics, metrics, sweep
+from softbon_jax.problem import (
+    Problem,
+    bernoulli,
+    dirichlet,
+    empirical,
+    from_logits,
+    from_probs,
+    jackpot,
+    uniform_quantiles,
+    worst_case,
+    zipf,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Metrics",
+    "Problem",
+    "bernoulli",
+    "bounds",
+    "dirichlet",
+    "empirical",
+    "from_logits",
+    "from_probs",
+    "jackpot",
+    "law_metrics",
+    "log_best_of_n",
+    "log_ratio_soft_bon",
+    "log_soft_bon",
+    "log_tilted",
+    "metrics",
+    "rates",
+    "sweep",
+    "uniform_quantiles",
+    "worst_case",
+    "zipf",
+]

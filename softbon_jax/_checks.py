@@ -1,0 +1,100 @@
+"""Argument checks that name the argument and the offending value.
+
+Shapes are always checked. Values are checked when they are concrete; under `jit` or `vmap` they are
+not known, and the functions that call these checks document what they return instead (NaN).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+
+def concrete(x: Any) -> np.ndarray | None:
+    """The value of `x` as a NumPy array, or None if it is being traced by `jit` or `vmap`.
+
+    Under an eager `jax.grad` the primal value is known and is returned.
+    """
+    try:
+        return np.asarray(jax.lax.stop_gradient(x))
+    except jax.errors.TracerArrayConversionError:
+        return None
+
+
+def offending(name: str, x: np.ndarray, bad: np.ndarray, requirement: str) -> None:
+    """Raise `ValueError` quoting the first entry of `x` where `bad` holds, if there is one."""
+    if not bad.any():
+        return
+    if x.ndim == 0:
+        raise ValueError(f"{name} must be {requirement}, got {x}")
+    index = tuple(int(i) for i in np.argwhere(bad)[0])
+    label = index[0] if len(index) == 1 else index
+    raise ValueError(f"{name} must be {requirement}, got {x[index]} at index {label}")
+
+
+def as_float(name: str, x: Any, dtype: Any = None) -> Array:
+    """`x` as a real floating array in `dtype`; `TypeError` for anything else.
+
+    Without a `dtype` floats keep theirs and integers become the default float of `jax.numpy`,
+    without passing through a narrower integer type.
+    """
+    if not isinstance(x, jax.Array):
+        try:
+            x = np.asarray(x)
+        except jax.errors.TracerArrayConversionError:
+            x = jnp.asarray(x)  # a list that holds a tracer
+    if x.dtype == bool or not (
+        jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)
+    ):
+        raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
+    if dtype is None:
+        integer = jnp.issubdtype(x.dtype, jnp.integer)
+        dtype = jax.dtypes.canonicalize_dtype(float if integer else x.dtype)
+    return jnp.asarray(x.astype(dtype))
+
+
+def finite(name: str, x: Any) -> None:
+    """Every entry of a concrete `x` is finite."""
+    value = concrete(x)
+    if value is not None:
+        offending(name, value, ~np.isfinite(value), "finite")
+
+
+def temperature(x: Any, name: str = "temperature") -> None:
+    """Every entry of a concrete temperature is in [0, inf]."""
+    value = concrete(x)
+    if value is not None:
+        offending(name, value, ~(value >= 0), "at least 0 (0 and inf are legal)")
+
+
+def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The broadcast of named batch shapes; `ValueError` quoting all of them if they do not broadcast."""
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"batch shapes do not broadcast: {listed}") from None
+
+
+def log_candidates(n: Any, log_n: Any, dtype: Any) -> Array:
+    """Log n in `dtype`, from exactly one of `n` and `log_n`; `n` is a finite real number >= 1."""
+    if (n is None) == (log_n is None):
+        raise ValueError(f"give exactly one of n and log_n, got n={n!r} and log_n={log_n!r}")
+    if n is not None:
+        value = concrete(n)
+        if value is not None:
+            offending("n", value, ~((value >= 1) & np.isfinite(value)), "finite and at least 1")
+        n = as_float("n", n)
+        # In double precision when it is there: log n of a large integer keeps its digits.
+        log_n = jnp.log(n)
+        return jnp.where(n >= 1, log_n, jnp.nan).astype(dtype)
+    value = concrete(log_n)
+    if value is not None:
+        offending("log_n", value, ~((value >= 0) & np.isfinite(value)), "finite and at least 0")
+    log_n = as_float("log_n", log_n)
+    return jnp.where(log_n >= 0, log_n, jnp.nan).astype(dtype)

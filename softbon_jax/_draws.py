@@ -1,0 +1,222 @@
+"""Random draws for simulation: candidates by alias table, selected in a stream, and their counts.
+
+Everything here handles one block of `LANES` trials from one key; `simulate` maps it over blocks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from softbon_jax._binomial import binomial
+from softbon_jax.problem import Problem
+
+Array = jax.Array
+
+# Trials in a block. A constant: it decides which random numbers a trial gets.
+LANES = 128
+# Candidates drawn and reduced at once by each trial of a literal simulation.
+BATCH = 32
+# With more outcomes the alias threshold gets a random word of its own.
+ONE_WORD_BITS = 10
+
+
+class Alias(NamedTuple):
+    """Walker's alias table on C = 2^bits columns; the columns past K have probability 0.
+
+    Column c gives outcome c if a uniform integer below 2^(threshold bits) is below `threshold[c]`,
+    and `other[c]` if not.
+    """
+
+    threshold: Array  # [C] uint32
+    other: Array  # [C] int32
+
+
+def _split_word(columns: int) -> tuple[int, int]:
+    """The bits that choose among `columns` (a power of two), and those of the threshold."""
+    bits = columns.bit_length() - 1
+    return bits, 32 - max(bits, 1) if bits <= ONE_WORD_BITS else 31
+
+
+def alias_table(probs: Array) -> Alias:
+    """The table of one law `[K]`, in one pass over the columns (Walker 1977; Vose 1991).
+
+    The law it draws from is within K 2^-32 of `probs` in total variation up to K = 1024, and within
+    2^-31 above, and has no mass where `probs` has none.
+    """
+    columns = 1 << max(probs.shape[0] - 1, 0).bit_length()
+    mass = jnp.zeros(columns, probs.dtype).at[: probs.shape[0]].set(probs * columns)
+    light = mass < 1
+    order = jnp.argsort(~light, stable=True)  # light columns first, heavy ones after
+    lights = jnp.sum(light)
+
+    # A light column is filled up by the current heavy one; a heavy column that has become light is
+    # next in turn, and the next heavy one takes over.
+    def unfinished(state: tuple) -> Array:
+        column, _, heavy, _, _ = state
+        return (column < columns) & (heavy < columns)
+
+    def fill(state: tuple) -> tuple:
+        column, taken, heavy, mass, other = state
+        donor = order[heavy]
+        left = mass[donor] - (1 - mass[column])
+        other = other.at[column].set(donor)
+        mass = mass.at[donor].set(left)
+        spent = left < 1
+        following = jnp.where(taken < lights, order[jnp.minimum(taken, columns - 1)], columns)
+        column = jnp.where(spent, donor, following)
+        taken = jnp.where(spent, taken, taken + 1)
+        return column, taken, jnp.where(spent, heavy + 1, heavy), mass, other
+
+    first = jnp.where(lights > 0, order[0], columns)
+    other = jnp.arange(columns)
+    start = (first, jnp.ones_like(lights), lights, mass, other)
+    _, _, _, mass, other = lax.while_loop(unfinished, fill, start)
+    scale = 2.0 ** _split_word(columns)[1]
+    # A column left without a donor by rounding keeps itself, unless it has no mass at all.
+    threshold = jnp.where(other == jnp.arange(columns), scale, jnp.round(mass * scale))
+    return Alias(jnp.clip(threshold, 0, scale).astype(jnp.uint32), other.astype(jnp.int32))
+
+
+def words_per_draw(table: Alias) -> int:
+    """32-bit random words that one draw consumes."""
+    return 1 if _split_word(table.threshold.shape[0])[0] <= ONE_WORD_BITS else 2
+
+
+def draw(table: Alias, words: Array) -> Array:
+    """Outcomes `[b, ...]` (int32) from random words `[words_per_draw * b, ...]` (uint32)."""
+    bits, _ = _split_word(table.threshold.shape[0])
+    if bits <= ONE_WORD_BITS:
+        column, level = words & jnp.uint32((1 << bits) - 1), words >> jnp.uint32(max(bits, 1))
+    else:
+        column, level = jnp.split(words, 2)
+        column, level = column & jnp.uint32((1 << bits) - 1), level >> jnp.uint32(1)
+    column = column.astype(jnp.int32)
+    return jnp.where(level < table.threshold[column], column, table.other[column])
+
+
+class Stream(NamedTuple):
+    """What a literal simulation needs of one problem at one temperature."""
+
+    table: Alias
+    levels: Array  # [K] float32, rewards below the best (their ranks at temperature 0), finite
+    inverse: Array  # () float32, 1 / temperature: inf at 0, 0 at inf
+
+
+def stream(problem: Problem, temperature: Array) -> Stream:
+    """The tables for one `[K]` problem."""
+    rewards = problem.rewards
+    support = problem.log_probs > -jnp.inf
+    best = jnp.max(jnp.where(support, rewards, -jnp.inf))
+    # Ranks, because rounding to float32 must not make new ties where only the order counts.
+    order = jnp.argsort(rewards)
+    steps = jnp.diff(rewards[order]) > 0
+    ranks = jnp.zeros(rewards.shape, jnp.float32)
+    ranks = ranks.at[order[1:]].set(jnp.cumsum(steps).astype(jnp.float32))
+    below = jnp.where(support, rewards - best, 0).astype(jnp.float32)
+    return Stream(
+        alias_table(jnp.exp(problem.log_probs)),
+        jnp.where(temperature == 0, ranks, below),
+        (1 / temperature).astype(jnp.float32),
+    )
+
+
+def _scaled(gap: Array, inverse: Array) -> Array:
+    """Divide: gap / λ for finite gap <= 0, with 0 at gap = 0 also for λ = 0."""
+    return jnp.where(gap == 0, 0, gap * inverse)
+
+
+def _uniform(words: Array) -> Array:
+    return jnp.minimum((words.astype(jnp.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)
+
+
+def select_soft(key: Array, tables: Stream, n: Array) -> Array:
+    """The outcomes `[LANES]` that the soft rule selects among n (int32) draws of each trial.
+
+    Batch by batch: a batch is taken over what came before with probability its share of the weight
+    so far, and a draw within it by inversion. Weights are relative to the best reward so far.
+    """
+    width = words_per_draw(tables.table) * BATCH
+
+    def step(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        best, total, selected = state
+        words = jax.random.bits(jax.random.fold_in(key, i), (width + 2, LANES), jnp.uint32)
+        take, within = _uniform(words[0]), _uniform(words[1])
+        outcomes = draw(tables.table, words[2:])
+        levels = tables.levels[outcomes]
+        live = (i * BATCH + jnp.arange(BATCH, dtype=jnp.int32) < n)[:, None]
+        top = jnp.maximum(best, jnp.max(jnp.where(live, levels, -jnp.inf), axis=0))
+        weights = jnp.exp(_scaled(levels - top[None], tables.inverse))
+        weights = jnp.where(live, weights, 0)
+        # Running sums written out: each is one fused vector operation, a cumsum is many passes.
+        sums = [weights[0]]
+        for j in range(1, BATCH):
+            sums.append(sums[-1] + weights[j])
+        target = within * sums[-1]  # < the last sum, so a draw of weight 0 is never met
+        chosen = outcomes[0]
+        for j in range(1, BATCH):
+            chosen = jnp.where(sums[j - 1] <= target, outcomes[j], chosen)
+        total = total * jnp.exp(_scaled(best - top, tables.inverse)) + sums[-1]
+        return top, total, jnp.where(take * total < sums[-1], chosen, selected)
+
+    lowest = jnp.full((LANES,), jnp.min(tables.levels))
+    start = (lowest, jnp.zeros_like(lowest), jnp.zeros((LANES,), jnp.int32))
+    return lax.fori_loop(0, (n - 1) // BATCH + 1, step, start)[2]
+
+
+def select_race(key: Array, tables: Stream, n: Array) -> Array:
+    """The outcomes `[LANES]` of the largest r/λ + Exp(1) among n (int32) draws of each trial."""
+    width = words_per_draw(tables.table) * BATCH
+
+    def step(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        best, score, selected = state
+        words = jax.random.bits(jax.random.fold_in(key, i), (width + BATCH, LANES), jnp.uint32)
+        noise = -jnp.log(_uniform(words[:BATCH]))
+        outcomes = draw(tables.table, words[BATCH:])
+        levels = tables.levels[outcomes]
+        live = (i * BATCH + jnp.arange(BATCH, dtype=jnp.int32) < n)[:, None]
+        top = jnp.maximum(best, jnp.max(jnp.where(live, levels, -jnp.inf), axis=0))
+        scores = _scaled(levels - top[None], tables.inverse) + noise
+        scores = jnp.where(live, scores, -jnp.inf)
+        score = score + _scaled(best - top, tables.inverse)
+        for j in range(BATCH):
+            selected = jnp.where(scores[j] > score, outcomes[j], selected)
+            score = jnp.maximum(score, scores[j])
+        return top, score, selected
+
+    lowest = jnp.full((LANES,), jnp.min(tables.levels))
+    start = (lowest, jnp.full_like(lowest, -jnp.inf), jnp.zeros((LANES,), jnp.int32))
+    return lax.fori_loop(0, (n - 1) // BATCH + 1, step, start)[2]
+
+
+def counts(key: Array, log_probs: Array, n: Array) -> Array:
+    """Multinomial counts `[LANES, K]` of n draws, in the dtype of `log_probs` and `n`.
+
+    A binary tree: each node shares its count between its halves by a binomial, so the K - 1
+    binomials take log2 K vector operations.
+    """
+    outcomes = log_probs.shape[-1]
+    leaves = 1 << max(outcomes - 1, 0).bit_length()
+    levels = [jnp.zeros(leaves, log_probs.dtype).at[:outcomes].set(jnp.exp(log_probs))]
+    while levels[-1].shape[0] > 1:
+        levels.append(levels[-1].reshape(-1, 2).sum(axis=-1))
+    node = jnp.broadcast_to(n, (LANES, 1)).astype(log_probs.dtype)
+    for depth, probs in enumerate(levels[-2::-1]):
+        pairs = probs.reshape(-1, 2)
+        mass = pairs.sum(axis=-1)
+        share = jnp.where(mass > 0, pairs[:, 0] / jnp.where(mass > 0, mass, 1), 0)
+        share = jnp.broadcast_to(jnp.clip(share, 0, 1)[None], node.shape)
+        left = binomial(jax.random.fold_in(key, depth), node, share)
+        node = jnp.stack([left, node - left], axis=-1).reshape(LANES, -1)
+    return node[:, :outcomes]
+
+
+def largest_exponential(key: Array, counts: Array) -> Array:
+    """The largest of N independent Exp(1) for each N in `counts`; meaningless where N is 0."""
+    dtype: Any = counts.dtype
+    uniform = jax.random.uniform(key, counts.shape, dtype, minval=jnp.finfo(dtype).tiny)
+    # Pr(largest < t) = (1 - e^-t)^N, inverted; expm1 keeps the digits of a large maximum.
+    return -jnp.log(-jnp.expm1(jnp.log(uniform) / jnp.maximum(counts, 1)))

@@ -1,0 +1,156 @@
+"""Special functions that keep their digits, and the quadrature in log t behind every exact law."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+# Special functions -------------------------------------------------------------------------------
+
+_SERIES_BELOW = 0.05
+_SERIES_TERMS = 14  # 0.05**13 < 1e-16
+
+
+def _alternating_series(delta: Array, coefficients: list[float]) -> Array:
+    """delta² · Σ_k c_k (-delta)^k by Horner's rule."""
+    total = jnp.zeros_like(delta)
+    for c in reversed(coefficients):
+        total = c - delta * total
+    return delta * delta * total
+
+
+def ratio_minus_log(delta: Array) -> Array:
+    """δ - log(1+δ), relatively accurate for every δ > -1: the summand of KL(p‖p(1+δ)) over p."""
+    small = jnp.abs(delta) < _SERIES_BELOW
+    far = jnp.where(small, 1.0, delta)
+    series = [1.0 / k for k in range(2, _SERIES_TERMS + 2)]
+    near = _alternating_series(jnp.where(small, delta, 0.0), series)
+    return jnp.where(small, near, far - jnp.log1p(far))
+
+
+def ratio_log_ratio(delta: Array) -> Array:
+    """(1+δ) log(1+δ) - δ, relatively accurate for every δ > -1: the summand of KL(p(1+δ)‖p) over p."""
+    small = jnp.abs(delta) < _SERIES_BELOW
+    far = jnp.where(small, 1.0, delta)
+    series = [1.0 / (k * (k - 1)) for k in range(2, _SERIES_TERMS + 2)]
+    near = _alternating_series(jnp.where(small, delta, 0.0), series)
+    return jnp.where(small, near, (1 + far) * jnp.log1p(far) - far)
+
+
+def log1mexp(y: Array) -> Array:
+    """log(1 - e^-y) for y > 0, by whichever of the two forms keeps the digits."""
+    small = y < math.log(2)
+    by_expm1 = jnp.log(-jnp.expm1(-jnp.where(small, y, 1.0)))
+    return jnp.where(small, by_expm1, jnp.log1p(-jnp.exp(-jnp.where(small, 1.0, y))))
+
+
+def safe_log(x: Array) -> Array:
+    """Log x with value -inf and gradient 0 at x = 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1.0)), -jnp.inf)
+
+
+# The quadrature ----------------------------------------------------------------------------------
+#
+# Every law here is ∫₀^∞ f(t) dt = ∫ f(e^u) e^u du with f built from exp(-t w_k). The integrand is
+# analytic for |Im u| < π/2, so the trapezoid rule on the lattice u = h·j is off by about exp(-π²/h)
+# only. As a function of u it changes only where t w_k ~ 1 for some outcome, that is near
+# u = -log w_k; between two such windows it is a constant times e^u, and the lattice points there sum
+# to a geometric series that the first point after the gap carries as its weight. So the number of
+# points is bounded by the number of distinct outcomes however small the temperature is.
+
+
+class Rule(NamedTuple):
+    """Constants of the trapezoid rule for one float dtype."""
+
+    spacing: float  # h, exactly representable
+    left: float  # the integrand is a constant times e^u to e^-left below a window
+    right: float  # the integrand has vanished above: exp(-e^right)
+    largest_offset: float  # beyond it the lattice itself is no longer resolved
+
+
+def rule_for(dtype: Any) -> Rule:
+    """The rule that reaches the precision of `dtype`."""
+    if jnp.finfo(dtype).bits >= 64:
+        return Rule(spacing=0.25, left=20.0, right=4.0, largest_offset=2.0**40)
+    return Rule(spacing=0.5, left=9.0, right=3.0, largest_offset=2.0**18)
+
+
+class Lattice(NamedTuple):
+    """Quadrature points: `u` and log weights `[Q]` (-inf where unused), and whether Q was enough."""
+
+    u: Array
+    log_weight: Array
+    resolved: Array
+
+
+def _windows(xp: Any, rule: Rule, offsets: Any, log_n: Any, log_mean: Any) -> tuple[Any, Any, Any]:
+    """First lattice index, gap before it and number of points of each window, `[..., K]` each.
+
+    `offsets` are the -log w of the outcomes, `log_n` the largest log n and `log_mean` = log E[w]. The
+    factor φ(t)^{n-1} begins to fall at t ~ 1/(nμ), and at a lower outcome's own step no sooner than a
+    factor n before it, which is what the left ends allow for.
+    """
+    offsets = xp.sort(offsets, axis=-1)
+    first = -xp.logaddexp(xp.zeros_like(log_n), log_n + log_mean)[..., None]
+    start = xp.maximum(offsets - log_n[..., None], first) - rule.left
+    start = xp.floor(start / rule.spacing)
+    end = xp.ceil((offsets + rule.right) / rule.spacing)
+    after_previous = xp.concatenate([start[..., :1], end[..., :-1] + 1], axis=-1)
+    gap = xp.maximum(start - after_previous, 0.0)
+    start = after_previous + gap
+    return start, gap, xp.maximum(end - start + 1, 0.0)
+
+
+def nodes_needed(dtype: Any, offsets: np.ndarray, log_n: np.ndarray, log_mean: np.ndarray) -> int:
+    """Host-side count of the lattice points that `lattice` would use, the largest over a batch."""
+    with np.errstate(over="ignore"):
+        counts = _windows(np, rule_for(dtype), offsets, log_n, log_mean)[2]
+    return int(counts.sum(-1).max())
+
+
+def lattice(offsets: Array, log_n: Array, log_mean: Array, nodes: int) -> Lattice:
+    """The `nodes` quadrature points for one problem; a constant to differentiation.
+
+    Args:
+      offsets: `[K]` -log w >= 0, the smallest of them 0.
+      log_n: scalar, the largest log n that shares the points.
+      log_mean: scalar, log E[w] <= 0.
+      nodes: static Q.
+
+    Returns:
+      A `Lattice` of Q points.
+    """
+    offsets, log_n, log_mean = jax.lax.stop_gradient((offsets, log_n, log_mean))
+    rule = rule_for(offsets.dtype)
+    h = rule.spacing
+    start, gap, count = _windows(jnp, rule, offsets, log_n, log_mean)
+    stop = jnp.cumsum(count)
+    position = jnp.arange(nodes, dtype=offsets.dtype)
+    window = jnp.minimum(jnp.searchsorted(stop, position, side="right"), offsets.shape[0] - 1)
+    inside = position - (stop - count)[window]
+    u = h * (start[window] + inside)
+    # The first point of all stands for everything to its left, the first after a gap for the gap.
+    skipped = jnp.where(window == 0, jnp.inf, gap[window])
+    geometric = jnp.expm1(-h * (skipped + 1)) / math.expm1(-h)
+    weight = h * jnp.where(inside == 0, geometric, 1.0)
+    used = position < stop[-1]
+    resolved = (stop[-1] <= nodes) & (jnp.max(offsets) < rule.largest_offset)
+    u = jnp.where(used, u, 0.0)
+    return Lattice(u, jnp.where(used, jnp.log(weight), -jnp.inf), resolved)
+
+
+@functools.cache
+def node_bucket(needed: int) -> int:
+    """`needed` rounded up to 128, 192, 256, 384, 512, ...: few sizes, so few compilations."""
+    size = 128
+    while size < needed:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return size

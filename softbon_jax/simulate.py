@@ -1,0 +1,429 @@
+"""Monte Carlo estimates of the law of the selected sample, with standard errors.
+
+The exact law needs no simulation; this is what checks it. Trials are made in blocks with a key
+each, and trial j of every block belongs to group j, so that the spread between groups gives the
+standard errors, and leaving out one group at a time (the jackknife) the bias of what is not linear
+in the law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from softbon_jax import _checks, _draws, law
+from softbon_jax._draws import LANES
+from softbon_jax.metrics import Metrics, law_metrics
+from softbon_jax.problem import Problem
+from softbon_jax.selection import check_key, scaled
+
+Array = jax.Array
+Rule = Literal["soft", "hard", "race"]
+Method = Literal["counts", "literal"]
+
+# The largest n whose counts are all exact integers in float32.
+FLOAT32_COUNTS_LIMIT = 2**24
+
+
+class Estimate(NamedTuple):
+    """A simulated law and its metrics; `[...]` is the batch shape.
+
+    Attributes:
+      probs: `[..., K]` unbiased estimate of P_n. From `method="counts"` it sums to 1 but may stray
+        below 0 where P_n is small and trials are few.
+      probs_se: `[..., K]` its standard error.
+      metrics: `Metrics` of `[...]`, corrected for bias. NaN means "below the noise floor": a
+        divergence smaller than its `noise_floor`, or a law too little sampled for it to be finite.
+      metrics_se: `Metrics` of `[...]`, standard errors, also of what is below the floor; 0 for
+        tilted_reward and kl_tilted_base, which do not depend on P_n and are exact. That of tv holds
+        while no P_n(x) is within its noise of P*(x), where tv has a kink.
+      noise_floor: `Metrics` of `[...]`: what the uncorrected estimate of each divergence and of tv
+        would come to by sampling noise alone if it were 0; about (K - 1)/(2 trials) for KL and
+        `method="literal"`. 0 for the rest.
+    """
+
+    probs: Array
+    probs_se: Array
+    metrics: Metrics
+    metrics_se: Metrics
+    noise_floor: Metrics
+
+
+class Fluctuation(NamedTuple):
+    """E TV(softmax measure, tilted law) and the standard error of its estimate, `[...]`."""
+
+    mean: Array
+    standard_error: Array
+
+
+def simulate(
+    key: Array,
+    problem: Problem,
+    n: Any,
+    temperature: Any,
+    trials: int,
+    *,
+    rule: Rule = "soft",
+    method: Method = "counts",
+    chunk: int | None = None,
+) -> Estimate:
+    """Estimate the law of the selected sample, and every metric of it, by simulation.
+
+    Args:
+      key: a typed PRNG key; consumed. Every cell of the batch has random numbers of its own.
+      problem: `[..., K]` reference law and rewards.
+      n: `[...]` number of candidates, integers >= 1, traced.
+      temperature: `[...]` in reward units, at least 0, traced; 0 and `inf` are legal.
+      trials: how many simulated selections for each cell, at least 2.
+      rule: "soft", "hard" (the largest reward, ties uniform) or "race" (r/λ + Exp(1)); static.
+        Metrics compare with the tilted law at `temperature` under every rule.
+      method: static. "literal" draws n candidates and selects one of them, trial by trial, in a
+        stream: time proportional to n, memory independent of it; n below 2^31. "counts" draws the
+        multinomial counts of the K outcomes, in a time that does not grow with n, and under "soft"
+        and "hard" averages over the selection (Rao-Blackwell); under "soft" the counts, whose
+        expectation is known, also serve as control variate, which makes the variance O(1/n²)
+        instead of O(1).
+      chunk: static; trials in flight, in multiples of 128. Default: such that a chunk has about
+        2^18 numbers. Sets memory and speed; the answer is the same.
+
+    Returns:
+      `Estimate` of the broadcast batch shape, in the problem's dtype.
+
+    Raises:
+      TypeError: `key` is not a typed key.
+      ValueError: unknown rule or method, trials below 2, n not an integer >= 1 or too large (2^31
+        for "literal", above 2^24 for "counts" in float32), a bad temperature or problem, or shapes
+        that do not broadcast. Values are checked when concrete; bad ones that are traced give NaN
+        or garbage laws.
+
+    Numerics: literal selection is computed in float32 and draws from P to within K 2^-32 in total
+    variation. For a seed the answer does not depend on `chunk`, up to rounding.
+    Source: arXiv:2505.03156 (the sampler), arXiv:2609.21899 (the race). Derived here: with R the
+    softmax measure and s = Σ N w/(n μ), E[s (R - P*)] = 0, so P* + (1 - c s)(R - P*) is unbiased
+    for every c; c = 1/(1 + CV²/n). Bias and standard errors: grouped jackknife (Busing, Meijer and
+    van der Leeden 1999, for groups of unequal size).
+    """
+    if rule not in ("soft", "hard", "race"):
+        raise ValueError(f"rule must be 'soft', 'hard' or 'race', got {rule!r}")
+    if method not in ("counts", "literal"):
+        raise ValueError(f"method must be 'counts' or 'literal', got {method!r}")
+    return _estimate(
+        *_prepare(key, problem, n, temperature, trials, literal=method == "literal"),
+        rule=rule,
+        method=method,
+        blocks=_blocks(chunk, problem.num_outcomes),
+    )
+
+
+def conditional_fluctuation(
+    key: Array,
+    problem: Problem,
+    n: Any,
+    temperature: Any,
+    trials: int,
+    *,
+    chunk: int | None = None,
+) -> Fluctuation:
+    """How far the softmax measure over n draws is from the tilted law: E[TV(R, P*)].
+
+    R(x) = N_x w_x / Σ_y N_y w_y is the law of the selected sample *given* the draws. Its average
+    over draws is P_n, at a distance of order 1/n from P*; itself it fluctuates at order n^(-1/2).
+
+    Args:
+      key: a typed PRNG key; consumed.
+      problem: `[..., K]` reference law and rewards.
+      n: `[...]` number of candidates, integers >= 1, traced.
+      temperature: `[...]` in reward units, at least 0, traced.
+      trials: sets of n draws for each cell, at least 2.
+      chunk: as in `simulate`.
+
+    Returns:
+      `Fluctuation` of the broadcast batch shape.
+
+    Raises:
+      TypeError, ValueError: as `simulate` with `method="counts"`.
+
+    Numerics: counts are sampled, so that the time does not grow with n.
+    Source: derived here (the definition); arXiv:2505.03156 for the sampler.
+    """
+    return _fluctuation(
+        *_prepare(key, problem, n, temperature, trials, literal=False),
+        blocks=_blocks(chunk, problem.num_outcomes),
+    )
+
+
+# Arguments and batching ---------------------------------------------------------------------------
+
+
+def _prepare(
+    key: Array, problem: Problem, n: Any, temperature: Any, trials: int, *, literal: bool
+) -> tuple[Array, Problem, Array, Array, Array]:
+    """The checked arguments, all of one batch shape, n as int32 or in the problem's dtype."""
+    check_key(key)
+    problem = law.checked_problem(problem)
+    dtype = problem.rewards.dtype
+    if not isinstance(trials, (int, np.integer)) or not 2 <= trials < 2**31:
+        raise ValueError(f"trials must be an integer of at least 2, got {trials!r}")
+    value = _checks.concrete(n)
+    if value is not None:
+        whole = (value >= 1) & (value == np.floor(value)) & np.isfinite(value)
+        _checks.offending("n", value, ~whole, "an integer of at least 1")
+        if literal:
+            _checks.offending("n", value, value >= 2**31, "below 2^31 for method 'literal'")
+        elif dtype != jnp.float64:
+            _checks.offending(
+                "n",
+                value,
+                value > FLOAT32_COUNTS_LIMIT,
+                f"at most {FLOAT32_COUNTS_LIMIT} for counts in {dtype}; use float64 or 'literal'",
+            )
+    n = jnp.asarray(n).astype(jnp.int32 if literal else dtype)
+    _checks.temperature(temperature)
+    temperature = _checks.as_float("temperature", temperature, dtype)
+    shape = _checks.batch_shape(
+        problem=problem.batch_shape, n=n.shape, temperature=temperature.shape
+    )
+    problem = Problem(*(jnp.broadcast_to(x, (*shape, problem.num_outcomes)) for x in problem))
+    n, temperature = (jnp.broadcast_to(x, shape) for x in (n, temperature))
+    return key, problem, n, temperature, jnp.asarray(trials, jnp.int32)
+
+
+def _blocks(chunk: int | None, num_outcomes: int) -> int:
+    """Blocks of `LANES` trials in flight."""
+    if chunk is None:
+        return max(1, min(32, 2**18 // (LANES * num_outcomes)))
+    if not isinstance(chunk, (int, np.integer)) or chunk < 1:
+        raise ValueError(f"chunk must be a positive integer, got {chunk!r}")
+    return max(1, int(chunk) // LANES)
+
+
+def _over_cells(
+    one: Callable[..., Any], key: Array, problem: Problem, n: Array, temperature: Array
+) -> Any:
+    """`one(key, problem [K], n, temperature)` for every cell in turn, whatever their number."""
+    shape, outcomes = n.shape, problem.num_outcomes
+
+    def cell(arguments: tuple) -> Any:
+        index, *rest = arguments
+        return one(jax.random.fold_in(key, index), *rest)
+
+    flat = Problem(*(x.reshape(-1, outcomes) for x in problem))
+    cells = (jnp.arange(n.size, dtype=jnp.int32), flat, n.reshape(-1), temperature.reshape(-1))
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), lax.map(cell, cells))
+
+
+def _group_sizes(trials: Array) -> Array:
+    """How many of the trials each of the `LANES` groups has."""
+    lane = jnp.arange(LANES, dtype=jnp.int32)
+    return trials // LANES + (lane < trials % LANES).astype(jnp.int32)
+
+
+def _totals(
+    simulate_block: Callable[[Array], Array],
+    add: Callable[[Array, Array, Array], Array],
+    start: Array,
+    key: Array,
+    trials: Array,
+    blocks: int,
+) -> Array:
+    """Totals by group over all trials, `blocks` blocks at a time.
+
+    Block b has key fold_in(key, b) and is added b-th, so `blocks` does not show in the result.
+    """
+    lane = jnp.arange(LANES, dtype=jnp.int32)
+    within = jnp.arange(blocks, dtype=jnp.int32)
+
+    def step(i: Array, total: Array) -> Array:
+        block = i * blocks + within
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, block)
+        counts = block[:, None] * LANES + lane[None] < trials
+
+        def add_one(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+            return add(total, *block), None
+
+        return lax.scan(add_one, total, (jax.vmap(simulate_block)(keys), counts))[0]
+
+    return lax.fori_loop(0, (trials - 1) // (LANES * blocks) + 1, step, start)
+
+
+def _add_rows(total: Array, value: Array, counts: Array) -> Array:
+    """Add the per-trial values `[LANES, ...]` of the trials that count to the groups' totals."""
+    return total + jnp.where(counts.reshape(LANES, *(1,) * (value.ndim - 1)), value, 0)
+
+
+def _add_selected(total: Array, outcome: Array, counts: Array) -> Array:
+    """Add the selected outcomes `[LANES]` to the groups' histograms `[LANES, K]`."""
+    return total.at[jnp.arange(LANES), outcome].add(counts.astype(total.dtype))
+
+
+# The workers --------------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames=("rule", "method", "blocks"))
+def _estimate(
+    key: Array,
+    problem: Problem,
+    n: Array,
+    temperature: Array,
+    trials: Array,
+    *,
+    rule: Rule,
+    method: Method,
+    blocks: int,
+) -> Estimate:
+    def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Estimate:
+        dtype, outcomes = problem.rewards.dtype, problem.num_outcomes
+        effective = jnp.zeros_like(temperature) if rule == "hard" else temperature
+        if method == "literal":
+            tables = _draws.stream(problem, effective)
+            pick = _draws.select_race if rule == "race" else _draws.select_soft
+            start = jnp.zeros((LANES, outcomes), jnp.int32)
+            totals = _totals(
+                lambda key: pick(key, tables, n), _add_selected, start, key, trials, blocks
+            )
+        else:
+            start = jnp.zeros((LANES, outcomes), dtype)
+            value = _race_law if rule == "race" else _controlled_law
+            totals = _totals(
+                lambda key: value(key, problem, n, effective), _add_rows, start, key, trials, blocks
+            )
+        return _summary(totals.astype(dtype), problem, temperature, trials)
+
+    return _over_cells(one, key, problem, n, temperature)
+
+
+@partial(jax.jit, static_argnames="blocks")
+def _fluctuation(
+    key: Array, problem: Problem, n: Array, temperature: Array, trials: Array, *, blocks: int
+) -> Fluctuation:
+    def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Fluctuation:
+        target = jnp.exp(law.log_tilted(problem, temperature))
+
+        def distance(key: Array) -> Array:
+            measure = _softmax_measure(
+                _draws.counts(key, problem.log_probs, n), problem, temperature
+            )
+            return jnp.sum(jnp.abs(measure - target[None]), axis=-1) / 2
+
+        start = jnp.zeros((LANES,), target.dtype)
+        totals = _totals(distance, _add_rows, start, key, trials, blocks)
+        sizes = _group_sizes(trials).astype(target.dtype)
+        mean, without = _means(totals[:, None], sizes)
+        return Fluctuation(mean[0], _jackknife(mean, without, sizes)[1][0])
+
+    return _over_cells(one, key, problem, n, temperature)
+
+
+def _softmax_measure(counts: Array, problem: Problem, temperature: Array) -> Array:
+    """R, the law of the selected sample given the counts `[LANES, K]`; hard at λ = 0."""
+    rewards = jnp.broadcast_to(problem.rewards, counts.shape)
+    logits, can_win, _ = scaled(rewards, temperature[None, None], counts > 0)
+    weights = jnp.where(can_win, counts * jnp.exp(logits), 0)
+    return weights / jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def _controlled_law(key: Array, problem: Problem, n: Array, temperature: Array) -> Array:
+    """Unbiased estimates `[LANES, K]` of P_n: P* + (1 - c s)(R - P*), see `simulate`."""
+    counts = _draws.counts(key, problem.log_probs, n)
+    measure = _softmax_measure(counts, problem, temperature)
+    target = jnp.exp(law.log_tilted(problem, temperature))
+    logits, _, _ = scaled(problem.rewards, temperature[None], problem.log_probs > -jnp.inf)
+    log_mean = jax.nn.logsumexp(logits + problem.log_probs)
+    log_square = jnp.maximum(  # log(1 + CV²), not below 0 by rounding
+        jax.nn.logsumexp(2 * (logits - log_mean) + problem.log_probs), 0
+    )
+    # In logs, because CV² overflows at small temperatures, and then s is useless and c is 0.
+    log_control = -jnp.logaddexp(0, log_square + jnp.log(-jnp.expm1(-log_square)) - jnp.log(n))
+    shares = counts * jnp.exp(logits - log_mean - jnp.log(n) + log_control)[None]
+    control = jnp.where(temperature > 0, jnp.sum(shares, axis=-1, keepdims=True), 0)
+    return target[None] + (1 - control) * (measure - target[None])
+
+
+def _race_law(key: Array, problem: Problem, n: Array, temperature: Array) -> Array:
+    """One-hot rows `[LANES, K]` of the outcome that wins the race, given the counts."""
+    counts_key, noise_key = jax.random.split(key)
+    counts = _draws.counts(counts_key, problem.log_probs, n)
+    rewards = jnp.broadcast_to(problem.rewards, counts.shape)
+    logits, can_win, _ = scaled(rewards, temperature[None, None], counts > 0)
+    # Of the draws of one outcome only the one with the largest noise can win.
+    scores = jnp.where(can_win, logits + _draws.largest_exponential(noise_key, counts), -jnp.inf)
+    return jax.nn.one_hot(jnp.argmax(scores, axis=-1), counts.shape[-1], dtype=counts.dtype)
+
+
+# From totals by group to estimates ----------------------------------------------------------------
+
+
+def _means(totals: Array, sizes: Array) -> tuple[Array, Array]:
+    """The mean `[...]` of all trials and the means `[LANES, ...]` with each group left out."""
+    total, trials = jnp.sum(totals, axis=0), jnp.sum(sizes)
+    return total / trials, (total[None] - totals) / (trials - sizes)[:, None]
+
+
+def _jackknife(value: Array, without: Array, sizes: Array) -> tuple[Array, Array]:
+    """Bias-corrected value and standard error `[...]`, from the values with each group left out."""
+    sizes = sizes.reshape(LANES, *(1,) * value.ndim)
+    trials, some = jnp.sum(sizes), sizes > 0
+    groups = jnp.sum(some).astype(sizes.dtype)
+    corrected = value + jnp.sum(
+        jnp.where(some, (1 - sizes / trials) * (value[None] - without), 0), 0
+    )
+    ratio = trials / jnp.where(some, sizes, 1)
+    pseudo = value[None] + (ratio - 1) * (value[None] - without)
+    squares = (pseudo - corrected[None]) ** 2 / (ratio - 1)
+    return corrected, jnp.sqrt(jnp.sum(jnp.where(some, squares, 0), axis=0) / groups)
+
+
+def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array) -> Estimate:
+    sizes = _group_sizes(trials).astype(totals.dtype)
+    probs, without = _means(totals, sizes)
+    _, probs_se = _jackknife(probs, without, sizes)
+
+    def metrics_of(probs: Array) -> Metrics:
+        return law_metrics(problem, jnp.log(probs), temperature)
+
+    plain, plain_without = metrics_of(probs), metrics_of(without)
+    pairs = [_jackknife(x, y, sizes) for x, y in zip(plain, plain_without, strict=True)]
+    corrected, errors = Metrics(*(x for x, _ in pairs)), Metrics(*(x for _, x in pairs))
+    floor = _noise_floor(problem, temperature, probs, probs_se)
+
+    def report(plain: Array, corrected: Array, error: Array, floor: Array) -> Array:
+        above = corrected >= jnp.maximum(floor, 2 * error)
+        clear = jnp.isfinite(corrected) & ((floor == 0) | above)
+        # An infinite value has no corrections (inf - inf) and needs none.
+        return jnp.where(jnp.isposinf(plain), plain, jnp.where(clear, corrected, jnp.nan))
+
+    reported = jax.tree.map(report, plain, corrected, errors, floor)
+    # P_n > 0 wherever P > 0: an infinite KL(P*‖P_n) says only that an outcome has not come up.
+    missed = jnp.isposinf(reported.kl_tilted_soft)
+    reported = reported._replace(kl_tilted_soft=jnp.where(missed, jnp.nan, reported.kl_tilted_soft))
+    return Estimate(probs, probs_se, reported, errors, floor)
+
+
+def _noise_floor(problem: Problem, temperature: Array, probs: Array, se: Array) -> Metrics:
+    """What noise of standard deviation `se` alone adds to each divergence, to second order."""
+    target = jnp.exp(law.log_tilted(problem, temperature))
+
+    def expected(weight: Array) -> Array:
+        seen = (weight > 0) & (se > 0)
+        return jnp.sum(jnp.where(seen, se**2 / jnp.where(seen, weight, 1), 0))
+
+    zero = jnp.zeros((), probs.dtype)
+    return Metrics(
+        reward=zero,
+        tilted_reward=zero,
+        reward_gap=zero,
+        relative_reward_gap=zero,
+        kl_tilted_soft=expected(probs**2 / jnp.where(target > 0, target, 1)) / 2,
+        kl_soft_tilted=expected(probs) / 2,
+        kl_soft_base=expected(probs) / 2,
+        kl_tilted_base=zero,
+        tv=jnp.sum(se) / jnp.sqrt(2 * jnp.pi).astype(probs.dtype),
+        chi2=expected(target),
+        win_rate=zero,
+    )
