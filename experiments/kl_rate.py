@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import xarray as xr
 
 import softbon_jax as sb
@@ -44,8 +43,9 @@ class Config:
       temperatures: in reward units, so in units of the reward range.
       largest_n: the grid of n runs from 1 to here.
       per_octave: points of that grid to a factor of two.
-      simulated_n: where it is simulated too.
-      trials: simulated selections at each of those.
+      simulated_temperatures: some of those temperatures, to simulate at as well,
+      simulated_n: with these numbers of candidates,
+      trials: and so many simulated selections each.
       seed: of the random problems and of the simulation.
     """
 
@@ -53,8 +53,9 @@ class Config:
     temperatures: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
     largest_n: int = 2**20
     per_octave: int = 2
+    simulated_temperatures: tuple[float, ...] = (0.1, 0.2, 0.5)
     simulated_n: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
-    trials: int = 20_000
+    trials: int = 8_192
     seed: int = 0
 
 
@@ -63,8 +64,9 @@ SMOKE = Config(
     problems=("four", "dirichlet", "worst_case"),
     temperatures=(0.2, 0.5, 2.0),
     per_octave=1,
+    simulated_temperatures=(0.2, 0.5),
     simulated_n=(1, 8, 64),
-    trials=2_000,
+    trials=2_048,
 )
 
 
@@ -106,7 +108,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             **simulated(
                 cell,
                 problem,
-                config.temperatures,
+                config.simulated_temperatures,
                 config.simulated_n,
                 config.trials,
                 config.seed,
@@ -117,7 +119,8 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             problem=[cell],
             temperature=config.temperatures,
             n=numbers,
-            simulated_n=np.asarray(config.simulated_n),
+            simulated_temperature=config.simulated_temperatures,
+            simulated_n=config.simulated_n,
         ),
     )
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import xarray as xr
 
 import softbon_jax as sb
@@ -67,7 +66,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             **simulated(
                 cell,
                 problem,
-                config.temperatures,
+                config.simulated_temperatures,
                 config.simulated_n,
                 config.trials,
                 config.seed,
@@ -78,7 +77,8 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             problem=[cell],
             temperature=config.temperatures,
             n=numbers,
-            simulated_n=np.asarray(config.simulated_n),
+            simulated_temperature=config.simulated_temperatures,
+            simulated_n=config.simulated_n,
         ),
     )
 

@@ -12,7 +12,7 @@ from experiments import problems
 from experiments.dataset import METRICS, variable
 from softbon_jax.simulate import simulate
 
-DIMS = ("problem", "temperature", "simulated_n")
+DIMS = ("problem", "simulated_temperature", "simulated_n")
 
 
 def simulated(
@@ -24,7 +24,7 @@ def simulated(
     seed: int,
     fields: Sequence[str],
 ) -> dict[str, xr.Variable]:
-    """Estimates of some metrics with standard errors and noise floors, on `DIMS`.
+    """Estimates of some metrics with standard errors and noise floors, on `DIMS`, and what to trust.
 
     NaN where the value is below its noise floor: too small to be seen in so many trials.
     """
@@ -37,12 +37,22 @@ def simulated(
             for field in fields:
                 of_field = (getattr(x, field) for x in (estimate.metrics, estimate.metrics_se))
                 estimates[field][:, i, j] = *of_field, getattr(estimate.noise_floor, field)
+    probs = np.exp(np.asarray(problem.log_probs))
+    appearances = float(probs.min(where=probs > 0, initial=1.0)) * trials * np.asarray(numbers)
     labels = ("", "_se", "_floor")
     prefixes = ("simulated ", "standard error of simulated ", "noise floor of simulated ")
-    return {
+    result = {
         f"simulated_{field}{label}": variable(
             values[k][None], DIMS, prefix + METRICS[field][0], METRICS[field][1], trials=trials
         )
         for field, values in estimates.items()
         for k, (label, prefix) in enumerate(zip(labels, prefixes, strict=True))
     }
+    result["simulated_appearances"] = variable(
+        appearances[None],
+        ("problem", "simulated_n"),
+        "draws of the rarest outcome expected in a simulation",
+        "1",
+        note="where they are few, estimate and standard error both miss it",
+    )
+    return result

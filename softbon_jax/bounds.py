@@ -84,10 +84,16 @@ def _tilt(problem: Problem, temperature: Array) -> _Tilt:
     rewards, _ = law.on_support(*jnp.broadcast_arrays(log_probs, problem.rewards))
     rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
     log_weights = _log_weights(log_probs, rewards, temperature)
-    scaled_range = _over(jnp.max(rewards, -1) - jnp.min(rewards, -1), temperature)
+    span = _largest(rewards, log_probs) + _largest(-rewards, log_probs)
+    scaled_range = _over(span, temperature)
     return _Tilt(
         log_probs, rewards, temperature, log_weights, log_probs + log_weights, scaled_range
     )
+
+
+def _largest(x: Array, log_probs: Array) -> Array:
+    """The largest x of a possible outcome; an impossible one takes no share of the gradient."""
+    return jnp.max(jnp.where(log_probs == -jnp.inf, -jnp.inf, x), axis=-1)
 
 
 def _over(difference: Array, temperature: Array) -> Array:
@@ -188,7 +194,7 @@ def _log_covariance(tilt: _Tilt) -> Array:
 
 def _log_largest_excess(tilt: _Tilt) -> Array:
     """The log of M = max W - 1."""
-    return _log_abs_expm1(jnp.max(tilt.log_weights, axis=-1))
+    return _log_abs_expm1(_largest(tilt.log_weights, tilt.log_probs))
 
 
 # χ² and the effective sample size ----------------------------------------------------------------
@@ -337,7 +343,7 @@ def kl_upper_quadratic(problem: Problem, n: Any, temperature: Any, *, log_n: Any
 
 
 def _kl_upper_quadratic(tilt: _Tilt, log_n: Array) -> Array:
-    log_b = jnp.min(tilt.log_weights, axis=-1)
+    log_b = -_largest(-tilt.log_weights, tilt.log_probs)
     # n - 1 + b as n times a sum of two non-negative terms.
     log_shifted = log_n + _log(-jnp.expm1(-log_n) + jnp.exp(log_b - log_n))
     log_square = _log_sum(tilt.log_tilted + 2 * _log_abs_expm1(tilt.log_weights))

@@ -97,7 +97,9 @@ def tilted_terms(problem: Problem, temperature: Array) -> TiltedTerms:
     return TiltedTerms(log_probs, rewards, exponents, log_mean, log_probs + exponents - log_mean)
 
 
-def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, nodes: int) -> SoftTerms:
+def soft_terms(
+    terms: TiltedTerms, temperature: Array, log_n: Array, nodes: int, wide: bool
+) -> SoftTerms:
     """The exact law of soft best-of-n for a `[K]` problem, a scalar temperature and `[N]` log n.
 
     With φ(t) = E_P[e^{-tw}], three integrals give everything (derived here):
@@ -112,7 +114,9 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, nodes: int)
 
     One set of nodes serves every n. At each node the outcomes are scaled by the largest of their
     integrands, so that the sum over nodes is a matrix product that neither overflows nor loses a
-    node that matters.
+    node that matters. P_n/P* itself may be any number between e^-log n and e^{range/λ}: `wide` sums
+    it in logs, at the cost of an exponential per node, outcome and n; without it the range of the
+    float type has to do.
 
     Returns:
       `SoftTerms` of `[N, K]` arrays, NaN where `nodes` quadrature points are too few.
@@ -120,14 +124,14 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, nodes: int)
     log_p, log_pstar = terms.log_probs, terms.log_tilted
     p, pstar = jnp.exp(log_p), jnp.exp(log_pstar)
     limits = jnp.finfo(log_p.dtype)
-    log_largest = 0.97 * math.log(limits.max)
+    log_n_most = math.log(limits.max) / 1.3
     u, log_h, resolved = _numerics.lattice(
         -terms.exponents, jnp.max(log_n, initial=0.0, where=log_n >= 0), terms.log_mean, nodes
     )
 
-    # z = tw on nodes × outcomes. Beyond e^7 nothing is left of e^-z in any precision.
+    # z = tw on nodes × outcomes; at e^30 nothing is left of e^-z, whatever multiplies it.
     log_tw = u[:, None] + terms.exponents[None]
-    log_z = jnp.minimum(log_tw, 7.0)
+    log_z = jnp.minimum(log_tw, 30.0)
     z = jnp.exp(log_z)
     decay, lost_by = jnp.exp(-z), -jnp.expm1(-z)
 
@@ -164,25 +168,20 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, nodes: int)
         one_less = -jnp.expm1(-log_n)  # (n-1)/n, so that n log φ is formed in logs and n never is
         fall = one_less * jnp.exp(jnp.minimum(log_rate + log_n, 10.0))  # -(n-1) log φ
         rows = jnp.exp(log_n + log_h + log_scale - fall)
-        soft = rows @ kernel
         excess = rows @ contrast  # P* (ρ - ρ(ref))
 
-        # log ρ; relative to ρ(ref) where P_n is too small to be formed.
         log_rows = log_n + terms.log_mean + log_h + u - fall
-        log_ref = jax.nn.logsumexp(log_rows - z[:, ref])
-        relative = jnp.exp(jnp.minimum(log_rows - log_ref, log_largest)) @ decay
-        formed = soft > limits.tiny / limits.eps
-        log_ratio = jnp.where(
-            formed,
-            jnp.log(jnp.where(formed, soft, 1.0)) - jnp.where(formed, log_pstar, 0.0),
-            log_ref + _numerics.safe_log(relative),
-        )
+        if wide:
+            log_ratio = jax.nn.logsumexp(log_rows[:, None] - z, axis=0)
+        else:
+            log_ref = jax.nn.logsumexp(log_rows - z[:, ref])
+            log_ratio = log_ref + jnp.log(jnp.exp(log_rows - log_ref) @ decay)
         near = (jnp.abs(log_ratio) < NEAR) & (pstar > limits.tiny)
         delta = excess * jnp.exp(jnp.where(near, -log_pstar, 0.0)) - jnp.sum(excess)
         log_ratio, delta = _refined(near, log_ratio, delta)
 
-        # Past n = e^{log_largest/1.2} the law is nowhere near P, and n² would overflow.
-        log_n_squared = 2 * jnp.minimum(log_n, log_largest / 1.2)
+        # For larger n the law is nowhere near P, and the product would overflow.
+        log_n_squared = 2 * jnp.minimum(log_n, log_n_most)
         rise = one_less * (jnp.exp(log_n_squared + log_density - fall) @ step)  # η - η(ref)
         log_base_ratio = log_ratio + terms.exponents - terms.log_mean
         near = jnp.abs(log_base_ratio) < NEAR
@@ -261,7 +260,9 @@ def hard_terms(log_probs: Array, rewards: Array, log_n: Array) -> HardTerms:
     more = jnp.expm1(jnp.minimum(log_n, math.log(2)))  # n - 1, used only where it is small
     grown = up_to * jnp.expm1(-more * rate)
     grown_below = jnp.where(lowest, 0.0, below * jnp.expm1(-more * (rate + drop)))
-    excess = jnp.where(log_n < math.log(2), (grown - grown_below) / group, jnp.expm1(log_base_ratio))
+    excess = jnp.where(
+        log_n < math.log(2), (grown - grown_below) / group, jnp.expm1(log_base_ratio)
+    )
     log_base_ratio, eta = _refined(jnp.abs(log_base_ratio) < NEAR, log_base_ratio, excess)
 
     top = jnp.argmax(rewards)
@@ -334,20 +335,19 @@ def checked_problem(problem: Problem) -> Problem:
     return Problem(log_probs.astype(dtype), rewards.astype(dtype))
 
 
-def quadrature_nodes(problem: Problem, temperature: Array, log_n: Array, nodes: int | None) -> int:
-    """The number of quadrature points to compile for.
+def quadrature_plan(
+    problem: Problem, temperature: Array, log_n: Array, nodes: int | None
+) -> tuple[int, bool]:
+    """What to compile for: the number of quadrature points, and whether to sum ratios in logs.
 
-    As asked for; else enough for the arguments, from a few sizes, if all are concrete; else
-    `DEFAULT_NODES`. `temperature` and `log_n` broadcast against the problem's batch axes, a last
-    axis of `log_n` sharing the points.
+    The points are as many as asked for; else enough for the arguments, from a few sizes, if all are
+    concrete; else `DEFAULT_NODES`. `temperature` and `log_n` broadcast against the problem's batch.
     """
-    if nodes is not None:
-        if not isinstance(nodes, (int, np.integer)) or nodes < 1:
-            raise ValueError(f"nodes must be a positive integer, got {nodes!r}")
-        return int(nodes)
+    if nodes is not None and (not isinstance(nodes, (int, np.integer)) or nodes < 1):
+        raise ValueError(f"nodes must be a positive integer, got {nodes!r}")
     values = [_checks.concrete(x) for x in (*problem, temperature, log_n)]
     if any(v is None for v in values):
-        return DEFAULT_NODES
+        return int(nodes or DEFAULT_NODES), True
     log_probs, rewards, t, log_n_value = (np.asarray(v, np.float64) for v in values)
     t = t[..., None]
     support = log_probs > -np.inf
@@ -355,11 +355,14 @@ def quadrature_nodes(problem: Problem, temperature: Array, log_n: Array, nodes: 
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         proper = np.where((t > 0) & np.isfinite(t), t, np.inf)
         offsets = np.where(support, (top - rewards) / proper, 0.0)
-        log_mean = np.log(np.sum(np.exp(log_probs - offsets), axis=-1))
-    # Where even the largest w underflows in the mean, a lower bound does: it only adds points.
-    log_mean = np.maximum(log_mean, np.max(np.where(support, log_probs - offsets, -np.inf), -1))
-    needed = _numerics.nodes_needed(problem.rewards.dtype, offsets, log_n_value, log_mean)
-    return _numerics.node_bucket(needed)
+        largest = np.max(np.where(support, log_probs - offsets, -np.inf), -1, keepdims=True)
+        log_mean = largest[..., 0] + np.log(np.sum(np.exp(log_probs - offsets - largest), -1))
+    dtype = problem.rewards.dtype
+    reach = offsets.max(initial=0.0) + max(log_n_value.max(initial=0.0), -log_mean.min(initial=0.0))
+    wide = bool(reach > 0.8 * math.log(jnp.finfo(dtype).max))
+    if nodes is None:
+        nodes = _numerics.node_bucket(_numerics.nodes_needed(dtype, offsets, log_n_value, log_mean))
+    return int(nodes), wide
 
 
 # Public laws -------------------------------------------------------------------------------------
@@ -440,7 +443,7 @@ def log_soft_bon(
     n - 1 other draws factorise.
     """
     problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
-    nodes = quadrature_nodes(problem, temperature, log_n, nodes)
+    nodes, _ = quadrature_plan(problem, temperature, log_n, nodes)
     return _log_soft(problem, temperature, log_n, nodes)[0]
 
 
@@ -469,7 +472,7 @@ def log_ratio_soft_bon(
     Source: derived here: differences of the ratio between outcomes are integrals of one sign.
     """
     problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
-    nodes = quadrature_nodes(problem, temperature, log_n, nodes)
+    nodes, _ = quadrature_plan(problem, temperature, log_n, nodes)
     return _log_soft(problem, temperature, log_n, nodes)[1]
 
 
@@ -494,7 +497,7 @@ def _log_soft(
     ) -> tuple[Array, Array]:
         proper = proper_temperature(temperature, rewards)
         terms = tilted_terms(Problem(log_probs, rewards), proper)
-        soft = jax.tree.map(lambda x: x[0], soft_terms(terms, proper, log_n[None], nodes))
+        soft = jax.tree.map(lambda x: x[0], soft_terms(terms, proper, log_n[None], nodes, True))
         hard = hard_terms(terms.log_probs, terms.rewards, log_n)
         is_hard, is_base = temperature == 0, jnp.isposinf(temperature)
         best = terms.rewards == jnp.max(terms.rewards)

@@ -82,8 +82,8 @@ def metrics(
         problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape
     )
     log_n = jnp.broadcast_to(log_n, shape)
-    nodes = law.quadrature_nodes(problem, temperature, log_n, nodes)
-    return _metrics(problem, temperature, log_n, nodes)
+    nodes, wide = law.quadrature_plan(problem, temperature, log_n, nodes)
+    return _metrics(problem, temperature, log_n, nodes, wide)
 
 
 def sweep(
@@ -115,10 +115,10 @@ def sweep(
             )
     problem = Problem(*(x[..., None, :] for x in problem))
     largest = jnp.max(log_n, initial=0.0)
-    nodes = law.quadrature_nodes(
+    nodes, wide = law.quadrature_plan(
         problem, temperature, jnp.broadcast_to(largest, temperature.shape), nodes
     )
-    return _sweep(problem, temperature, log_n, nodes)
+    return _sweep(problem, temperature, log_n, nodes, wide)
 
 
 def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
@@ -158,21 +158,22 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
 # The compiled workers ----------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames="nodes")
-def _metrics(problem: Problem, temperature: Array, log_n: Array, nodes: int) -> Metrics:
+@functools.partial(jax.jit, static_argnames=("nodes", "wide"))
+def _metrics(problem: Problem, temperature: Array, log_n: Array, nodes: int, wide: bool) -> Metrics:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
-        curve = _curve(Problem(log_probs, rewards), temperature, log_n[None], nodes)
+        curve = _curve(Problem(log_probs, rewards), temperature, log_n[None], nodes, wide)
         return jax.tree.map(lambda x: x[0], curve)
 
     return law.over_batch(one, problem.num_outcomes * nodes, problem, (temperature, log_n))
 
 
-@functools.partial(jax.jit, static_argnames="nodes")
-def _sweep(problem: Problem, temperature: Array, log_n: Array, nodes: int) -> Metrics:
+@functools.partial(jax.jit, static_argnames=("nodes", "wide"))
+def _sweep(problem: Problem, temperature: Array, log_n: Array, nodes: int, wide: bool) -> Metrics:
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Metrics:
-        return _curve(Problem(log_probs, rewards), temperature, log_n, nodes)
+        return _curve(Problem(log_probs, rewards), temperature, log_n, nodes, wide)
 
-    return law.over_batch(one, problem.num_outcomes * nodes, problem, (temperature,))
+    elements = problem.num_outcomes * nodes * (log_n.size if wide else 1)
+    return law.over_batch(one, elements, problem, (temperature,))
 
 
 @jax.jit
@@ -225,11 +226,11 @@ def _wins(p: Array, rewards: Array) -> Array:
     return below + equal / 2
 
 
-def _curve(problem: Problem, temperature: Array, log_n: Array, nodes: int) -> Metrics:
+def _curve(problem: Problem, temperature: Array, log_n: Array, nodes: int, wide: bool) -> Metrics:
     """Metrics `[N]` of one `[K]` problem at one temperature."""
     proper = law.proper_temperature(temperature, problem.rewards)
     terms = law.tilted_terms(problem, proper)
-    soft = law.soft_terms(terms, proper, log_n, nodes)
+    soft = law.soft_terms(terms, proper, log_n, nodes, wide)
     wins = _wins(jnp.exp(terms.log_probs), terms.rewards)
     tilt = _tilt_metrics(terms, proper)
 
@@ -263,7 +264,9 @@ def _tilt_metrics(terms: law.TiltedTerms, temperature: Array) -> _Tilt:
     step = (terms.rewards - terms.rewards[ref]) / temperature
     log_w = terms.exponents - terms.log_mean
     near = _near(log_w)
-    shift = jnp.exp(log_w[ref]) * jnp.expm1(jnp.minimum(step, 80.0))
+    rising = step > 0
+    larger = jnp.exp(jnp.where(rising, log_w, log_w[ref]))
+    shift = jnp.where(rising, -larger, larger) * jnp.expm1(jnp.where(rising, -step, step))
     excess = jnp.where(near, shift - shift @ p, 0.0)
     far = jnp.where(near, 0.0, pstar * log_w - (pstar - p))
     kl_base = jnp.sum(jnp.where(near, p * _numerics.ratio_log_ratio(excess), far))
@@ -289,7 +292,7 @@ def _soft_metrics(terms: law.TiltedTerms, tilt: _Tilt, soft: law.SoftTerms, wins
         kl_soft_base=kl_soft_base,
         kl_tilted_base=tilt.kl_base,
         tv=jnp.sum(jnp.abs(change)) / 2,
-        chi2=_chi2(change, log_ratio),
+        chi2=_chi2(terms.log_tilted, change, log_ratio),
         win_rate=q @ wins,
     )
 
@@ -298,11 +301,15 @@ def _near(log_ratio: Array) -> Array:
     return jnp.abs(log_ratio) < law.NEAR
 
 
-def _chi2(change: Array, log_ratio: Array) -> Array:
-    """Σ (q - p)(q/p - 1); inf where a term overflows, without making a gradient NaN."""
-    overflows = log_ratio > math.log(jnp.finfo(change.dtype).max)
-    total = jnp.sum(change * jnp.expm1(jnp.where(overflows, 0.0, log_ratio)))
-    return jnp.where(jnp.any(overflows & (change > 0)), jnp.inf, total)
+def _chi2(log_p: Array, change: Array, log_ratio: Array) -> Array:
+    """Σ (q - p)²/p, the large terms in logs; inf where one overflows, with gradient 0."""
+    large = log_ratio > law.NEAR
+    safe = jnp.where(large, log_ratio, 1.0)
+    log_term = jnp.where(large, log_p + 2 * (safe + _numerics.log1mexp(safe)), -jnp.inf)
+    overflows = log_term > math.log(jnp.finfo(change.dtype).max)
+    term = jnp.exp(jnp.where(large & ~overflows, log_term, -jnp.inf))
+    small = change * jnp.expm1(jnp.where(large, 0.0, log_ratio))
+    return jnp.where(jnp.any(overflows), jnp.inf, jnp.sum(jnp.where(large, term, small)))
 
 
 def _change(p: Array, q: Array, delta: Array, log_ratio: Array) -> Array:

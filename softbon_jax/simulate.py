@@ -39,7 +39,8 @@ class Estimate(NamedTuple):
         below 0 where P_n is small and trials are few.
       probs_se: `[..., K]` its standard error.
       metrics: `Metrics` of `[...]`, corrected for bias. NaN means "below the noise floor": a
-        divergence smaller than its `noise_floor`, or a law too little sampled for it to be finite.
+        divergence less than two standard errors above its `noise_floor`, or a law too little
+        sampled for it to be finite.
       metrics_se: `Metrics` of `[...]`, standard errors, also of what is below the floor; 0 for
         tilted_reward and kl_tilted_base, which do not depend on P_n and are exact. That of tv holds
         while no P_n(x) is within its noise of P*(x), where tv has a kink.
@@ -393,8 +394,8 @@ def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array)
     floor = _noise_floor(problem, temperature, probs, probs_se)
 
     def report(plain: Array, corrected: Array, error: Array, floor: Array) -> Array:
-        above = corrected >= jnp.maximum(floor, 2 * error)
-        clear = jnp.isfinite(corrected) & ((floor == 0) | above)
+        above = (floor == 0) | (corrected >= floor + 2 * error)
+        clear = jnp.isfinite(corrected) & above
         # An infinite value has no corrections (inf - inf) and needs none.
         return jnp.where(jnp.isposinf(plain), plain, jnp.where(clear, corrected, jnp.nan))
 

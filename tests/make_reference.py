@@ -1,7 +1,8 @@
 """Write the stored results that fast tests compare with: `python tests/make_reference.py`.
 
-`reference/metrics.json` holds every metric (and for few outcomes the law) at 28 digits, `reference/gradients.json`
-every derivative. Inputs are float64, written so that they read back exactly. Both come from `oracles.py` alone.
+`reference/metrics.json` holds every metric at 28 digits, and the law at 20 where there are at most
+10 outcomes; `reference/gradients.json` every derivative at 20. Inputs are float64, written so that
+they read back exactly. All numbers come from `oracles.py`.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def _random(seed: int, size: int, concentration: float = 1.0) -> tuple[np.ndarra
 
 
 def _worst(ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two outcomes with P(high) = 1 / (1 + e^ratio): chi2(P*, P) is as large as the range allows."""
+    """Two outcomes with P(high) = 1 / (1 + e^ratio): chi2(P*, P) is the largest possible."""
     log_probs = np.array([-np.log1p(np.exp(-ratio)), -ratio - np.log1p(np.exp(-ratio))])
     return log_probs, np.array([0.0, 1.0])
 
@@ -87,9 +88,8 @@ def _range(log_probs: np.ndarray, rewards: np.ndarray) -> float:
 
 def _on(name: str, problem: tuple, n: float, ratio: float) -> Inputs:
     """The case whose temperature is the range of the possible rewards divided by `ratio`."""
-    log_probs, rewards = problem
-    temperature = _range(log_probs, rewards) / ratio
-    return Inputs(f"{name} n={n:g} range/temperature={ratio:g}", log_probs, rewards, float(n), temperature)
+    label = f"{name} n={n:g} range/temperature={ratio:g}"
+    return Inputs(label, *problem, float(n), _range(*problem) / ratio)
 
 
 def metric_cases() -> Iterator[Inputs]:
@@ -106,13 +106,12 @@ def metric_cases() -> Iterator[Inputs]:
         yield _on("close", THREE_CLOSE, n, 300)
     for ratio in (0.1, 1, 3.3, 10, 50, 300):
         for n in (1.5, 16, 1e6, 1e12):
-            log_probs, rewards = _worst(ratio)
-            yield Inputs(f"worst n={n:g} range/temperature={ratio:g}", log_probs, rewards, float(n), 1 / ratio)
+            yield _on("worst", _worst(ratio), n, ratio)
     for start, (name, problem) in enumerate(SMALL.items()):
         # a spread of pairs that differs from problem to problem
         for k in range(12):
-            n, ratio = NS[(start + 5 * k) % len(NS)], RATIOS[(2 * start + 3 * k) % (len(RATIOS) - 1)]
-            yield _on(name, problem, n, ratio)
+            n = NS[(start + 5 * k) % len(NS)]
+            yield _on(name, problem, n, RATIOS[(2 * start + 3 * k) % (len(RATIOS) - 1)])
     for n in (1, 2.7, 100, 1e6):
         yield _on("ties", SMALL["ties"], n, 2000)
     for n in (1, 1.5, 16, 1e9):
@@ -146,7 +145,7 @@ def gradient_cases() -> Iterator[Inputs]:
             n, ratio = pairs[(start + 7 * k) % len(pairs)]
             yield _on(name, problem, n, ratio)
     for ratio, n in ((3.3, 16), (10, 1e6)):
-        yield Inputs(f"worst n={n:g} range/temperature={ratio:g}", *_worst(ratio), float(n), 1 / ratio)
+        yield _on("worst", _worst(ratio), n, ratio)
     for n in (1.0, 16.0):
         yield Inputs(f"all_tied n={n:g}", _log([0.2, 0.3, 0.5]), np.full(3, 0.7), n, 0.3)
     yield _on("dirichlet_6", _random(6, 6), 2.7, 10)
@@ -216,7 +215,8 @@ def write(name: str, entry: Callable[[Inputs], dict], inputs: list[Inputs], jobs
     lines = ",\n".join(json.dumps(case) for case in cases)
     text = json.dumps(header, indent=1)[:-2] + f',\n "cases": [\n{lines}\n]\n}}\n'
     (FOLDER / f"{name}.json").write_text(text)
-    print(f"{name}.json: {len(cases)} cases, {len(text) / 1e3:.0f} kB, {time.perf_counter() - start:.0f} s")
+    seconds = time.perf_counter() - start
+    print(f"{name}.json: {len(cases)} cases, {len(text) / 1e3:.0f} kB, {seconds:.0f} s")
 
 
 def main() -> None:

@@ -6,13 +6,15 @@ Nothing here is shared with the package. Three algorithms give the law of the se
 * every vector of multinomial counts (`law_by_counts` in float64, `exact_law_by_counts` in mpmath);
 * adaptive Gauss-Legendre quadrature of the integral over t, for any real n (`exact_law`).
 
-`exact_metrics` and `exact_gradients` are formed from the last one by plain sums and differences, with no stable
-rearrangement: whatever digits cancel are paid for with more working digits, and each number is computed at two
-resolutions that must agree. `load_reference` reads the stored results of `make_reference.py`.
+`exact_metrics` and `exact_gradients` are formed from the last one by plain sums and differences,
+with no stable rearrangement: whatever digits cancel are paid for with more working digits, and each
+number is computed at two resolutions that must agree. `load_reference` reads the stored results of
+`make_reference.py`. Numbers come back as mpmath's, to be used inside `mpmath.workdps`, or as
+floats.
 
-Arguments everywhere: `log_probs` [K] (natural logs up to a common constant, `-inf` for an outcome that cannot
-happen; normalised here, in mpmath), `rewards` [K], `n` (a real number >= 1 unless said otherwise) and `temperature`
-(0 is hard best-of-n, inf the reference law). float64 inputs are taken as exact.
+Arguments everywhere: `log_probs` [K] (natural logs up to a common constant, `-inf` for an outcome
+that cannot happen; normalised here), `rewards` [K], `n` (a real number >= 1 unless said otherwise)
+and `temperature` (0 is hard best-of-n, inf the reference law). float64 inputs are taken as exact.
 """
 
 import itertools
@@ -21,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import ceil, factorial, isinf, lgamma
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpmath import mp, mpf
@@ -43,7 +45,7 @@ PROVEN_DIGITS = 30  # two resolutions of `exact_metrics` agree to so many signif
 PROVEN_GRADIENT_DIGITS = 22  # the same for two difference steps of `exact_gradients`
 RELATIVE_DIGITS = 50  # every P_n(x), however small, is computed to so many digits of its own
 
-Numbers = Sequence[float] | np.ndarray
+Numbers = Sequence[Any] | np.ndarray
 
 
 # --- float64: brute force ------------------------------------------------------------------------
@@ -63,9 +65,7 @@ def _selection_probs(rewards: np.ndarray, temperature: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def law_by_tuples(
-    log_probs: Numbers, rewards: Numbers, n: int, temperature: float
-) -> np.ndarray:
+def law_by_tuples(log_probs: Numbers, rewards: Numbers, n: int, temperature: float) -> np.ndarray:
     """[K] law of the selected sample by going through all `K**n` tuples of candidates."""
     probs, rewards = _probs(log_probs), np.asarray(rewards, np.float64)
     law = np.zeros_like(probs)
@@ -83,9 +83,7 @@ def _counts(n: int, size: int) -> Iterator[tuple[int, ...]]:
         yield tuple(b - a - 1 for a, b in itertools.pairwise(edges))
 
 
-def law_by_counts(
-    log_probs: Numbers, rewards: Numbers, n: int, temperature: float
-) -> np.ndarray:
+def law_by_counts(log_probs: Numbers, rewards: Numbers, n: int, temperature: float) -> np.ndarray:
     """[K] law of the selected sample by a sum over multinomial counts, weights in log space."""
     probs, rewards = _probs(log_probs), np.asarray(rewards, np.float64)
     possible = np.flatnonzero(probs)
@@ -98,13 +96,13 @@ def law_by_counts(
         if temperature == 0:
             tilt = np.where(drawn & (r == r[drawn].max()), c, 0.0)
         else:
-            tilt = np.where(drawn, c * np.exp((r - r[drawn].max()) / temperature), 0.0)
+            tilt = c * np.exp(np.minimum(r - r[drawn].max(), 0.0) / temperature)
         law[possible] += np.exp(log_weight) * tilt / tilt.sum()
     return law
 
 
 def hard_law(log_probs: Numbers, rewards: Numbers, n: float) -> np.ndarray:
-    """[K] law of best-of-n: F(x)^n - F(x-)^n for each value of the reward, shared as P shares it."""
+    """[K] law of best-of-n: F(x)^n - F(x-)^n for each value of the reward, split as P splits it."""
     probs, rewards = _probs(log_probs), np.asarray(rewards, np.float64)
     law = np.zeros_like(probs)
     for value in np.unique(rewards):
@@ -129,7 +127,7 @@ class _Problem(NamedTuple):
     group_r: list[mpf]  # increasing
 
 
-def _problem(logits: Sequence, rewards: Sequence) -> _Problem:
+def _problem(logits: Numbers, rewards: Numbers) -> _Problem:
     kept = [i for i, logit in enumerate(logits) if mpf(logit) != -mp.inf]
     top = max(mpf(logits[i]) for i in kept)
     p = [mp.exp(mpf(logits[i]) - top) for i in kept]
@@ -138,19 +136,21 @@ def _problem(logits: Sequence, rewards: Sequence) -> _Problem:
     r = [mpf(rewards[i]) for i in kept]
     group_r = sorted(set(r))
     group = [group_r.index(x) for x in r]
-    group_p = [mp.fsum(x for x, g in zip(p, group, strict=True) if g == k) for k in range(len(group_r))]
+    group_p = [mpf(0)] * len(group_r)
+    for x, k in zip(p, group, strict=True):
+        group_p[k] += x
     return _Problem(kept, p, r, group, group_p, group_r)
 
 
 def _tilted(problem: _Problem, temperature: mpf) -> list[mpf]:
     """P* on the kept outcomes; at temperature 0, P conditioned on the highest reward."""
-    top = problem.group_r[-1]
-    if temperature == 0:
-        weights = [x if r == top else mpf(0) for x, r in zip(problem.p, problem.r, strict=True)]
-    elif temperature == mp.inf:
+    top, pairs = problem.group_r[-1], list(zip(problem.p, problem.r, strict=True))
+    if temperature == mp.inf or len(problem.group_r) == 1:
         return problem.p
+    if temperature == 0:
+        weights = [x if r == top else mpf(0) for x, r in pairs]
     else:
-        weights = [x * mp.exp((r - top) / temperature) for x, r in zip(problem.p, problem.r, strict=True)]
+        weights = [x * mp.exp((r - top) / temperature) for x, r in pairs]
     total = mp.fsum(weights)
     return [x / total for x in weights]
 
@@ -190,10 +190,11 @@ def _soft_ratio(
 ) -> list[mpf]:
     """P_n / P* of each reward group: n mu integral of exp(-t w) phi(t)^(n-1) over t > 0.
 
-    P_n(x) comes out with an error below `10**-digits` and below `10**-RELATIVE_DIGITS` of itself. The axis is cut
-    into [0, t0] and intervals of length 1 in u = log t; those that cannot matter are left out (the slope of the log
-    of the integrand in u is at most 1, so its value at the left end bounds it); on the others Gauss-Legendre on the
-    whole is compared with the two halves, and halved until they agree. `shift` moves every cut to the left.
+    P_n(x) comes out with an error below `10**-digits` and below `10**-RELATIVE_DIGITS` of itself.
+    The axis is cut into [0, t0] and intervals of length 1 in u = log t; those that cannot matter
+    are left out (the log of the integrand has a slope in u of at most 1, so its value at the left
+    end bounds it); on the others Gauss-Legendre on the whole is compared with the two halves, and
+    halved until they agree. `shift` moves every cut to the left.
     """
     log_p = np.array([float(mp.log(x)) for x in p])
     s = np.array([float(x) for x in log_w])
@@ -243,7 +244,9 @@ def _soft_ratio(
                 sums = [a + scale * b for a, b in zip(sums, e, strict=True)]
             return sums
 
-        def integral(left: mpf, right: mpf, count: int, in_log: bool, whole: list[mpf]) -> list[mpf]:
+        def integral(
+            left: mpf, right: mpf, count: int, in_log: bool, whole: list[mpf]
+        ) -> list[mpf]:
             middle = (left + right) / 2
             first = piece(left, middle, count, in_log)
             second = piece(middle, right, count, in_log)
@@ -272,9 +275,7 @@ def _soft_ratio(
         return ratio
 
 
-def _law(
-    problem: _Problem, n: mpf, temperature: mpf, digits: int, shift: float = 0.0
-) -> list[mpf]:
+def _law(problem: _Problem, n: mpf, temperature: mpf, digits: int, shift: float = 0.0) -> list[mpf]:
     """P_n on the kept outcomes."""
     if n == 1 or temperature == mp.inf or len(problem.group_r) == 1:
         return problem.p
@@ -306,7 +307,9 @@ def _scatter(problem: _Problem, values: list[mpf], size: int, elsewhere: mpf) ->
     return out
 
 
-def exact_tilted(log_probs: Numbers, rewards: Numbers, temperature: float, digits: int = 60) -> list[mpf]:
+def exact_tilted(
+    log_probs: Numbers, rewards: Numbers, temperature: float, digits: int = 60
+) -> list[mpf]:
     """[K] the tilted law P*, to `digits` digits of each entry."""
     with mp.workdps(digits + 20):
         problem = _problem(log_probs, rewards)
@@ -316,7 +319,7 @@ def exact_tilted(log_probs: Numbers, rewards: Numbers, temperature: float, digit
 def exact_law(
     log_probs: Numbers, rewards: Numbers, n: float, temperature: float, digits: int = 60
 ) -> list[mpf]:
-    """[K] the law of the selected sample for real n, to `digits` digits and at least 60 of each entry."""
+    """[K] law of the selected sample for real n, to `digits` digits and to 50 of each entry."""
     with mp.workdps(digits + 30):
         problem = _problem(log_probs, rewards)
         law = _law(problem, mpf(n), mpf(temperature), digits)
@@ -366,7 +369,7 @@ def _metrics(
     gap = tilted_reward - reward
     pairs = list(zip(law, tilted, strict=True))
     unbounded = any(q > 0 and s == 0 for q, s in pairs)
-    chi2 = mp.inf if unbounded else mp.fsum(q * q / s for q, s in pairs if s > 0) - 1
+    chi2 = mp.inf if unbounded else mp.fsum((q - s) ** 2 / s for q, s in pairs if s > 0)
     return {
         "reward": reward,
         "tilted_reward": tilted_reward,
@@ -399,8 +402,9 @@ def metrics_of_law(
 def _digits_needed(problem: _Problem, law: list[mpf], tilted: list[mpf]) -> int:
     """Digits of P_n that leave more than PROVEN_DIGITS of every divergence after the cancellation.
 
-    Only a size is estimated here. Each divergence is a sum of terms a (x log x - x + 1) >= 0 with x = b/a; leaving
-    out the outcome where the reference measure a is largest gives a lower bound free of cancellation between outcomes.
+    Only a size is estimated here. Each divergence is a sum of terms a (x log x - x + 1) >= 0 with
+    x = b/a; leaving out the outcome where a is largest gives a lower bound, and that is the outcome
+    whose term can need more digits than are there yet.
     """
 
     def size(b: list[mpf], a: list[mpf]) -> mpf:
@@ -456,7 +460,7 @@ class Exact(NamedTuple):
 
 
 def exact_metrics(log_probs: Numbers, rewards: Numbers, n: float, temperature: float) -> Exact:
-    """Every metric of soft best-of-n to PROVEN_DIGITS digits: computed at two resolutions that agree.
+    """Every metric of soft best-of-n to PROVEN_DIGITS digits, from two resolutions that agree.
 
     Raises:
       ArithmeticError: two resolutions do not agree to PROVEN_DIGITS.
@@ -505,13 +509,15 @@ def exact_metrics(log_probs: Numbers, rewards: Numbers, n: float, temperature: f
 
 def exact_gradients(
     log_probs: Numbers, rewards: Numbers, n: float, temperature: float
-) -> dict[str, dict]:
+) -> dict[str, dict[str, Any]]:
     """Derivatives of every metric, by central differences of `exact_metrics`' laws at many digits.
 
-    Returns `{"rewards": {metric: [K]}, "logits": {metric: [K]}, "temperature": {metric: mpf}, "n": {metric: mpf}}`.
-    A logit is an entry of `log_probs` before the normalisation, so its derivatives sum to zero over the outcomes;
-    those of an outcome that cannot happen are 0. The order and the ties of the rewards in `win_rate`, which jumps
-    where rewards cross, are held as they are. `tv` has a kink where P_n = P* (all rewards equal): nan.
+    Returns a dict of "rewards", "logits", "temperature" and "n", each a dict over METRICS, of lists
+    [K] for the first two and of numbers for the others. A logit is an entry of `log_probs` before
+    the normalisation, so its derivatives sum to zero over the outcomes; those of an outcome that
+    cannot happen are 0. The order and the ties of the rewards in `win_rate`, which jumps where
+    rewards cross, are held as they are. `tv` has a kink where all rewards are equal: nan. A
+    derivative below 1e-45 of its metric that the differences cannot resolve is 0.
 
     Raises:
       ValueError: temperature is 0 or inf, where the metrics have no derivatives.
@@ -559,13 +565,15 @@ def exact_gradients(
         return result
 
     zeros = dict.fromkeys(METRICS, mpf(0))
-    found = {}
+    found: dict[tuple[str, int], dict[str, mpf]] = {}
     for name, i in variables:
         for extra in (45, 90, 180, 360):
             digits = exact.needed + extra
-            with mp.workdps(_working_digits(_problem(log_probs, rewards), mpf(n), mpf(temperature), digits)):
-                found[name, i] = derivative(name, i, digits)
-            if found[name, i] is not None:
+            rough = _problem(log_probs, rewards)
+            with mp.workdps(_working_digits(rough, mpf(n), mpf(temperature), digits)):
+                result = derivative(name, i, digits)
+            if result is not None:
+                found[name, i] = result
                 break
         else:
             raise ArithmeticError(f"derivative in {name}[{i}] not found at {digits} digits")
@@ -580,7 +588,7 @@ def exact_gradients(
 
 
 class Case(NamedTuple):
-    """One stored case. Decimal strings of the file are rounded to float64 (inf above it, 0 below)."""
+    """One stored case, its decimals rounded to float64: inf above its range, 0 below."""
 
     name: str
     log_probs: np.ndarray  # [K]

@@ -17,7 +17,7 @@ from mpmath import mp, mpf
 from softbon_jax import bounds
 from softbon_jax.problem import Problem, from_logits, from_probs, jackpot, worst_case
 
-# The oracle: definitions, in mpmath ----------------------------------------------------------------
+# The oracle: definitions, in mpmath --------------------------------------------------------------
 
 
 class Moments(NamedTuple):
@@ -29,7 +29,7 @@ class Moments(NamedTuple):
     r: list
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def of_problem(which: str, temperature: float) -> Moments:
     """The moments of one of PROBLEMS, in the working precision of the first call."""
     problem = PROBLEMS[which]
@@ -117,6 +117,8 @@ DEFINITIONS: dict[str, Callable[[Moments, mpf, Any], mpf]] = {
     "reward_gap_asymptote_coefficient": lambda m, n, t: covariance(m),
     "reward_gap_asymptote": lambda m, n, t: covariance(m) / n,
 }
+# One function of each formula; the others differ in the power of n.
+ESSENTIAL = [x for x in DEFINITIONS if not x.endswith("_coefficient") and x != "n_for_kl_upper"]
 NEEDS_NO_NEGATIVE_REWARD = ("relative_gap_upper", "relative_gap_upper_crude")
 
 
@@ -129,10 +131,12 @@ def call(name: str, problem: Problem, log_n: Any, temperature: Any) -> jax.Array
     return function(problem, *([BUDGET] if "kl" in parameters else []), temperature)
 
 
-# The oracle: exact laws ----------------------------------------------------------------------------
+# The oracle: exact laws --------------------------------------------------------------------------
 
 
 class Exact(NamedTuple):
+    """Metrics of the exact law."""
+
     kl_tilted_soft: mpf
     kl_soft_tilted: mpf
     kl_soft_base: mpf
@@ -146,7 +150,10 @@ def kl(a: list, b: list) -> mpf:
 
 
 def exact(problem: Problem, ns: list, temperature: float, step: float = 0.125) -> list[Exact]:
-    """Metrics of soft best-of-n from P_n/P* = n mu ∫ e^{-tw} phi(t)^{n-1} dt, trapezoid rule in log t."""
+    """Metrics of soft best-of-n from P_n/P* = n ∫ e^{-tW} φ(t)^{n-1} dt, φ = E_P[e^{-tW}].
+
+    By the trapezoid rule in log t, whose error falls like e^{-π²/step}.
+    """
     m = moments(np.asarray(problem.log_probs), np.asarray(problem.rewards), temperature)
     left = -mp.log(max(max(m.w), mpf(max(ns)))) - 80
     right = -mp.log(min(m.w)) + 5
@@ -177,14 +184,14 @@ def by_counts(problem: Problem, n: int, temperature: float) -> list[float]:
     return list(law)
 
 
-# Problems ------------------------------------------------------------------------------------------
+# Problems ----------------------------------------------------------------------------------------
 
 FOUR = from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
 # A tie at the top, one below, and an impossible outcome with the highest reward.
 TIED = from_probs([0.25, 0.0, 0.3, 0.2, 0.15, 0.1], [0.5, 9.0, 0.0, 0.5, 2.0, 2.0])
 NEGATIVE = from_probs([0.2, 0.5, 0.3], [-3.0, -1.0, 0.5])
 JACKPOT = jackpot(6, 1e-6)
-# Nearly sure laws: of the likeliest outcome nothing is left in W - 1 but rounding, if it is formed so.
+# Nearly sure laws: W - 1 of the likeliest outcome is nothing but rounding, if it is formed so.
 SURE = from_probs([1e-12, 1 - 4e-12, 3e-12], [0.0, 0.7, 1.0])
 SURE_TIED = from_probs([0.5, 0.5 - 1e-13, 1e-13], [0.25, 0.25, 1.0])
 CLOSE = from_probs([0.5, 0.5, 1e-25], [0.25, 0.25 + 2.0**-40, 1.0])
@@ -210,23 +217,25 @@ def width(problem: Problem) -> float:
     return float(np.ptp(rewards)) or 1.0
 
 
-# Values --------------------------------------------------------------------------------------------
+# Values ------------------------------------------------------------------------------------------
 
 
-def padded(problem: Problem, size: int) -> Problem:
-    """The problem with impossible outcomes added at the end."""
-    extra = (0, size - problem.num_outcomes)
+def batched(*problems: Problem) -> Problem:
+    """The problems as one, with impossible outcomes added to give all of them K = 6."""
+
+    def padded(x: jax.Array, filling: float) -> jax.Array:
+        return jnp.pad(x, (0, 6 - x.shape[-1]), constant_values=filling)
+
     return Problem(
-        jnp.pad(problem.log_probs, extra, constant_values=-jnp.inf),
-        jnp.pad(problem.rewards, extra, constant_values=7.0),
+        jnp.stack([padded(x.log_probs, -jnp.inf) for x in problems]),
+        jnp.stack([padded(x.rewards, 7.0) for x in problems]),
     )
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_every_function_is_its_definition(name: str) -> None:
     names = [k for k in PROBLEMS if k != "negative" or name not in NEEDS_NO_NEGATIVE_REWARD]
-    padded_problems = [padded(PROBLEMS[k], 6) for k in names]
-    batch = Problem(*(jnp.stack(x)[:, None, None, :] for x in zip(*padded_problems, strict=True)))
+    batch = jax.tree.map(lambda x: x[:, None, None, :], batched(*(PROBLEMS[k] for k in names)))
     log_n = np.append(np.log([1.0, 2.0, 37.5, 1e6]), 300.0)
     scale = np.array([0.0, 1 / 600, 1 / 50, 0.3, 1.0, 20.0, 1e3, np.inf])
     temperature = np.stack([width(PROBLEMS[k]) * scale for k in names])
@@ -245,25 +254,22 @@ def test_every_function_is_its_definition(name: str) -> None:
                 )
 
 
-def test_float32_is_close_to_float64() -> None:
-    log_n = np.log([1.0, 16.0, 1e8])
-    temperature = np.array([[0.02], [0.3], [1.0], [50.0]])
+@pytest.mark.parametrize("name", ESSENTIAL)
+def test_float32_is_close_to_the_definition(name: str) -> None:
+    log_n = np.log([1.0, 16.0, 1e8]).astype(np.float32)
+    temperature = np.array([[0.02], [0.3], [1.0], [50.0]], np.float32)
     single = Problem(FOUR.log_probs.astype(np.float32), FOUR.rewards.astype(np.float32))
-    for name in DEFINITIONS:
-        got = call(name, single, log_n.astype(np.float32), temperature.astype(np.float32))
-        assert got.dtype == np.float32
-        want = np.asarray(call(name, FOUR, log_n, temperature))
-        # Above e^88 a float32 is infinite, and a weight e^50 carries 50 roundings of its exponent.
-        want = np.where(want > 3e38, np.inf, want)
-        np.testing.assert_allclose(
-            got, want, rtol=2e-4 if "quadratic" in name else 5e-5, atol=1e-37
-        )
-
-
-def test_check_values() -> None:
-    # Var/2 and Cov times n² and n are near the exact values at n = 1024.
-    assert float(bounds.kl_asymptote(FOUR, 1024, 0.3)) == pytest.approx(2.9314903e-6, rel=1e-2)
-    assert float(bounds.reward_gap_asymptote(FOUR, 1024, 0.3)) == pytest.approx(8.378e-4, rel=1e-2)
+    got = call(name, single, log_n, temperature)
+    assert got.dtype == np.float32
+    for i, j in np.ndindex(4, 3):
+        t, n = float(temperature[i, 0]), mp.exp(float(log_n[j]))
+        m = moments(*(np.asarray(x, np.float64) for x in single), t)
+        want = DEFINITIONS[name](m, n, t)
+        if want > 3e38:
+            assert got[i, j] == math.inf
+        else:  # an exponent of 50 has rounding errors of 50 eps, and b^-4 has four such exponents
+            rtol = 1e-4 if "quadratic" in name else 3e-5
+            np.testing.assert_allclose(got[i, j], float(want), rtol=rtol, atol=1e-37)
 
 
 def test_limits_of_the_temperature() -> None:
@@ -297,7 +303,8 @@ def test_what_overflows_is_infinite_and_what_need_not_does_not() -> None:
     log_cv_squared = 2000 - 2 * math.log(2)
     assert float(bounds.kl_upper(problem, 1.0, 1.0)) == pytest.approx(log_cv_squared, rel=1e-13)
     got = bounds.kl_upper(problem, None, 1.0, log_n=2010.0)
-    assert float(got) == pytest.approx(math.exp(log_cv_squared - 2010), rel=1e-11)
+    want = math.log1p(math.exp(log_cv_squared - 2010))
+    assert float(got) == pytest.approx(want, rel=1e-11)
     assert float(bounds.log_n_for_kl_upper(problem, math.log(2), 1.0)) == pytest.approx(
         log_cv_squared
     )
@@ -321,7 +328,7 @@ def test_best_of_n_forms() -> None:
     np.testing.assert_allclose(slope, (n[:-1] - 1) / n[:-1] ** 2, rtol=1e-6, atol=1e-15)
 
 
-# Bounds bound ----------------------------------------------------------------------------------------
+# Bounds bound ------------------------------------------------------------------------------------
 
 GRID_N = [1, 2, mpf(7.5), 64, 10_000]
 
@@ -359,32 +366,34 @@ def test_oracle_agrees_with_enumeration() -> None:
     ],
 )
 def test_bounds_are_above_the_exact_value(bound: str, quantity: str) -> None:
+    cases = grid()
+    if bound in NEEDS_NO_NEGATIVE_REWARD:
+        cases = [x for x in cases if float(jnp.min(x[0].rewards)) >= 0]
+    problems = jax.tree.map(lambda x: x[:, None], batched(*(x[0] for x in cases)))
+    log_n = np.log([float(n) for n in GRID_N])
+    limits = np.asarray(call(bound, problems, log_n, np.array([[x[1]] for x in cases])))
     largest = 0.0
-    for problem, temperature, exact_values in grid():
-        if bound in NEEDS_NO_NEGATIVE_REWARD and float(jnp.min(problem.rewards)) < 0:
-            continue
-        for n, value in zip(GRID_N, exact_values, strict=True):
-            limit = float(call(bound, problem, math.log(n), temperature))
-            # n = 1 and base: both are 0, the exact value to 30 digits.
-            assert float(getattr(value, quantity)) <= limit * (1 + 1e-12) + 1e-25, (temperature, n)
-            if limit > 0:
-                largest = max(largest, float(getattr(value, quantity)) / limit)
+    for limit, value in zip(limits.reshape(-1), [y for x in cases for y in x[2]], strict=True):
+        exact_value = float(getattr(value, quantity))
+        # For n = 1 some are 0 on both sides, the exact value to 30 digits.
+        assert exact_value <= limit * (1 + 1e-12) + 1e-25
+        if limit > 0:
+            largest = max(largest, exact_value / limit)
     # Not vacuous: somewhere on the grid the bound is within this factor of the exact value.
     assert largest > {"kl_upper_quadratic": 0.05}.get(bound, 0.3)
 
 
 def test_bounds_are_ordered() -> None:
-    for problem, temperature, _ in grid():
-        n = np.array([float(x) for x in GRID_N])
-        chain = [bounds.kl_upper, bounds.kl_upper_linear, bounds.kl_upper_sinh]
-        values = [np.asarray(f(problem, n, temperature)) for f in chain]
-        assert np.all(values[0] < values[1])
-        assert np.all(values[1] <= values[2] * (1 + 1e-12))
-        if float(jnp.min(problem.rewards)) >= 0:
-            tight = np.asarray(bounds.relative_gap_upper(problem, n, temperature))
-            assert np.all(
-                tight <= bounds.relative_gap_upper_crude(problem, n, temperature) * (1 + 1e-12)
-            )
+    problems = batched(*(x[0] for x in grid()))
+    temperature = np.array([x[1] for x in grid()])
+    for log_n in np.log([1.0, 2.0, 64.0, 1e4]):
+        chain = ["kl_upper", "kl_upper_linear", "kl_upper_sinh"]
+        low, middle, high = (np.asarray(call(f, problems, log_n, temperature)) for f in chain)
+        assert np.all(low < middle)
+        assert np.all(middle <= high * (1 + 1e-12))
+        positive = Problem(problems.log_probs, problems.rewards + 3.0)
+        tight, crude = (call(f, positive, log_n, temperature) for f in NEEDS_NO_NEGATIVE_REWARD)
+        assert np.all(np.asarray(tight) <= np.asarray(crude) * (1 + 1e-12))
 
 
 @pytest.mark.parametrize("span", [1e-3, 1.0, 50.0, 600.0])
@@ -398,14 +407,15 @@ def test_sinh_bound_is_attained(span: float) -> None:
 
 
 def test_n_for_kl_upper_suffices() -> None:
-    for problem, temperature, _ in grid()[::3]:
-        for budget in (1e-3, 0.1, 2.0):
-            n = float(bounds.n_for_kl_upper(problem, budget, temperature))
-            assert n >= 1
-            at_n = float(bounds.kl_upper(problem, n, temperature))
-            assert at_n <= budget * (1 + 1e-12)
-            if n > 1:  # and no smaller n would do for this bound
-                assert at_n == pytest.approx(budget, rel=1e-12)
+    problems = batched(*(x[0] for x in grid()))
+    temperature = np.array([x[1] for x in grid()])
+    for budget in (1e-3, 0.1, 2.0):
+        n = np.asarray(bounds.n_for_kl_upper(problems, budget, temperature))
+        at_n = np.asarray(bounds.kl_upper(problems, n, temperature))
+        assert np.all(n >= 1)
+        assert np.all(at_n <= budget * (1 + 1e-12))
+        # and no smaller n would do for this bound
+        np.testing.assert_allclose(at_n[n > 1], budget, rtol=1e-12)
     with mp.workdps(45):
         n = float(bounds.n_for_kl_upper(FOUR, 0.1, 0.3))
         assert exact(FOUR, [mpf(n)], 0.3)[0].kl_tilted_soft <= 0.1
@@ -435,6 +445,8 @@ def test_best_of_n_formulas_bound_discrete_laws_and_are_their_limit() -> None:
 
 # Asymptotes --------------------------------------------------------------------------------------
 
+LARGE_N = [10_000, 100_000, 1_000_000]
+
 
 @pytest.mark.parametrize(
     ("asymptote", "quantities"),
@@ -447,83 +459,82 @@ def test_best_of_n_formulas_bound_discrete_laws_and_are_their_limit() -> None:
 def test_asymptotes_are_the_limit_at_the_rate_one_over_n(
     asymptote: str, quantities: tuple[str, ...]
 ) -> None:
-    ns = [10_000, 100_000, 1_000_000]
-    for problem, temperature in ((FOUR, 0.3), (TIED, 0.8), (NEGATIVE, 1.0)):
-        limits = np.asarray(call(asymptote, problem, np.log(ns), temperature))
+    for which, temperature in (("four", 0.3), ("tied", 0.8), ("negative", 1.0)):
+        limits = np.asarray(call(asymptote, PROBLEMS[which], np.log(LARGE_N), temperature))
         for quantity in quantities:
-            with mp.workdps(50):
-                values = [float(getattr(x, quantity)) for x in large_n(problem, temperature)]
+            values = [float(getattr(x, quantity)) for x in large_n(which, temperature)]
             off = np.abs(np.array(values) / limits - 1)
-            assert np.all(off < 50 / np.array(ns)), off
+            assert np.all(off < 50 / np.array(LARGE_N)), off
             # The next term is of relative order 1/n: each factor 10 in n gains a factor 10.
             np.testing.assert_allclose(off[:-1] / off[1:], 10, rtol=0.05)
 
 
 @functools.cache
-def _large_n(which: int, temperature: float) -> list[Exact]:
-    problem = (FOUR, TIED, NEGATIVE)[which]
-    return exact(problem, [10_000, 100_000, 1_000_000], temperature)
+def large_n(which: str, temperature: float) -> list[Exact]:
+    with mp.workdps(50):
+        return exact(PROBLEMS[which], LARGE_N, temperature)
 
 
-def large_n(problem: Problem, temperature: float) -> list[Exact]:
-    return _large_n([p is problem for p in (FOUR, TIED, NEGATIVE)].index(True), temperature)
+# Gradients ---------------------------------------------------------------------------------------
 
 
-# Gradients -----------------------------------------------------------------------------------------
+# No reward twice at the top or the bottom, where the range and max W have kinks.
+TIED_INSIDE = from_probs([0.2, 0.0, 0.3, 0.3, 0.2], [0.5, 9.0, 0.0, 0.5, 2.0])
+DIFFERENTIATED = batched(FOUR, TIED_INSIDE, SURE, CONSTANT, TIED, TINY, SURE_TIED)
+AT_LOG_N = math.log(6.5)
+AT_TEMPERATURE = [0.7, 0.0, 1e-3, 1.0, 1e6, math.inf]
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
-@pytest.mark.parametrize("which", ["four", "tied", "sure"])
-def test_gradients_are_those_of_the_definition(which: str, name: str) -> None:
-    problem, log_n = PROBLEMS[which], math.log(6.5)
-    temperature = 0.7
-    parameters = (problem.log_probs, problem.rewards, jnp.float64(log_n), jnp.float64(temperature))
+@functools.cache
+def values_and_gradients(name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Values and gradients at all of DIFFERENTIATED and, on the second axis, AT_TEMPERATURE."""
 
     def value(log_probs: Any, rewards: Any, log_n: Any, temperature: Any) -> jax.Array:
         return call(name, Problem(log_probs, rewards), log_n, temperature)
 
-    got = jax.grad(value, argnums=(0, 1, 2, 3))(*parameters)
-    chex.assert_tree_all_finite(got)
-    numbers = [np.asarray(x).reshape(-1) for x in parameters]
-    sizes = np.cumsum([0] + [len(x) for x in numbers])
-    flat = list(np.concatenate(numbers))
-    ranked = np.sort(np.asarray(problem.rewards))
+    at = jax.value_and_grad(value, argnums=(0, 1, 2, 3))
+    over_temperature = jax.vmap(at, (None, None, None, 0))
+    everywhere = jax.jit(jax.vmap(over_temperature, (0, 0, None, None)))
+    values, gradients = everywhere(*DIFFERENTIATED, AT_LOG_N, jnp.array(AT_TEMPERATURE))
+    return np.asarray(values), [np.asarray(x) for x in gradients]
+
+
+@pytest.mark.parametrize("name", ESSENTIAL)
+def test_gradients_are_those_of_the_definition(name: str) -> None:
+    _, gradients = values_and_gradients(name)
 
     def definition(x: list) -> mpf:
-        m = moments(x[: sizes[1]], x[sizes[1] : sizes[2]], x[-1])
-        return DEFINITIONS[name](m, mp.exp(x[-2]), x[-1])
+        return DEFINITIONS[name](moments(x[:6], x[6:12], x[13]), mp.exp(x[12]), x[13])
 
     with mp.workdps(100):
         step = mpf(10) ** -40
-        for i, slope in enumerate(np.concatenate([np.asarray(x).reshape(-1) for x in got])):
-            if flat[i] == -math.inf:
-                assert slope == 0
-                continue
-            is_reward = sizes[1] <= i < sizes[2]
-            at_edge = flat[i] in (ranked[-1], ranked[-2], ranked[0]) or which == "tied"
-            extremes = ("sinh", "crude", "quadratic", "base_upper")
-            if is_reward and at_edge and which == "tied" and any(x in name for x in extremes):
-                continue  # a kink: the largest or smallest of tied rewards
-            up, down = ([mpf(y) for y in flat] for _ in range(2))
-            up[i] += step
-            down[i] -= step
-            want = float((definition(up) - definition(down)) / (2 * step))
-            np.testing.assert_allclose(slope, want, rtol=1e-8, atol=1e-14, err_msg=f"parameter {i}")
+        for row in range(3):
+            at = [float(y) for x in DIFFERENTIATED for y in x[row]]
+            at += [AT_LOG_N, AT_TEMPERATURE[0]]
+            slope = np.concatenate([x[row, 0].reshape(-1) for x in gradients])
+            for i in range(14):
+                if at[i % 6 if i < 12 else i] == -math.inf:
+                    assert slope[i] == 0
+                    continue
+                up, down = ([mpf(x) for x in at] for _ in range(2))
+                up[i] += step
+                down[i] -= step
+                want = float((definition(up) - definition(down)) / (2 * step))
+                case = f"problem {row}, parameter {i}"
+                np.testing.assert_allclose(slope[i], want, rtol=1e-8, atol=1e-14, err_msg=case)
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", ESSENTIAL)
 def test_gradients_are_finite_where_something_degenerates(name: str) -> None:
-    for problem in (CONSTANT, TIED, TINY, SURE_TIED):
-        for temperature in (0.0, 1e-3, 1.0, 1e6, math.inf):
-            value, slope = jax.value_and_grad(lambda p, t: call(name, p, 0.5, t), argnums=(0, 1))(
-                problem, jnp.float64(temperature)
-            )
-            assert not jnp.isnan(value)
-            if jnp.isfinite(value):
-                chex.assert_tree_all_finite(slope)
+    values, gradients = values_and_gradients(name)
+    assert not np.any(np.isnan(values))
+    finite = np.isfinite(values)
+    assert finite.sum() >= 21
+    for x in gradients:
+        assert np.all(np.isfinite(x[finite]))
 
 
-# The interface ---------------------------------------------------------------------------------------
+# The interface -----------------------------------------------------------------------------------
 
 
 def test_every_public_function_is_tested() -> None:
@@ -535,14 +546,12 @@ def test_every_public_function_is_tested() -> None:
     assert public == {*DEFINITIONS, "best_of_n_kl", "best_of_n_win_rate"}
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", ["kl_base_upper", "n_for_kl_upper", "tv_asymptote"])
 def test_jit_vmap_and_broadcasting_agree(name: str) -> None:
     log_probs = jnp.stack([FOUR.log_probs, FOUR.log_probs[::-1]])
     batch = Problem(log_probs[:, None, None, :], FOUR.rewards)
-    temperature, log_n = (
-        jnp.array([[0.0], [0.2], [jnp.inf]]),
-        jnp.log(jnp.array([1.0, 3.0, 50.0, 1e9])),
-    )
+    temperature = jnp.array([[0.0], [0.2], [jnp.inf]])
+    log_n = jnp.log(jnp.array([1.0, 3.0, 50.0, 1e9]))
     together = jnp.broadcast_to(call(name, batch, log_n, temperature), (2, 3, 4))
 
     def one(log_probs: Any, temperature: Any, log_n: Any) -> jax.Array:
@@ -550,9 +559,8 @@ def test_jit_vmap_and_broadcasting_agree(name: str) -> None:
 
     mapped = jax.vmap(jax.vmap(jax.vmap(one, (None, None, 0)), (None, 0, None)), (0, None, None))
     np.testing.assert_allclose(mapped(log_probs, temperature[:, 0], log_n), together, rtol=1e-13)
-    np.testing.assert_allclose(
-        jax.jit(one)(log_probs[1], 0.2, log_n[1]), together[1, 1, 1], rtol=1e-13
-    )
+    compiled = jax.jit(one)(log_probs[1], 0.2, log_n[1])
+    np.testing.assert_allclose(compiled, together[1, 1, 1], rtol=1e-13)
     single = call(name, FOUR, jnp.log(3.0), 0.2)
     assert single.shape == ()
     np.testing.assert_allclose(single, together[0, 1, 1], rtol=1e-13)
@@ -613,7 +621,7 @@ def test_bad_rewards_budgets_and_n_of_single_functions() -> None:
             function(None)
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", ESSENTIAL)
 def test_traced_bad_values_give_nan(name: str) -> None:
     traced = jax.jit(lambda p, x, t: call(name, p, x, t))
     assert jnp.isfinite(traced(FOUR, 1.0, 0.5))
@@ -625,4 +633,4 @@ def test_traced_bad_values_give_nan(name: str) -> None:
     if "log_n" in inspect.signature(getattr(bounds, name)).parameters:
         assert jnp.isnan(traced(FOUR, -1.0, 0.5))
     if name in NEEDS_NO_NEGATIVE_REWARD:
-        assert jnp.isnan(traced(NEGATIVE, 1.0, 0.5))
+        assert jnp.isnan(traced(Problem(FOUR.log_probs, FOUR.rewards - 0.1), 1.0, 0.5))

@@ -1,5 +1,6 @@
-"""Simulation: its draws, its estimates against exhaustive laws, its standard errors and its floor."""
+"""Simulation: draws, estimates against exhaustive laws, standard errors and noise floor."""
 
+import functools
 import itertools
 import math
 
@@ -41,10 +42,11 @@ def race_law(rewards, n, temperature):
     )
 
 
-def assert_within(estimate, exact, errors=5.0):
-    """Every probability within 5 of its standard errors."""
-    distance = np.abs(np.asarray(estimate.probs) - exact)
-    assert np.all(distance <= errors * np.asarray(estimate.probs_se) + 1e-12)
+def assert_within(estimate, exact, trials=20_000):
+    """Every probability within 5 standard errors; the never seen may have 10/trials."""
+    probs, errors = np.asarray(estimate.probs), np.asarray(estimate.probs_se)
+    slack = np.where(errors == 0, 10 / trials, 1e-12)
+    assert np.all(np.abs(probs - exact) <= 5 * errors + slack)
 
 
 # The draws ---------------------------------------------------------------------------------------
@@ -76,7 +78,7 @@ def test_draws_follow_the_table(size):
     table = _draws.alias_table(jnp.asarray(probs))
     draws = 200_000
     shape = (_draws.words_per_draw(table) * draws,)
-    drawn = _draws.draw(table, jax.random.bits(jax.random.key(1), shape))
+    drawn = _draws.draw(table, jax.random.bits(jax.random.key(1), shape, jnp.uint32))
     assert drawn.shape == (draws,)
     counts = np.bincount(drawn, minlength=size)
     if size > 1:
@@ -174,7 +176,7 @@ def test_the_law_at_large_n_is_not_the_tilted_law(method):
         [float(x) for x in oracles.exact_law(np.log(PROBS), REWARDS, 200, 0.2, digits=20)]
     )
     estimate = simulate(jax.random.key(8), problem(), 200, 0.2, 40_000, method=method)
-    assert_within(estimate, exact)
+    assert_within(estimate, exact, 40_000)
     if method == "counts":
         tilted = PROBS * np.exp(REWARDS / 0.2)
         away = (estimate.probs - tilted / tilted.sum()) / estimate.probs_se
@@ -200,8 +202,8 @@ def test_float32_stays_float32():
 
 
 def test_outcomes_of_probability_zero_never_come_up():
-    with_hole = sb.from_probs([0.5, 0.0, 0.5], [0.0, 9.0, 1.0])
-    for rule, method in itertools.product(("soft", "hard", "race"), ("counts", "literal")):
+    with_hole = sb.from_probs([0.5, 0.0, 0.25, 0.25], [0.0, 9.0, 1.0, 2.0])
+    for rule, method in (("soft", "counts"), ("race", "counts"), ("soft", "literal")):
         estimate = simulate(jax.random.key(11), with_hole, 4, 0.5, 2_000, rule=rule, method=method)
         assert estimate.probs[1] == 0
         assert np.isfinite(estimate.metrics.reward)
@@ -244,7 +246,8 @@ def test_intervals_cover_and_bias_is_corrected(method, n, temperature):
     exact = oracles.exact_metrics(np.log(PROBS), REWARDS, n, temperature)
     values = {k: float(v) for k, v in exact.metrics.items()}
     law = np.array([float(p) for p in exact.law])
-    covered = np.mean(np.abs(estimate.probs - law) < T_95 * estimate.probs_se, axis=0)
+    probs, errors = np.asarray(estimate.probs), np.asarray(estimate.probs_se)
+    covered = np.mean(np.abs(probs - law) < T_95 * errors, axis=0)
     assert np.all((covered > 0.93) & (covered < 0.97))
     for name in set(sb.Metrics._fields) - {"tilted_reward", "kl_tilted_base"}:
         value = np.asarray(getattr(estimate.metrics, name))
@@ -256,21 +259,22 @@ def test_intervals_cover_and_bias_is_corrected(method, n, temperature):
 
 
 def test_plug_in_bias_is_what_the_floor_says():
-    """The law is P itself at n = 1, λ = inf: KL of a histogram of T draws is (K - 1)/2T on average."""
+    """The law is P itself at n = 1, λ = inf: KL of a histogram of T is (K - 1)/2T on average."""
     trials = 1_000
-    cells = np.ones(400)
+    cells = np.ones(1_000)
     estimate = simulate(jax.random.key(12), problem(), cells, np.inf, trials, method="literal")
+    probs = np.asarray(estimate.probs)
     floor = np.asarray(estimate.noise_floor.kl_soft_tilted)
     assert floor.mean() == pytest.approx(3 / (2 * trials), rel=0.02)
-    plug_in = np.sum(estimate.probs * np.log(estimate.probs / PROBS), axis=-1)
-    assert plug_in.mean() == pytest.approx(floor.mean(), rel=0.15)  # its error is 4 %
-    chi2 = np.sum((estimate.probs - PROBS) ** 2 / PROBS, axis=-1)
-    assert chi2.mean() == pytest.approx(np.mean(estimate.noise_floor.chi2), rel=0.15)
-    tv = np.sum(np.abs(estimate.probs - PROBS), axis=-1) / 2
-    assert tv.mean() == pytest.approx(np.mean(estimate.noise_floor.tv), rel=0.1)
+    plug_in = np.sum(probs * np.log(probs / PROBS), axis=-1)
+    assert plug_in.mean() == pytest.approx(floor.mean(), rel=0.12)  # its error is 3 %
+    chi2 = np.sum((probs - PROBS) ** 2 / PROBS, axis=-1)
+    assert chi2.mean() == pytest.approx(float(jnp.mean(estimate.noise_floor.chi2)), rel=0.15)
+    tv = np.sum(np.abs(probs - PROBS), axis=-1) / 2
+    assert tv.mean() == pytest.approx(float(jnp.mean(estimate.noise_floor.tv)), rel=0.1)
     # Nothing is reported as a divergence but the few that noise carries over two standard errors.
     for name in ("kl_tilted_soft", "kl_soft_tilted", "kl_soft_base", "chi2", "tv"):
-        assert np.mean(np.isnan(getattr(estimate.metrics, name))) > 0.9
+        assert np.mean(np.isnan(getattr(estimate.metrics, name))) > 0.95
 
 
 def test_a_divergence_below_the_floor_is_nan_and_above_it_a_number():
@@ -287,9 +291,9 @@ def test_a_divergence_below_the_floor_is_nan_and_above_it_a_number():
 
 
 def test_an_outcome_that_never_came_up_leaves_no_infinite_divergence():
-    jackpot = sb.from_probs([0.5, 0.5 - 1e-7, 1e-7], [0.0, 1.0, 1.0])
+    jackpot = sb.from_probs([0.5, 0.25, 0.25 - 1e-7, 1e-7], [0.0, 1.0, 1.0, 1.0])
     estimate = simulate(jax.random.key(14), jackpot, 2, 1.0, 500, method="literal")
-    assert estimate.probs[2] == 0
+    assert estimate.probs[3] == 0
     assert np.isnan(estimate.metrics.kl_tilted_soft)
 
 
@@ -312,17 +316,13 @@ def test_control_variate_makes_the_variance_fall_as_n_squared():
 
 
 @pytest.mark.parametrize("method", ["counts", "literal"])
-@pytest.mark.parametrize("rule", ["soft", "race"])
-def test_the_answer_does_not_depend_on_the_chunk(method, rule):
+def test_the_answer_does_not_depend_on_the_chunk(method):
     runs = [
-        simulate(
-            jax.random.key(17), problem(), 20, 0.3, 1_001, rule=rule, method=method, chunk=chunk
-        )
-        for chunk in (1, 300, 4_096)
+        simulate(jax.random.key(17), problem(), 20, 0.3, 1_001, method=method, chunk=chunk)
+        for chunk in (300, 4_096)
     ]
-    for run in runs[1:]:
-        for x, y in zip(jax.tree.leaves(run), jax.tree.leaves(runs[0]), strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-13)
+    for x, y in zip(*map(jax.tree.leaves, runs), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-13)
 
 
 def test_more_trials_keep_the_earlier_blocks():
@@ -333,15 +333,14 @@ def test_more_trials_keep_the_earlier_blocks():
 
 
 def test_cells_have_their_own_random_numbers():
-    two = simulate(jax.random.key(19), problem(), np.array([4, 4]), 0.3, 500)
-    assert not np.allclose(two.probs[0], two.probs[1])
-    alone = simulate(jax.random.key(19), problem(), 4, 0.3, 500)
-    np.testing.assert_allclose(alone.probs, two.probs[0], rtol=1e-12)
-    grid = simulate(
-        jax.random.key(19), problem(), np.array([[1], [4]]), np.array([0.0, 0.3, 1.0]), 200
-    )
+    n, temperature = np.array([[4], [4]]), np.array([0.3, 0.3, 1.0])
+    grid = simulate(jax.random.key(19), problem(), n, temperature, 500)
     assert grid.probs.shape == (2, 3, 4)
     assert grid.metrics.reward.shape == (2, 3)
+    same = np.asarray(grid.probs[:, :2]).reshape(-1, 4)
+    assert len(np.unique(same, axis=0)) == 4
+    alone = simulate(jax.random.key(19), problem(), 4, 0.3, 500)
+    np.testing.assert_allclose(alone.probs, grid.probs[0, 0], rtol=1e-12)
 
 
 def test_under_jit_with_traced_n_and_temperature():
@@ -354,18 +353,19 @@ def test_under_jit_with_traced_n_and_temperature():
 
     for n, temperature in ((3, 0.3), (50, 0.0)):
         eager = simulate(jax.random.key(20), problem(), n, temperature, 500, method="literal").probs
-        assert np.array_equal(traced(jax.random.key(20), n, temperature), eager)
+        again = traced(jax.random.key(20), n, temperature)
+        np.testing.assert_allclose(again, eager, rtol=1e-14)
     assert len(traces) == 1
 
 
 @pytest.mark.parametrize("method", ["counts", "literal"])
 def test_memory_is_bounded_whatever_n(method):
     """N is traced, so one program serves every n: its buffers are all there is."""
-    wide = sb.dirichlet(jax.random.key(0), 64)
+    wide = sb.dirichlet(jax.random.key(0), 8)
     arguments = module._prepare(
         jax.random.key(1), wide, 10**7, 0.3, 10_000, literal=method == "literal"
     )
-    blocks = module._blocks(None, 64)
+    blocks = module._blocks(None, 8)
     program = module._estimate.lower(*arguments, rule="soft", method=method, blocks=blocks)
     memory = program.compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 2**28
@@ -406,12 +406,12 @@ def test_conditional_fluctuation_falls_as_one_over_root_n():
 
 
 def test_bad_arguments():
-    key = lambda: jax.random.key(0)  # noqa: E731
-    with pytest.raises(ValueError, match="rule must be .* got 'best'"):
+    key = functools.partial(jax.random.key, 0)
+    with pytest.raises(ValueError, match=r"rule must be .* got 'best'"):
         simulate(key(), problem(), 4, 0.3, 100, rule="best")
-    with pytest.raises(ValueError, match="method must be .* got 'exact'"):
+    with pytest.raises(ValueError, match=r"method must be .* got 'exact'"):
         simulate(key(), problem(), 4, 0.3, 100, method="exact")
-    with pytest.raises(ValueError, match="trials must be .* got 1"):
+    with pytest.raises(ValueError, match=r"trials must be .* got 1"):
         simulate(key(), problem(), 4, 0.3, 1)
     with pytest.raises(ValueError, match=r"n must be an integer of at least 1, got 2.5"):
         simulate(key(), problem(), 2.5, 0.3, 100)

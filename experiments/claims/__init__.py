@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from softbon_jax.rates import Rate, fit_rate
 
@@ -27,6 +28,7 @@ class Tolerances:
       near_zero: between soft best-of-n at the smallest temperature and hard best-of-n: near ties.
       near_infinity: of first-order expansions in 1/λ, relative, times λ/range.
       standard_errors: between simulation and exact value.
+      appearances: of the rarest outcome, expected in a simulation that is to be compared.
       spread: of the root mean square of those deviations from 1.
     """
 
@@ -37,6 +39,7 @@ class Tolerances:
     near_zero: float = 1e-6
     near_infinity: float = 1.0
     standard_errors: float = 5.0
+    appearances: float = 30.0
     spread: float = 0.3
 
 
@@ -78,9 +81,9 @@ def at_most(experiment: str, claim: str, values: Any, limit: float, what: str) -
     )
 
 
-def bound(experiment: str, claim: str, exact: Any, upper: Any) -> Claim:
+def bound(experiment: str, claim: str, exact: xr.DataArray, upper: xr.DataArray) -> Claim:
     """`exact` ≤ `upper` everywhere: the largest ratio is at most 1, but for rounding."""
-    exact, upper = np.broadcast_arrays(np.asarray(exact, float), np.asarray(upper, float))
+    exact, upper = (x.values for x in xr.broadcast(exact, upper))
     # 0 ≤ 0 holds. A divergence that is 0 may come out as rounding of numbers of order 1.
     trivial = (exact <= TOLERANCES.rounding**2) & (upper >= 0) & (exact >= 0)
     ratio = np.where(trivial, 0.0, exact / np.where(upper == 0, np.finfo(float).tiny, upper))
@@ -154,27 +157,28 @@ def power_laws(
     ]
 
 
-def simulation(
-    experiment: str, name: str, exact: Any, estimate: Any, error: Any, floor: Any
-) -> Claim:
-    """A simulated metric agrees with the exact one, in standard errors, where it is above the noise."""
-    exact, estimate, error, floor = (np.asarray(x, float) for x in (exact, estimate, error, floor))
-    seen = np.isfinite(estimate) & (error > 0) & (estimate > floor)
-    deviations = (estimate[seen] - exact[seen]) / error[seen]
+def simulation(experiment: str, dataset: xr.Dataset, field: str) -> Claim:
+    """A simulated metric agrees with the exact one, in standard errors, where it can be seen.
+
+    That is above its noise floor, and where every outcome has come up: the standard error of a
+    simulation that has missed the rarest outcome knows nothing of it.
+    """
+    t = TOLERANCES
+    estimate, error, floor = (dataset[f"simulated_{field}{x}"] for x in ("", "_se", "_floor"))
+    exact = dataset[field].sel(
+        temperature=dataset.simulated_temperature.values, n=dataset.simulated_n.values
+    )
+    complete = (dataset.simulated_appearances >= t.appearances).broadcast_like(estimate).values
+    seen = complete & (estimate > floor).values & (error > 0).values
+    deviations = (estimate.values - exact.values)[seen] / error.values[seen]
     worst = float(np.abs(deviations).max()) if deviations.size else np.nan
     spread = float(np.sqrt(np.mean(deviations**2))) if deviations.size else np.nan
-    t = TOLERANCES
     return Claim(
         experiment,
-        f"simulation of {name} agrees with its exact value",
-        f"{worst:.2f} standard errors at worst, {spread:.2f} rms ({seen.sum()} points above the "
-        f"noise, {(~seen).sum()} below)",
+        f"simulation of {exact.attrs['long_name']} agrees with its exact value",
+        f"{worst:.2f} standard errors at worst, {spread:.2f} rms ({seen.sum()} points; "
+        f"{(complete & ~seen).sum()} below the noise, {(~complete).sum()} with an outcome too rare)",
         f"≤ {t.standard_errors:g} at worst, {1 - t.spread:g} to {1 + t.spread:g} rms",
         worst <= t.standard_errors and abs(spread - 1) <= t.spread,
         worst,
     )
-
-
-def equal_n(dataset: Any, field: str) -> Any:
-    """An exact variable at the numbers of candidates that were simulated."""
-    return dataset[field].sel(n=dataset.simulated_n.values).values

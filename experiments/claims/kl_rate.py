@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from experiments.claims import Claim, bound, equal_n, power_laws, simulation
+from experiments.claims import Claim, bound, power_laws, simulation
 
 NAME = "kl_rate"
 
@@ -39,13 +39,4 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             starts,
             exponent,
         )
-    rows += [
-        simulation(
-            NAME,
-            dataset[field].attrs["long_name"],
-            equal_n(dataset, field),
-            *(dataset[f"simulated_{field}{label}"] for label in ("", "_se", "_floor")),
-        )
-        for field in ("kl_tilted_soft", "tv")
-    ]
-    return rows
+    return rows + [simulation(NAME, dataset, field) for field in ("kl_tilted_soft", "tv")]

@@ -1,0 +1,39 @@
+# `make test` and `make reproduce` are the two commands; each builds .venv first if it must.
+PYTHON ?= python3
+PY := .venv/bin/python
+READY := .venv/.ready
+
+.PHONY: test quick lint bench reproduce figures verify clean
+
+test: $(READY)
+	$(PY) -m pytest
+
+quick: $(READY)
+	$(PY) -m pytest -m "not slow"
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: $(READY)
+	$(PY) -m benchmarks
+
+reproduce: $(READY)
+	$(PY) -m experiments reproduce --config paper
+
+figures: $(READY)
+	$(PY) -m figures
+
+verify: $(READY)
+	$(PY) -m experiments verify --config smoke
+
+clean:
+	rm -rf .venv results
+
+$(READY): requirements/lock.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
