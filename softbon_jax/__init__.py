@@ -9,7 +9,7 @@ Arrays are `[..., K]` with outcomes on the last axis, divergences are in nats, a
 the paper's λ (arXiv:2505.03156), in reward units.
 """
 
-#from softbon_jax import bounds, rates
+from softbon_jax import bounds, rates
 from softbon_jax.law import (
     log_best_of_n,
     log_ratio_soft_bon,

@@ -84,16 +84,29 @@ def _tilt(problem: Problem, temperature: Array) -> _Tilt:
     rewards, _ = law.on_support(*jnp.broadcast_arrays(log_probs, problem.rewards))
     rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
     log_weights = _log_weights(log_probs, rewards, temperature)
-    span = _largest(rewards, log_probs) + _largest(-rewards, log_probs)
-    scaled_range = _over(span, temperature)
+    best, worst = (_at_largest(rewards, rewards, log_probs, sign) for sign in (1, -1))
+    scaled_range = _over(best - worst, temperature)
     return _Tilt(
         log_probs, rewards, temperature, log_weights, log_probs + log_weights, scaled_range
     )
 
 
-def _largest(x: Array, log_probs: Array) -> Array:
-    """The largest x of a possible outcome; an impossible one takes no share of the gradient."""
-    return jnp.max(jnp.where(log_probs == -jnp.inf, -jnp.inf, x), axis=-1)
+def _at_largest(x: Array, rewards: Array, log_probs: Array, sign: int = 1) -> Array:
+    """The x of a possible outcome with the largest (sign = 1) or smallest (-1) reward.
+
+    By its index: the gradient of a maximum is found by comparing floats for equality, which fails
+    without notice where a compiler computes them twice with different roundings. Here and below, no
+    gradient passes through `max`, `min`, `maximum` or `minimum`.
+    """
+    score = jnp.where(log_probs == -jnp.inf, -jnp.inf, sign * rewards)
+    return _take(x, jnp.argmax(score, axis=-1, keepdims=True))[..., 0]
+
+
+def _take(x: Array, index: Array) -> Array:
+    """Entries `index` `[..., 1]` of the last axis of x."""
+    shape = jnp.broadcast_shapes(x.shape[:-1], index.shape[:-1])
+    x = jnp.broadcast_to(x, (*shape, x.shape[-1]))
+    return jnp.take_along_axis(x, jnp.broadcast_to(index, (*shape, 1)), axis=-1)
 
 
 def _over(difference: Array, temperature: Array) -> Array:
@@ -108,15 +121,18 @@ def _log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
     temperature = temperature[..., None]
     live = log_q != -jnp.inf
     top = jnp.max(jnp.where(live, rewards, -jnp.inf), axis=-1, keepdims=True)
-    from_top = _over(jnp.where(live, rewards - top, 0.0), temperature)
+    # The result does not depend on what r is counted from, so neither need its gradient.
+    from_top = _over(jnp.where(live, rewards - jax.lax.stop_gradient(top), 0.0), temperature)
     far = from_top - _log_sum(log_q + from_top)[..., None]
     # Relative to the likeliest outcome, y = E_q[e^{(r - r_ref)/λ}] - 1 is formed without
     # cancellation, and used where it is small. A term above e is clipped: then y is not small.
-    ref = jnp.argmax(log_q, axis=-1, keepdims=True)
-    at_ref = jnp.take_along_axis(jnp.broadcast_to(rewards, log_q.shape), ref, axis=-1)
+    at_ref = jax.lax.stop_gradient(_take(rewards, jnp.argmax(log_q, axis=-1, keepdims=True)))
     from_ref = _over(jnp.where(live, rewards - at_ref, 0.0), temperature)
     up = from_ref > 1
-    gain = -jnp.exp(jnp.minimum(log_q + from_ref, 1.0)) * jnp.expm1(-jnp.where(up, from_ref, 1.0))
+    log_gain = log_q + from_ref
+    gain = jnp.exp(jnp.where(log_gain < 1, log_gain, 1.0)) * -jnp.expm1(
+        -jnp.where(up, from_ref, 1.0)
+    )
     loss = jnp.exp(log_q) * jnp.expm1(jnp.where(up, 0.0, from_ref))
     y = jnp.sum(jnp.where(up, gain, loss), axis=-1, keepdims=True)
     near = jnp.abs(y) < 0.5
@@ -138,7 +154,7 @@ def _log(x: Array) -> Array:
 
 def _log_abs_expm1(x: Array) -> Array:
     """The log of |e^x - 1| for every x, infinities too; -inf with gradient 0 at x = 0."""
-    return jnp.maximum(x, 0.0) + _log(-jnp.expm1(-jnp.abs(x)))
+    return jnp.where(x > 0, x, 0.0) + _log(-jnp.expm1(-jnp.abs(x)))
 
 
 # Moments of W, as logarithms ---------------------------------------------------------------------
@@ -175,7 +191,7 @@ def _log_half_deviation(tilt: _Tilt) -> Array:
     above, below = (
         _log_sum(jnp.where(outside, -jnp.inf, terms)) for outside in (log_w < 0, log_w > 0)
     )
-    return _log_mean_tilted(tilt) + jnp.maximum(above, below)
+    return _log_mean_tilted(tilt) + jnp.where(above > below, above, below)
 
 
 def _log_covariance(tilt: _Tilt) -> Array:
@@ -194,7 +210,7 @@ def _log_covariance(tilt: _Tilt) -> Array:
 
 def _log_largest_excess(tilt: _Tilt) -> Array:
     """The log of M = max W - 1."""
-    return _log_abs_expm1(_largest(tilt.log_weights, tilt.log_probs))
+    return _log_abs_expm1(_at_largest(tilt.log_weights, tilt.rewards, tilt.log_probs))
 
 
 # χ² and the effective sample size ----------------------------------------------------------------
@@ -343,7 +359,7 @@ def kl_upper_quadratic(problem: Problem, n: Any, temperature: Any, *, log_n: Any
 
 
 def _kl_upper_quadratic(tilt: _Tilt, log_n: Array) -> Array:
-    log_b = -_largest(-tilt.log_weights, tilt.log_probs)
+    log_b = _at_largest(tilt.log_weights, tilt.rewards, tilt.log_probs, -1)
     # n - 1 + b as n times a sum of two non-negative terms.
     log_shifted = log_n + _log(-jnp.expm1(-log_n) + jnp.exp(log_b - log_n))
     log_square = _log_sum(tilt.log_tilted + 2 * _log_abs_expm1(tilt.log_weights))
@@ -403,9 +419,9 @@ def log_n_for_kl_upper(problem: Problem, kl: Any, temperature: Any) -> Array:
 
 def _log_n_for_kl_upper(tilt: _Tilt, kl: Array) -> Array:
     log_cv_squared = _log_cv_squared(tilt)
-    enough = jnp.maximum(log_cv_squared - _log_abs_expm1(kl), 0.0)
-    enough = jnp.where(log_cv_squared == -jnp.inf, 0.0, enough)
-    return jnp.where(kl >= 0, enough, jnp.nan)
+    log_n = log_cv_squared - _log_abs_expm1(kl)
+    enough = (log_cv_squared == -jnp.inf) | (log_n < 0)
+    return jnp.where(kl >= 0, jnp.where(enough, 0.0, log_n), jnp.nan)
 
 
 # Upper bounds of the reward gap and of the divergence from the reference law ---------------------
