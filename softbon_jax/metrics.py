@@ -178,12 +178,6 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, nodes: int, wide:
 
 @jax.jit
 def _law_metrics(problem: Problem, log_law: Array, temperature: Array) -> Metrics:
-    shape = jnp.broadcast_shapes(problem.batch_shape, log_law.shape[:-1], temperature.shape)
-    outcomes = problem.num_outcomes
-    rows = [
-        jnp.broadcast_to(x, (*shape, outcomes)).reshape(-1, outcomes) for x in (*problem, log_law)
-    ]
-
     def one(log_probs: Array, rewards: Array, log_law: Array, temperature: Array) -> Metrics:
         proper = law.proper_temperature(temperature, rewards)
         terms = law.tilted_terms(Problem(log_probs, rewards), proper)
@@ -208,8 +202,7 @@ def _law_metrics(problem: Problem, log_law: Array, temperature: Array) -> Metric
             win_rate=q @ _wins(p, terms.rewards),
         )
 
-    flat = jax.vmap(one)(*rows, jnp.broadcast_to(temperature, shape).reshape(-1))
-    return jax.tree.map(lambda x: x.reshape(shape), flat)
+    return law.over_batch(one, problem.num_outcomes, (*problem, log_law), (temperature,))
 
 
 def _relative_entropy(log_p: Array, log_q: Array) -> Array:

@@ -81,9 +81,9 @@ def at_most(experiment: str, claim: str, values: Any, limit: float, what: str) -
     )
 
 
-def bound(experiment: str, claim: str, exact: xr.DataArray, upper: xr.DataArray) -> Claim:
-    """`exact` ≤ `upper` everywhere: the largest ratio is at most 1, but for rounding."""
-    exact, upper = (x.values for x in xr.broadcast(exact, upper))
+def bound(experiment: str, claim: str, exact_of: xr.DataArray, upper_of: xr.DataArray) -> Claim:
+    """`exact_of` ≤ `upper_of` everywhere: the largest ratio is at most 1, but for rounding."""
+    exact, upper = (x.values for x in xr.broadcast(exact_of, upper_of))
     # 0 ≤ 0 holds. A divergence that is 0 may come out as rounding of numbers of order 1.
     trivial = (exact <= TOLERANCES.rounding**2) & (upper >= 0) & (exact >= 0)
     ratio = np.where(trivial, 0.0, exact / np.where(upper == 0, np.finfo(float).tiny, upper))
@@ -142,7 +142,7 @@ def power_laws(
 
     slopes = [(free.exponent, free.exponent_low, free.exponent_high) for free, _, _ in fits]
     constants = [
-        tuple(x / c for x in (given.constant, given.constant_low, given.constant_high))
+        (given.constant / c, given.constant_low / c, given.constant_high / c)
         for _, given, c in fits
     ]
     power = f"n^{exponent}".replace("-2", "⁻²").replace("-1", "⁻¹").replace("^", "")

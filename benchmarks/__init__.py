@@ -1,0 +1,1 @@
+"""Timings of the package against what one would write without it."""

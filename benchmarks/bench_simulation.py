@@ -1,0 +1,191 @@
+"""Simulation against NumPy, PyTorch and plain JAX: K = 64 outcomes, n = 1024 candidates.
+
+    python -m benchmarks.bench_simulation [--rounds N] [--json FILE]
+
+Literal contestants draw n candidates, select one of them, and count what is selected; what compares
+is trials per second. Contestants on counts draw multinomial counts and average the softmax
+measures; what compares is the variance of the estimated law times the time. PyTorch takes part if
+it is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import softbon_jax as sb
+from benchmarks import _timing
+from softbon_jax.simulate import Estimate, simulate
+
+OUTCOMES, N, TEMPERATURE = 64, 1024, 0.5
+OURS, THEIRS = 100_000, 2_000  # trials per call
+COUNTS = 20_000
+
+_rng = np.random.default_rng(0)
+PROBS = _rng.dirichlet(np.ones(OUTCOMES))
+REWARDS = _rng.normal(size=OUTCOMES)
+LOGITS = ((REWARDS - REWARDS.max()) / TEMPERATURE).astype(np.float32)
+WEIGHTS = np.exp(LOGITS)
+CDF = np.cumsum(PROBS)
+
+
+# Rivals ------------------------------------------------------------------------------------------
+
+
+def numpy_draws(rng: np.random.Generator, trials: int) -> np.ndarray:
+    """Candidates [trials, n] by inversion of the distribution function."""
+    drawn = np.searchsorted(CDF, rng.random((trials, N)), side="right")
+    return np.minimum(drawn, OUTCOMES - 1)
+
+
+def numpy_gumbel(trials: int, part: int = 200) -> np.ndarray:
+    """Argmax of logits plus Gumbel noise, vectorised, in parts that fit the cache."""
+    rng = np.random.default_rng(1)
+    total = np.zeros(OUTCOMES, np.int64)
+    for _ in range(trials // part):
+        drawn = numpy_draws(rng, part)
+        noise = -np.log(rng.standard_exponential((part, N), dtype=np.float32))
+        best = np.argmax(LOGITS[drawn] + noise, axis=1)
+        total += np.bincount(drawn[np.arange(part), best], minlength=OUTCOMES)
+    return total / trials
+
+
+def numpy_inversion(trials: int, part: int = 200) -> np.ndarray:
+    """Selection by one uniform against the running sum of the weights."""
+    rng = np.random.default_rng(1)
+    total = np.zeros(OUTCOMES, np.int64)
+    for _ in range(trials // part):
+        drawn = numpy_draws(rng, part)
+        sums = np.cumsum(WEIGHTS[drawn], axis=1)
+        target = rng.random(part, dtype=np.float32) * sums[:, -1]
+        at = np.minimum((sums <= target[:, None]).sum(axis=1), N - 1)
+        total += np.bincount(drawn[np.arange(part), at], minlength=OUTCOMES)
+    return total / trials
+
+
+def torch_literal() -> Callable[[int], Any] | None:
+    """Multinomial, softmax, multinomial; None if PyTorch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    torch: Any = importlib.import_module("torch")
+    probs = torch.tensor(PROBS, dtype=torch.float32)
+    logits = torch.tensor(LOGITS)
+
+    def run(trials: int, part: int = 1_000) -> Any:
+        generator = torch.Generator().manual_seed(1)
+        total = torch.zeros(OUTCOMES, dtype=torch.int64)
+        for _ in range(trials // part):
+            drawn = torch.multinomial(probs, part * N, True, generator=generator).view(part, N)
+            chosen = torch.softmax(logits[drawn], dim=1)
+            at = torch.multinomial(chosen, 1, generator=generator)
+            selected = drawn.gather(1, at).ravel()
+            total += torch.bincount(selected, minlength=OUTCOMES)
+        return total / trials
+
+    return run
+
+
+@partial(jax.jit, static_argnames=("trials", "part"))
+def jax_literal(key: jax.Array, trials: int, part: int = 500) -> jax.Array:
+    """`jax.random.choice` and `jax.random.categorical`, in parts."""
+
+    def step(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+        draw_key, select_key = jax.random.split(key)
+        probs = jnp.asarray(PROBS, jnp.float32)
+        drawn = jax.random.choice(draw_key, OUTCOMES, (part, N), p=probs)
+        at = jax.random.categorical(select_key, jnp.asarray(LOGITS)[drawn])
+        selected = jnp.take_along_axis(drawn, at[:, None], axis=1)[:, 0]
+        return total.at[selected].add(1), None
+
+    keys = jax.random.split(key, trials // part)
+    total = jax.lax.scan(step, jnp.zeros(OUTCOMES, jnp.int32), keys)[0]
+    return total.astype(jnp.float32) / trials
+
+
+def numpy_counts(trials: int) -> tuple[np.ndarray, float]:
+    """The mean softmax measure, and its variance summed over the outcomes."""
+    rng = np.random.default_rng(1)
+    weighted = rng.multinomial(N, PROBS, trials) * WEIGHTS.astype(np.float64)
+    measures = weighted / weighted.sum(axis=1, keepdims=True)
+    return measures.mean(axis=0), float(measures.var(axis=0).sum()) / trials
+
+
+# The race ----------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run all contestants and print the tables."""
+    options = _timing.arguments((__doc__ or "").splitlines()[0], rounds=7)
+    single = sb.from_probs(PROBS.astype(np.float32), REWARDS.astype(np.float32))
+    double = sb.from_probs(PROBS, REWARDS)
+
+    def ours(problem: sb.Problem, trials: int, method: Any, impl: str = "threefry2x32") -> Estimate:
+        key = jax.random.key(1, impl=impl)
+        return simulate(key, problem, N, TEMPERATURE, trials, method=method)
+
+    literal: dict[str, Callable[[], Any]] = {
+        "softbon_jax literal": lambda: ours(single, OURS, "literal"),
+        "softbon_jax literal, float64": lambda: ours(double, OURS, "literal"),
+        "softbon_jax literal, philox key": lambda: ours(single, OURS, "literal", "philox2x32"),
+        "softbon_jax literal, rbg key": lambda: ours(single, OURS, "literal", "rbg"),
+        "NumPy, Gumbel": lambda: numpy_gumbel(THEIRS),
+        "NumPy, cumulative sums": lambda: numpy_inversion(THEIRS),
+        "JAX choice + categorical": lambda: jax_literal(jax.random.key(1), THEIRS),
+    }
+    torch_run = torch_literal()
+    if torch_run is None:
+        print("PyTorch is not installed: its contestant is left out")
+    else:
+        literal["torch multinomial"] = lambda: torch_run(THEIRS)
+    times = _timing.race(literal, options.rounds)
+    work = {name: OURS if name.startswith("softbon") else THEIRS for name in literal}
+    _timing.print_times(f"literal, K = {OUTCOMES}, n = {N}", times, work, "trials")
+
+    counts: dict[str, Callable[[], Any]] = {
+        "softbon_jax counts": lambda: ours(double, COUNTS, "counts"),
+        "softbon_jax counts, float32": lambda: ours(single, COUNTS, "counts"),
+        "NumPy multinomial": lambda: numpy_counts(COUNTS),
+    }
+    counts_times = _timing.race(counts, options.rounds)
+    work_counts = dict.fromkeys(counts, float(COUNTS))
+    _timing.print_times(f"counts, K = {OUTCOMES}, n = {N}", counts_times, work_counts, "trials")
+
+    first = "softbon_jax literal"
+    ratios = {
+        f"{name} / {first}, time a trial": _timing.ratio(times, [name], [first], OURS / THEIRS)
+        for name in literal
+        if not name.startswith("softbon")
+    }
+    numpy_variance = numpy_counts(COUNTS)[1]
+    for name in list(counts)[:2]:
+        variance = float(np.sum(np.asarray(counts[name]().probs_se, np.float64) ** 2))
+        ratios[f"NumPy multinomial / {name}, variance"] = _timing.Ratio(
+            *(3 * (numpy_variance / variance,))
+        )
+        ratios[f"NumPy multinomial / {name}, variance x time"] = _timing.ratio(
+            counts_times, ["NumPy multinomial"], [name], numpy_variance / variance
+        )
+    _timing.print_ratios("how many times better, median and range over the rounds", ratios)
+    _timing.write_json(options.json, {"literal": times, "counts": counts_times}, ratios)
+
+    exact = np.exp(np.asarray(sb.log_soft_bon(double, N, TEMPERATURE)))
+    print("\nlargest distance of each estimated law from the exact one")
+    for name, call in (literal | counts).items():
+        result = call()
+        if isinstance(result, Estimate):
+            result = result.probs
+        elif isinstance(result, tuple):
+            result = result[0]
+        print(f"{name:34}{np.max(np.abs(np.asarray(result) - exact)):10.1e}")
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    print(f"softbon_jax {sb.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}")
+    main()

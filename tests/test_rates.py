@@ -1,0 +1,364 @@
+"""Fitted exponents: exact curves, noisy curves, and curves that must be refused."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from mpmath import mp, mpf
+
+from softbon_jax.rates import Rate, fit_rate
+
+POWERS_OF_TWO = 2.0 ** np.arange(21)
+DECADES = 10.0 ** np.arange(8)
+ONE_TWO_FIVE = np.array([a * 10.0**k for k in range(6) for a in (1, 2, 5)])
+ROUNDED = np.unique(np.round(np.geomspace(1, 1e6, 60)))
+GRIDS = [POWERS_OF_TWO, DECADES, ONE_TWO_FIVE, ROUNDED]
+over_grids = pytest.mark.parametrize("n", GRIDS, ids=["powers of 2", "decades", "1-2-5", "rounded"])
+
+
+def covers(rate: Rate, exponent: float, constant: float) -> None:
+    assert rate.ok, rate.reason
+    assert rate.reason == ""
+    assert rate.exponent_low <= exponent <= rate.exponent_high, rate
+    assert rate.constant_low <= constant <= rate.constant_high, rate
+    assert rate.exponent_low <= rate.exponent <= rate.exponent_high
+    assert rate.constant_low <= rate.constant <= rate.constant_high
+    assert rate.num_points >= 4
+
+
+def refused(rate: Rate, *words: str) -> None:
+    assert not rate.ok, rate
+    assert all(word in rate.reason for word in words), rate.reason
+    assert all(math.isnan(x) for x in rate[:8])
+    assert rate.num_points == 0
+
+
+# Exact curves ------------------------------------------------------------------------------------
+
+
+@over_grids
+@pytest.mark.parametrize("exponent", [-2.0, -1.0, -0.5, 0.0, 1.5])
+def test_a_power_law_is_found_on_its_whole_range(n: np.ndarray, exponent: float) -> None:
+    rate = fit_rate(n, 3 * n**exponent)
+    covers(rate, exponent, 3.0)
+    assert rate.n_low <= 2  # thinning may leave out the first point
+    assert rate.n_high == n[-1]
+    # What is left is the effect of relative_error = 1e-11.
+    assert rate.exponent_high - rate.exponent_low < 1e-9
+    assert rate.exponent == pytest.approx(exponent, abs=1e-10)
+
+
+CORRECTED = {
+    "1 + 10/n": (lambda n: 3 * n**-2.0 * (1 + 10 / n), -2.0, 3.0),
+    "1 - 4/n + 30/n²": (lambda n: 3 * n**-2.0 * (1 - 4 / n + 30 / n**2), -2.0, 3.0),
+    "1/(n + 50)²": (lambda n: 3 / (n + 50) ** 2, -2.0, 3.0),
+    "log(1 + 5/n)": (lambda n: np.log1p(5 / n), -1.0, 5.0),
+    "crossed over long ago": (lambda n: 1 / n + 30 / n**2, -1.0, 1.0),
+    "1 + n^-1/2": (lambda n: (1 + n**-0.5) / n, -1.0, 1.0),
+    "sqrt n + 3": (lambda n: np.sqrt(n) + 3, 0.5, 1.0),
+    "saturated long ago": (lambda n: 1 / n + 0.01, 0.0, 0.01),
+}
+
+
+@over_grids
+@pytest.mark.parametrize("which", CORRECTED)
+def test_corrections_are_extrapolated(n: np.ndarray, which: str) -> None:
+    curve, exponent, constant = CORRECTED[which]
+    values = curve(n)
+    free, fixed = fit_rate(n, values), fit_rate(n, values, exponent=exponent)
+    covers(free, exponent, constant)
+    covers(fixed, exponent, constant)
+    assert fixed[:3] == free[:3]
+    assert fixed.constant_high - fixed.constant_low <= free.constant_high - free.constant_low
+    # The interval is no wider than twice what the slope has still to move.
+    last = np.diff(np.log(values[-2:]))[0] / np.diff(np.log(n[-2:]))[0]
+    assert free.exponent_high - free.exponent_low < 10 * abs(last - exponent) + 1e-9
+    # The extrapolation gains on the last slope.
+    if "1/2" not in which and "sqrt" not in which:
+        assert abs(free.exponent - exponent) < 0.1 * abs(last - exponent)
+
+
+def test_the_asymptotic_part_is_found() -> None:
+    n = POWERS_OF_TWO
+    for scale in (10, 100, 1000):
+        rate = fit_rate(n, (1 + scale / n) / n)
+        # The slope begins to settle where the correction a/n is of order 1.
+        assert scale / 8 <= rate.n_low <= 8 * scale
+        assert rate.num_points == 1 + math.log2(rate.n_high / rate.n_low)
+
+
+def test_order_does_not_matter_and_jax_arrays_are_accepted() -> None:
+    n = POWERS_OF_TWO
+    values = (1 + 7 / n) / n
+    shuffled = np.random.default_rng(0).permutation(len(n))
+    assert fit_rate(n[shuffled], values[shuffled]) == fit_rate(n, values)
+    assert fit_rate(jax.numpy.asarray(n), jax.numpy.asarray(values)) == fit_rate(n, values)
+
+
+def two_outcomes(n: int, p: float, w: float) -> dict[str, mpf]:
+    """Soft best-of-n on two outcomes, the worse of weight w < 1: a sum over the binomial count.
+
+    B of n draws are the better one, which is selected with probability B/(B + (n-B) w).
+    """
+    p, w = mpf(p), mpf(w)
+    term, high = (1 - p) ** n, mpf(0)
+    for b in range(1, n + 1):
+        term *= p / (1 - p) * (n - b + 1) / b
+        high += term * b / (b + (n - b) * w)
+    target = p / (p + (1 - p) * w)
+    return {
+        "kl": target * mp.log(target / high) + (1 - target) * mp.log((1 - target) / (1 - high)),
+        "tv": target - high,
+        "gap": target - high,
+    }
+
+
+def test_rates_of_a_real_problem() -> None:
+    # W on the two outcomes; Var and Cov under P*.
+    p, w = 0.2, math.exp(-1 / 0.7)
+    with mp.workdps(40):
+        n = 2.0 ** np.arange(2, 13)
+        curves = [two_outcomes(int(x), p, w) for x in n]
+        mean = mpf(p) + (1 - mpf(p)) * mpf(w)
+        target = mpf(p) / mean
+        jump = (1 - mpf(w)) / mean
+        product = target * (1 - target)
+        constants = {
+            "kl": (-2, float(product * jump**2 / 2)),
+            "tv": (-1, float(product * jump)),
+            "gap": (-1, float(product * jump)),
+        }
+    for quantity, (exponent, constant) in constants.items():
+        values = np.array([float(x[quantity]) for x in curves])
+        rate = fit_rate(n, values, exponent=exponent)
+        covers(rate, exponent, constant)
+        assert rate.exponent_high - rate.exponent_low < 0.01
+        assert rate.constant == pytest.approx(constant, rel=1e-5)
+
+
+REFUSED = {
+    "exponential": lambda n: np.exp(-n / 1e5),
+    "steep exponential": lambda n: np.exp(-n[n < 600]),
+    "log n": lambda n: np.log(n + 1),
+    "log n / n": lambda n: np.log(n + 1) / n,
+    "stretched": lambda n: np.exp(-np.sqrt(n) / 30),
+    "crossing over at the end": lambda n: 1 / n + n[-1] / n**2,
+    "saturating at the end": lambda n: 1 / n + 1 / n[-1],
+    "crossing over beyond": lambda n: 1 / n + 100 * n[-1] / n**2,
+    "oscillating": lambda n: (1 + 0.1 * np.cos(np.log(n))) / n,
+    "zigzag": lambda n: (1 + 1e-3 * (-1.0) ** np.arange(len(n))) / n,
+    "best-of-n's divergence": lambda n: np.log(n) - (n - 1) / n + 1e-3,
+}
+
+
+@over_grids
+@pytest.mark.parametrize("which", REFUSED)
+def test_what_is_no_power_law_is_refused(n: np.ndarray, which: str) -> None:
+    values = REFUSED[which](n)
+    refused(fit_rate(n[: len(values)], values), "")
+    reason = fit_rate(n[: len(values)], values).reason
+    assert "does not settle" in reason or "not determined" in reason or "are needed" in reason
+
+
+def test_values_rougher_than_stated_are_refused_and_accepted_when_stated() -> None:
+    n = POWERS_OF_TWO
+    values = (1 + 1e-6 * np.random.default_rng(0).uniform(-1, 1, n.size)) / n
+    refused(fit_rate(n, values), "does not settle", "1e-11")
+    covers(fit_rate(n, values, relative_error=1e-6), -1.0, 1.0)
+
+
+def test_the_given_exponent_must_be_the_curves() -> None:
+    n = POWERS_OF_TWO
+    refused(fit_rate(n, (1 + 1 / n) / n**2, exponent=-1.0), "given exponent -1", "-2")
+
+
+def test_the_tolerance_is_on_the_exponent() -> None:
+    n = 2.0 ** np.arange(10)
+    values = (1 + 10 / n) / n
+    rate = fit_rate(n, values, tolerance=0.1)
+    half = max(rate.exponent_high - rate.exponent, rate.exponent - rate.exponent_low)
+    refused(fit_rate(n, values, tolerance=0.99 * half), "not determined to within")
+    assert fit_rate(n, values, tolerance=1.01 * half).ok
+
+
+# The noise floor -----------------------------------------------------------------------------------
+
+
+def test_an_exact_curve_is_used_down_to_its_noise_floor() -> None:
+    n = POWERS_OF_TWO
+    rough = 1e-10 * np.random.default_rng(1).uniform(-1, 1, n.size)
+    values = (1 + 5 / n) / n**2 + rough
+    refused(fit_rate(n, values), "")
+    rate = fit_rate(n, values, noise_floor=1e-10)
+    covers(rate, -2.0, 1.0)
+    assert rate.n_high == 2048  # the last with n^-2 > 1000 · 1e-10
+    refused(fit_rate(n, values, noise_floor=1e-3), "0 of 21", "noise floor")
+    refused(fit_rate(n, values, noise_floor=1e-5), "of 21 points", "1000 times the noise floor")
+    # a floor of each point
+    assert fit_rate(n, values, noise_floor=np.full(n.size, 1e-10)) == rate
+
+
+def test_negative_and_zero_values_are_below_the_noise() -> None:
+    n = POWERS_OF_TWO
+    values = 1 / n
+    values[12:] = [0.0, -1e-5, 1e-5, -2e-5, 0.0, 1e-6, -1e-6, 1e-5, -1e-5]
+    rate = fit_rate(n, values)
+    covers(rate, -1.0, 1.0)
+    assert rate.n_high == n[11]
+    refused(fit_rate(n, -1 / n), "0 of 21", "positive")
+
+
+def test_too_few_points_are_refused() -> None:
+    refused(fit_rate([1, 2, 4], [1, 0.5, 0.25]), "3 of 3", "4 are needed")
+    refused(fit_rate([], []), "0 of 0")
+    n = np.array([1.0, 2, 4, 8, 16])
+    assert fit_rate(n, 1 / n).ok
+    refused(fit_rate(n, 1 / n, min_points=6), "6 are needed")
+    close = np.linspace(1000, 1100, 50)
+    refused(fit_rate(close, 1 / close), "1 usable points at least a factor 2 apart")
+
+
+def test_the_longest_run_is_used() -> None:
+    n = POWERS_OF_TWO
+    values = 1 / n
+    values[5] = -1.0
+    assert fit_rate(n, values).n_low == n[6]
+    values[15] = 0.0
+    rate = fit_rate(n, values)
+    assert (rate.n_low, rate.n_high) == (n[6], n[14])
+
+
+# Noisy curves ----------------------------------------------------------------------------------------
+
+NOISY_N = 2.0 ** np.arange(17)
+
+
+def repeated(values: np.ndarray, error: Any, repetitions: int, **options: Any) -> list[Rate]:
+    rng = np.random.default_rng(20240501)
+    error = np.broadcast_to(error, values.shape)
+    return [
+        fit_rate(NOISY_N, values + error * rng.standard_normal(values.shape), error, **options)
+        for _ in range(repetitions)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        (3 / NOISY_N, 0.03 / NOISY_N),
+        (3 * (1 + 10 / NOISY_N) / NOISY_N, 0.03 / NOISY_N),
+        (3 / NOISY_N, 1e-4),
+    ],
+    ids=["pure", "1 + 10/n", "falling into the noise"],
+)
+def test_intervals_cover_at_their_confidence(values: np.ndarray, error: Any) -> None:
+    rates = repeated(values, error, 300, exponent=-1.0)
+    fitted = [rate for rate in rates if rate.ok]
+    assert len(fitted) >= 0.95 * len(rates)
+    exponent = np.mean([r.exponent_low <= -1 <= r.exponent_high for r in fitted])
+    constant = np.mean([r.constant_low <= 3 <= r.constant_high for r in fitted])
+    # 95 % within three standard errors of 300 repetitions, 1.3 % each
+    assert 0.91 <= exponent <= 0.985
+    assert 0.91 <= constant <= 0.985
+
+
+def test_intervals_widen_with_confidence_and_error() -> None:
+    values = 3 / NOISY_N
+
+    def width(**options: Any) -> float:
+        rate = repeated(values, options.pop("error", 0.03 / NOISY_N), 1, **options)[0]
+        return rate.exponent_high - rate.exponent_low
+
+    # Normal quantiles: 1.9600 and 2.5758.
+    assert width(confidence=0.99) / width() == pytest.approx(2.5758 / 1.9600, rel=1e-4)
+    assert width(error=0.06 / NOISY_N) / width() == pytest.approx(2, rel=0.05)
+
+
+def test_a_noisy_window_leaves_out_what_is_not_yet_asymptotic() -> None:
+    values = 3 * (1 + 10 / NOISY_N) / NOISY_N
+    low = [r.n_low for r in repeated(values, 0.01 * values, 40)]
+    precise = [r.n_low for r in repeated(values, 0.001 * values, 40)]
+    assert 8 <= np.median(low) <= 64
+    assert np.median(precise) > np.median(low)
+
+
+def test_a_noisy_curve_is_not_biased_by_its_own_noise() -> None:
+    # At 25 % noise the mean of log y is off by -3 % and the naive weights favour high values.
+    rates = repeated(3 / NOISY_N, 0.75 / NOISY_N, 300, tolerance=1.0)
+    constants = [r.constant for r in rates if r.ok and r.n_low == 1]
+    assert len(constants) > 200
+    assert np.median(constants) == pytest.approx(3, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("values", "relative"),
+    [
+        (np.exp(-NOISY_N / 1e3), 0.01),
+        (np.exp(-NOISY_N / 1e3), 0.1),
+        (1 / NOISY_N + 1e-4, 0.01),
+        (np.log(NOISY_N + 1), 0.001),
+        ((1 + 0.2 * np.cos(np.log(NOISY_N))) / NOISY_N, 0.01),
+    ],
+    ids=["exponential", "exponential, noisy", "saturating", "log n", "oscillating"],
+)
+def test_noisy_curves_that_are_no_power_law_are_refused(
+    values: np.ndarray, relative: float
+) -> None:
+    rates = repeated(values, relative * values, 40)
+    assert np.mean([r.ok for r in rates]) <= 0.1
+    for rate in rates:
+        if not rate.ok:
+            refused(rate, "")
+
+
+def test_a_noisy_curve_below_its_noise_is_refused() -> None:
+    rng = np.random.default_rng(3)
+    n = NOISY_N
+    noise = 1e-3 * rng.standard_normal(n.size)
+    refused(fit_rate(n, 1e-4 / n + noise, 1e-3), "3 standard errors", "4 are needed")
+    refused(fit_rate(n, 1 / n + noise / 1e3, 1e-6, noise_floor=0.05), "10 times the noise floor")
+    assert fit_rate(n, 1 / n + noise / 1e3, 1e-6, noise_floor=1e-3).n_high == 64
+
+
+def test_a_bias_at_the_noise_floor_does_not_reach_the_fit() -> None:
+    # A plug-in estimate that levels off at its bias 1e-4, which is stated as the noise floor.
+    rng = np.random.default_rng(4)
+    values = 1 / NOISY_N + 1e-4
+    observed = values * (1 + 0.02 * rng.standard_normal(values.shape))
+    rate = fit_rate(NOISY_N, observed, 0.02 * values, noise_floor=1e-4)
+    assert rate.n_high <= 1 / (9 * 1e-4)
+    covers(rate, -1.0, 1.0)
+
+
+def test_a_noisy_curve_with_another_exponent_is_refused() -> None:
+    rate = repeated(3 / NOISY_N, 0.03 / NOISY_N, 1, exponent=-2.0)[0]
+    refused(rate, "given exponent -2")
+
+
+# Bad input -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (([1, 2, 4], [1, 2]), {}, r"n and values must be vectors of one length.*\(3,\) and \(2,\)"),
+        (([[1, 2]], [[1, 2]]), {}, "must be vectors"),
+        (([0, 1, 2], [1, 1, 1]), {}, "n must be positive and finite, got 0.0 at index 0"),
+        (([1, math.inf], [1, 1]), {}, "n must be positive and finite, got inf at index 1"),
+        (([1, 2, 2], [1, 1, 1]), {}, "n must be all different, got 2.0"),
+        (([1, 2], [1, math.nan]), {}, "values must be finite, got nan at index 1"),
+        (([1, 2], [1, 1], [1, 0]), {}, "standard_error must be positive and finite, got 0.0"),
+        (([1, 2], [1, 1], [1, 1, 1]), {}, r"standard_error must be a scalar or of shape \(2,\)"),
+        (([1, 2], [1, 1], None, -1), {}, "noise_floor must be at least 0, got -1.0"),
+        (([1, 2], [1, 1]), {"min_points": 3}, "min_points must be at least 4, got 3"),
+        (([1, 2], [1, 1]), {"confidence": 1.0}, "confidence must be strictly between"),
+        (([1, 2], [1, 1]), {"tolerance": 0.0}, "tolerance must be positive"),
+        (([1, 2], [1, 1]), {"relative_error": -1e-9}, "relative_error must be in"),
+        (([1, 2], [1, 1]), {"exponent": math.nan}, "exponent must be finite"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: tuple, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_rate(*arguments, **options)
