@@ -1,1 +1,1 @@
-"""Timings of the package against what one would write without it."""
+"""Benchmarks: ratios of times measured side by side in one run, compilation apart."""

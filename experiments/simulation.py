@@ -24,7 +24,7 @@ def simulated(
     seed: int,
     fields: Sequence[str],
 ) -> dict[str, xr.Variable]:
-    """Estimates of some metrics with standard errors and noise floors, on `DIMS`, and what to trust.
+    """Estimates of some metrics with standard errors and noise floors, on `DIMS`.
 
     NaN where the value is below its noise floor: too small to be seen in so many trials.
     """

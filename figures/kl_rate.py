@@ -1,58 +1,36 @@
-"""KL(P*‖P_n) against n: the exact curve, the bounds of order 1/n, the asymptote and simulation."""
+"""KL(P*‖P_n) against n: exact, bounded, asymptotic and simulated."""
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from figures import style
 
-PANELS = ("uniform", "dirichlet", "worst_case", "four")
-TEMPERATURE = 0.2
+PANELS = (("dirichlet", 0.5), ("dirichlet", 0.2), ("worst_case", 0.2))
+BOTTOM = 1e-14
 
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """One panel a problem, at one temperature."""
-    problems = style.chosen(dataset, PANELS, 3)
-    figure, axes = style.panels(len(problems), 2.7, sharey=True)
-    n = dataset.n.values
-    for panel, (ax, problem) in enumerate(zip(axes, problems, strict=True)):
-        one = dataset.sel(problem=problem).sel(temperature=TEMPERATURE, method="nearest")
-        curves = (
-            (one.kl_upper_sinh, style.GREY, ":", "sinh²(Δ/2λ)/n"),
-            (one.kl_upper, style.ORANGE, "-", "log(1 + CV²/n)"),
-            (one.kl_asymptote, style.RED, "--", "Var(W)/2n²"),
-            (one.kl_tilted_soft, style.BLACK, "-", "exact"),
-        )
-        for values, color, dashes, _ in curves:
-            ax.plot(n, values, color=color, ls=dashes, lw=1.6 if color == style.BLACK else 1.1)
-        simulated = dataset.sel(problem=problem).sel(
-            simulated_temperature=TEMPERATURE, method="nearest"
-        )
-        estimate, error = simulated.simulated_kl_tilted_soft, simulated.simulated_kl_tilted_soft_se
-        seen = (estimate > simulated.simulated_kl_tilted_soft_floor).values
-        ax.errorbar(
-            dataset.simulated_n.values[seen],
-            estimate.values[seen],
-            1.96 * error.values[seen],
-            fmt="o",
-            ms=3,
-            lw=0.8,
-            color=style.BLUE,
-            zorder=5,
-        )
-        ax.set(xscale="log", yscale="log", ylim=(1e-13, 1e3), xlabel="candidates n")
-        ax.set_title(f"{problem.replace('_', ' ')}, λ = {float(one.temperature):g}")
-        if panel == 0:
-            ax.set_ylabel("KL(P*‖P_n) (nats)".replace("P_n", "$P_n$"))
-            handles = [ax.plot([], [], color=c, ls=d)[0] for _, c, d, _ in curves]
-            handles.append(ax.plot([], [], "o", ms=3, color=style.BLUE)[0])
-            names = [name for *_, name in curves] + ["simulation, 95 % interval"]
-            ax.legend(handles, names, loc="lower left", handlelength=1.6)
-        else:
-            last = int(np.searchsorted(n, 2e3))
-            style.beside(ax, n[last], float(one.kl_upper[last]), "1/n", style.ORANGE, dy=8)
-            style.beside(ax, n[last], float(one.kl_tilted_soft[last]), "1/n²", style.BLACK, dy=8)
+    """The bound falls as 1/n; the divergence of each of these fixed problems falls as 1/n²."""
+    figure, axes = style.panels(len(PANELS), 2.9, sharey=True)
+    for ax, (problem, temperature) in zip(axes, style.available(dataset, PANELS), strict=True):
+        one = dataset.sel(problem=problem, temperature=temperature)
+        ax.plot(one.n, one.kl_upper_sinh, color=style.SKY, ls="--", label="sinh²(Δ/2λ)/n")
+        ax.plot(one.n, one.kl_upper, color=style.BLUE, label="log(1 + CV²/n)")
+        ax.plot(one.n, one.kl_tilted_soft, color=style.BLACK, lw=1.6, label="exact")
+        ax.plot(one.n, one.kl_asymptote, color=style.RED, ls=":", lw=1.6, label="Var(W)/2n²")
+        style.simulated(ax, dataset, problem, temperature, "kl_tilted_soft")
+        floor = float(one.plain_floor)
+        ax.axhline(floor, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
+        last = float(one.n[-1])
+        style.beside(ax, last, floor, "noise of plain simulation", style.GREY, 0, 4, ha="right")
+        ax.set(xscale="log", yscale="log", ylim=(BOTTOM, 1e3), xlabel="number of candidates n")
+        ax.set_title(f"{problem.replace('_', ' ')}, λ = {temperature:g} Δ")
+        if ax is axes[0]:
+            style.along(ax, one.n, one.kl_upper, 0.95, "bound: slope -1", style.BLUE)
+            style.along(ax, one.n, one.kl_tilted_soft, 0.75, "exact: slope -2", style.BLACK)
+    axes[0].set_ylabel("KL($P^*$‖$P_n$) (nats)")
+    style.legend_below(figure, axes[0])
     return figure

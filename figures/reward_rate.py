@@ -1,4 +1,4 @@
-"""Relative reward gap against n: the exact curve, its two bounds, the asymptote and simulation."""
+"""The relative reward gap against n: exact, bounded, asymptotic and simulated."""
 
 from __future__ import annotations
 
@@ -7,48 +7,28 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-PANELS = ("uniform", "dirichlet", "worst_case", "four")
-TEMPERATURE = 0.2
+PANELS = (("dirichlet", 0.5), ("dirichlet", 0.2), ("worst_case", 0.2))
 
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """One panel a problem, at one temperature."""
-    problems = style.chosen(dataset, PANELS, 3)
-    figure, axes = style.panels(len(problems), 2.7, sharey=True)
-    n = dataset.n.values
-    for panel, (ax, problem) in enumerate(zip(axes, problems, strict=True)):
-        one = dataset.sel(problem=problem).sel(temperature=TEMPERATURE, method="nearest")
-        curves = (
-            (one.gap_upper_crude, style.GREY, ":", "M/(n + M)"),
-            (one.gap_upper, style.ORANGE, "-", "M'/(n + M')"),
-            (one.relative_gap_asymptote, style.RED, "--", "Cov(r, W)/n E[r]"),
-            (one.relative_reward_gap, style.BLACK, "-", "exact"),
+    """Bounds and gap all fall as 1/n: here the bounds are of the right order."""
+    figure, axes = style.panels(len(PANELS), 2.9, sharey=True)
+    for ax, (problem, temperature) in zip(axes, style.available(dataset, PANELS), strict=True):
+        one = dataset.sel(problem=problem, temperature=temperature)
+        ax.plot(one.n, one.gap_upper_crude, color=style.SKY, ls="--", label="M/(n + M)")
+        ax.plot(one.n, one.gap_upper, color=style.BLUE, label="M'/(n + M')")
+        asymptote = one.relative_gap_asymptote
+        ax.plot(
+            one.n, asymptote, color=style.RED, ls=":", lw=1.6, label="Cov(r, W)/(n E[r])", zorder=4
         )
-        for values, color, dashes, _ in curves:
-            ax.plot(n, values, color=color, ls=dashes, lw=1.6 if color == style.BLACK else 1.1)
-        simulated = dataset.sel(problem=problem).sel(
-            simulated_temperature=TEMPERATURE, method="nearest"
-        )
-        estimate = simulated.simulated_relative_reward_gap
-        error = simulated.simulated_relative_reward_gap_se
-        seen = (estimate > simulated.simulated_relative_reward_gap_floor).values
-        ax.errorbar(
-            dataset.simulated_n.values[seen],
-            estimate.values[seen],
-            1.96 * error.values[seen],
-            fmt="o",
-            ms=3,
-            lw=0.8,
-            color=style.BLUE,
-            zorder=5,
-        )
-        ax.set(xscale="log", yscale="log", ylim=(1e-7, 3), xlabel="candidates n")
-        ax.set_title(f"{problem.replace('_', ' ')}, λ = {float(one.temperature):g}")
-        if panel == 0:
-            ax.set_ylabel("relative reward gap")
-            handles = [ax.plot([], [], color=c, ls=d)[0] for _, c, d, _ in curves]
-            handles.append(ax.plot([], [], "o", ms=3, color=style.BLUE)[0])
-            names = [name for *_, name in curves] + ["simulation, 95 % interval"]
-            ax.legend(handles, names, loc="lower left", handlelength=1.6)
+        ax.plot(one.n, one.relative_reward_gap, color=style.BLACK, lw=1.6, label="exact gap")
+        style.simulated(ax, dataset, problem, temperature, "relative_reward_gap")
+        ax.set(xscale="log", yscale="log", ylim=(1e-8, 10), xlabel="number of candidates n")
+        ax.set_title(f"{problem.replace('_', ' ')}, λ = {temperature:g} Δ")
+        if ax is axes[0]:
+            exact = one.relative_reward_gap
+            style.along(ax, one.n, exact, 0.6, "all: slope -1", style.BLACK)
+    axes[0].set_ylabel("relative reward gap")
+    style.legend_below(figure, axes[0])
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 SINGLE, DOUBLE = 3.4, 7.0
@@ -91,44 +92,113 @@ def panels(
     return figure, list(axes[0])
 
 
-def label(dataset: xr.Dataset, name: str) -> str:
-    """The long name of a variable with its unit, for an axis."""
-    attributes = dataset[name].attrs
-    unit = attributes["units"]
-    return attributes["long_name"] + ("" if unit == "1" else f" ({unit})")
-
-
 def beside(
-    axes: Axes,
-    x: float,
-    y: float,
-    text: str,
-    color: Any,
-    dx: float = 0,
-    dy: float = 0,
-    **options: Any,
+    axes: Axes, x: float, y: float, text: str, color: Any, dx: float, dy: float, **options: Any
 ) -> None:
     """A label (dx, dy) points from the point (x, y), in the colour of what it names."""
-    options = {"ha": "left", "va": "center", "fontsize": SMALL, **options}
-    halo = [withStroke(linewidth=1.5, foreground="white")]
-    axes.annotate(
-        text,
-        (x, y),
-        (dx, dy),
-        textcoords="offset points",
-        color=color,
-        path_effects=halo,
+    options = {
+        "ha": "left",
+        "va": "center",
+        "fontsize": SMALL,
+        "path_effects": [withStroke(linewidth=1.5, foreground="white")],
+        "textcoords": "offset points",
         **options,
-    )
+    }
+    axes.annotate(text, (x, y), (dx, dy), color=color, **options)
+
+
+def along(
+    axes: Axes, x: Any, y: Any, share: float, text: str, color: Any, above: bool = False
+) -> None:
+    """A label next to the point of a curve at `share` of its length."""
+    at = int(share * (len(x) - 1))
+    dx, dy = (5, 5) if above else (-5, -5)
+    beside(axes, float(x[at]), float(y[at]), text, color, dx, dy, ha="left" if above else "right")
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """One legend for all panels, under them, from the labels of one."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1.2)
 
 
 def shades(count: int) -> list[tuple[float, float, float]]:
     """Colours for an ordered set of curves, light to dark, legible on white."""
     colormap = matplotlib.colormaps["viridis_r"]
-    return [colormap(x)[:3] for x in np.linspace(0.15, 0.9, count)]
+    return [colormap(x)[:3] for x in np.linspace(0.3, 0.95, count)]
 
 
-def chosen(dataset: xr.Dataset, wanted: tuple[str, ...], count: int) -> list[str]:
+def chosen(dataset: xr.Dataset, wanted: Sequence[str], count: int) -> list[str]:
     """The first `count` of the wanted problems that the dataset has, else its first ones."""
     there = [str(name) for name in dataset.problem.values]
     return ([name for name in wanted if name in there] or there)[:count]
+
+
+def available(dataset: xr.Dataset, wanted: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The wanted pairs of problem and temperature, or the dataset's first for what it lacks."""
+    problems, temperatures = dataset.problem.values, dataset.temperature.values
+    return [
+        (
+            problem if problem in problems else str(problems[0]),
+            temperature if temperature in temperatures else float(temperatures[0]),
+        )
+        for problem, temperature in wanted
+    ]
+
+
+def simulated(
+    axes: Axes, dataset: xr.Dataset, problem: str, temperature: float, field: str
+) -> None:
+    """Simulated points with bars of two standard errors, where they are above the noise."""
+    if temperature not in dataset.simulated_temperature.values:
+        return
+    point = dataset.sel(problem=problem, simulated_temperature=temperature)
+    trials = point[f"simulated_{field}"].attrs["trials"]
+    axes.errorbar(
+        point.simulated_n,
+        point[f"simulated_{field}"],
+        yerr=2 * point[f"simulated_{field}_se"],
+        fmt="o",
+        ms=3,
+        mfc="white",
+        color=GREEN,
+        elinewidth=0.9,
+        capsize=1.5,
+        zorder=5,
+        label=f"simulated, {trials:,} trials ± 2 s.e.",
+    )
+
+
+Curve = tuple[xr.DataArray, xr.DataArray]
+
+
+def frontier(
+    axes: Axes, tilted: Curve, soft: Sequence[tuple[int, xr.DataArray, xr.DataArray]], hard: Curve
+) -> None:
+    """The plane of KL and reward: the tilted laws, soft best-of-n for some n, and hard best-of-n."""
+    right = 1.2 * max(float(kl.max()) for _, kl, _ in soft)
+    axes.plot(*tilted, color=BLACK, lw=3, alpha=0.25, zorder=1)
+    axes.plot(*hard, color=RED, ls=":", zorder=2)
+    last = -1.0
+    for (n, kl, reward), color in zip(soft, shades(len(soft)), strict=True):
+        axes.plot(kl, reward, color=color, zorder=3)
+        x, y = float(kl.sel(temperature=0.0)), float(reward.sel(temperature=0.0))
+        axes.plot(x, y, "o", ms=4, color=color, mec=RED, zorder=4)
+        if x - last > 0.06 * right:
+            beside(axes, x, y, f"n = {n}", color, 3, -7)
+        last = x
+    axes.set_xlim(0, right)
+    axes.set_xlabel("KL from the reference law (nats)")
+    shown = tilted[0].values <= right
+    axes.set_ylim(top=float(tilted[1].values[shown].max()) + 0.03 * float(np.ptp(tilted[1].values)))
+
+
+def explain_frontier(figure: Figure) -> None:
+    """The legend of `frontier`."""
+    handles = [
+        Line2D([], [], color=BLACK, lw=3, alpha=0.25, label="tilted laws (the frontier)"),
+        Line2D([], [], color=shades(3)[1], label="soft best-of-n, λ from ∞ to 0"),
+        Line2D([], [], color=RED, ls=":", marker="o", ms=4, mfc="white", label="hard best-of-n"),
+    ]
+    columns = 3 if figure.get_figwidth() > SINGLE else 1
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)

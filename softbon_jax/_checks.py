@@ -73,7 +73,7 @@ def temperature(x: Any, name: str = "temperature") -> None:
 
 
 def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The broadcast of named batch shapes; `ValueError` quoting all of them if they do not broadcast."""
+    """The broadcast of named batch shapes; `ValueError` quoting them all if there is none."""
     try:
         return np.broadcast_shapes(*shapes.values())
     except ValueError:

@@ -195,23 +195,22 @@ def select_race(key: Array, tables: Stream, n: Array) -> Array:
 def counts(key: Array, log_probs: Array, n: Array) -> Array:
     """Multinomial counts `[LANES, K]` of n draws, in the dtype of `log_probs` and `n`.
 
-    A binary tree: each node shares its count between its halves by a binomial, so the K - 1
-    binomials take log2 K vector operations.
+    Outcome by outcome, each a binomial share of the draws that are left. All trials of a step have
+    nearly the same mean, so a step runs one branch of the sampler and not both.
     """
-    outcomes = log_probs.shape[-1]
-    leaves = 1 << max(outcomes - 1, 0).bit_length()
-    levels = [jnp.zeros(leaves, log_probs.dtype).at[:outcomes].set(jnp.exp(log_probs))]
-    while levels[-1].shape[0] > 1:
-        levels.append(levels[-1].reshape(-1, 2).sum(axis=-1))
-    node = jnp.broadcast_to(n, (LANES, 1)).astype(log_probs.dtype)
-    for depth, probs in enumerate(levels[-2::-1]):
-        pairs = probs.reshape(-1, 2)
-        mass = pairs.sum(axis=-1)
-        share = jnp.where(mass > 0, pairs[:, 0] / jnp.where(mass > 0, mass, 1), 0)
-        share = jnp.broadcast_to(jnp.clip(share, 0, 1)[None], node.shape)
-        left = binomial(jax.random.fold_in(key, depth), node, share)
-        node = jnp.stack([left, node - left], axis=-1).reshape(LANES, -1)
-    return node[:, :outcomes]
+    probs = jnp.exp(log_probs)
+    left_over = jnp.cumsum(probs[::-1])[::-1]  # the last positive share is exactly 1
+    shares = jnp.where(left_over > 0, probs / jnp.where(left_over > 0, left_over, 1), 0)
+
+    def step(left: Array, outcome: tuple[Array, Array]) -> tuple[Array, Array]:
+        index, share = outcome
+        share = jnp.broadcast_to(jnp.clip(share, 0, 1), left.shape)
+        count = binomial(jax.random.fold_in(key, index), left, share)
+        return left - count, count
+
+    start = jnp.broadcast_to(n, (LANES,)).astype(log_probs.dtype)
+    index = jnp.arange(shares.shape[0], dtype=jnp.int32)
+    return lax.scan(step, start, (index, shares))[1].T
 
 
 def largest_exponential(key: Array, counts: Array) -> Array:

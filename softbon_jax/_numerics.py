@@ -76,11 +76,18 @@ class Rule(NamedTuple):
     largest_offset: float  # beyond it the lattice itself is no longer resolved
 
 
-def rule_for(dtype: Any) -> Rule:
-    """The rule that reaches the precision of `dtype`."""
+def rule_for(dtype: Any, fine: bool) -> Rule:
+    """The rule that reaches the precision of `dtype`; `fine` halves the spacing.
+
+    φ^{n-1} is analytic where n is an integer. For other n it has a branch point at every complex
+    zero of φ, which an unlikely worst outcome brings near the real axis; |φ|^{n-1} makes that harmless
+    unless n is small, and then half the spacing is enough.
+    """
     if jnp.finfo(dtype).bits >= 64:
-        return Rule(spacing=0.25, left=20.0, right=4.0, largest_offset=2.0**40)
-    return Rule(spacing=0.5, left=9.0, right=3.0, largest_offset=2.0**18)
+        spacing, left, right, largest_offset = 0.25, 20.0, 4.0, 2.0**40
+    else:
+        spacing, left, right, largest_offset = 0.5, 9.0, 3.0, 2.0**18
+    return Rule(spacing / 2 if fine else spacing, left, right, largest_offset)
 
 
 class Lattice(NamedTuple):
@@ -109,17 +116,18 @@ def _windows(xp: Any, rule: Rule, offsets: Any, log_n: Any, log_mean: Any) -> tu
     return start, gap, xp.maximum(end - start + 1, 0.0)
 
 
-def nodes_needed(dtype: Any, offsets: np.ndarray, log_n: np.ndarray, log_mean: np.ndarray) -> int:
+def nodes_needed(rule: Rule, offsets: np.ndarray, log_n: np.ndarray, log_mean: np.ndarray) -> int:
     """Host-side count of the lattice points that `lattice` would use, the largest over a batch."""
     with np.errstate(over="ignore"):
-        counts = _windows(np, rule_for(dtype), offsets, log_n, log_mean)[2]
+        counts = _windows(np, rule, offsets, log_n, log_mean)[2]
     return int(counts.sum(-1).max())
 
 
-def lattice(offsets: Array, log_n: Array, log_mean: Array, nodes: int) -> Lattice:
+def lattice(rule: Rule, offsets: Array, log_n: Array, log_mean: Array, nodes: int) -> Lattice:
     """The `nodes` quadrature points for one problem; a constant to differentiation.
 
     Args:
+      rule: static constants.
       offsets: `[K]` -log w >= 0, the smallest of them 0.
       log_n: scalar, the largest log n that shares the points.
       log_mean: scalar, log E[w] <= 0.
@@ -129,7 +137,6 @@ def lattice(offsets: Array, log_n: Array, log_mean: Array, nodes: int) -> Lattic
       A `Lattice` of Q points.
     """
     offsets, log_n, log_mean = jax.lax.stop_gradient((offsets, log_n, log_mean))
-    rule = rule_for(offsets.dtype)
     h = rule.spacing
     start, gap, count = _windows(jnp, rule, offsets, log_n, log_mean)
     stop = jnp.cumsum(count)

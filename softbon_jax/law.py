@@ -21,11 +21,25 @@ from softbon_jax.problem import Problem, probability_tolerance
 
 Array = jax.Array
 
-DEFAULT_NODES = 512
+DEFAULT_NODES = 1024
 """Quadrature points used where the arguments are traced and none are asked for."""
 
 NEAR = 0.4
 """Ratios whose |log| is below this are carried as ratio - 1, the others as logarithms."""
+
+
+class Plan(NamedTuple):
+    """What a kernel is compiled for; static.
+
+    Attributes:
+      nodes: number of quadrature points.
+      wide: whether P_n/P* is summed in logs, because it may leave the range of the float type.
+      fine: whether the points are twice as dense, for n that are small and not integers.
+    """
+
+    nodes: int
+    wide: bool
+    fine: bool
 
 
 class TiltedTerms(NamedTuple):
@@ -97,9 +111,7 @@ def tilted_terms(problem: Problem, temperature: Array) -> TiltedTerms:
     return TiltedTerms(log_probs, rewards, exponents, log_mean, log_probs + exponents - log_mean)
 
 
-def soft_terms(
-    terms: TiltedTerms, temperature: Array, log_n: Array, nodes: int, wide: bool
-) -> SoftTerms:
+def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan) -> SoftTerms:
     """The exact law of soft best-of-n for a `[K]` problem, a scalar temperature and `[N]` log n.
 
     With φ(t) = E_P[e^{-tw}], three integrals give everything (derived here):
@@ -114,19 +126,22 @@ def soft_terms(
 
     One set of nodes serves every n. At each node the outcomes are scaled by the largest of their
     integrands, so that the sum over nodes is a matrix product that neither overflows nor loses a
-    node that matters. P_n/P* itself may be any number between e^-log n and e^{range/λ}: `wide` sums
-    it in logs, at the cost of an exponential per node, outcome and n; without it the range of the
-    float type has to do.
+    node that matters. P_n/P* itself may leave the range of the float type: `plan.wide` sums it in
+    logs, at the cost of an exponential per node, outcome and n.
 
     Returns:
-      `SoftTerms` of `[N, K]` arrays, NaN where `nodes` quadrature points are too few.
+      `SoftTerms` of `[N, K]` arrays, NaN where `plan.nodes` points are too few.
     """
     log_p, log_pstar = terms.log_probs, terms.log_tilted
     p, pstar = jnp.exp(log_p), jnp.exp(log_pstar)
     limits = jnp.finfo(log_p.dtype)
     log_n_most = math.log(limits.max) / 1.3
     u, log_h, resolved = _numerics.lattice(
-        -terms.exponents, jnp.max(log_n, initial=0.0, where=log_n >= 0), terms.log_mean, nodes
+        _numerics.rule_for(log_p.dtype, plan.fine),
+        -terms.exponents,
+        jnp.max(log_n, initial=0.0, where=log_n >= 0),
+        terms.log_mean,
+        plan.nodes,
     )
 
     # z = tw on nodes × outcomes; at e^30 nothing is left of e^-z, whatever multiplies it.
@@ -171,7 +186,7 @@ def soft_terms(
         excess = rows @ contrast  # P* (ρ - ρ(ref))
 
         log_rows = log_n + terms.log_mean + log_h + u - fall
-        if wide:
+        if plan.wide:
             log_ratio = jax.nn.logsumexp(log_rows[:, None] - z, axis=0)
         else:
             log_ref = jax.nn.logsumexp(log_rows - z[:, ref])
@@ -335,19 +350,18 @@ def checked_problem(problem: Problem) -> Problem:
     return Problem(log_probs.astype(dtype), rewards.astype(dtype))
 
 
-def quadrature_plan(
-    problem: Problem, temperature: Array, log_n: Array, nodes: int | None
-) -> tuple[int, bool]:
-    """What to compile for: the number of quadrature points, and whether to sum ratios in logs.
+def quadrature_plan(problem: Problem, temperature: Array, log_n: Array, nodes: int | None) -> Plan:
+    """What to compile for, from the arguments where they are concrete.
 
     The points are as many as asked for; else enough for the arguments, from a few sizes, if all are
-    concrete; else `DEFAULT_NODES`. `temperature` and `log_n` broadcast against the problem's batch.
+    concrete; else `DEFAULT_NODES`. `temperature` broadcasts against the problem's batch; `log_n` is
+    taken as a whole, its largest value deciding.
     """
     if nodes is not None and (not isinstance(nodes, (int, np.integer)) or nodes < 1):
         raise ValueError(f"nodes must be a positive integer, got {nodes!r}")
     values = [_checks.concrete(x) for x in (*problem, temperature, log_n)]
     if any(v is None for v in values):
-        return int(nodes or DEFAULT_NODES), True
+        return Plan(int(nodes or DEFAULT_NODES), wide=True, fine=True)
     log_probs, rewards, t, log_n_value = (np.asarray(v, np.float64) for v in values)
     t = t[..., None]
     support = log_probs > -np.inf
@@ -358,11 +372,16 @@ def quadrature_plan(
         largest = np.max(np.where(support, log_probs - offsets, -np.inf), -1, keepdims=True)
         log_mean = largest[..., 0] + np.log(np.sum(np.exp(log_probs - offsets - largest), -1))
     dtype = problem.rewards.dtype
-    reach = offsets.max(initial=0.0) + max(log_n_value.max(initial=0.0), -log_mean.min(initial=0.0))
+    log_n_most = log_n_value.max(initial=0.0)
+    reach = offsets.max(initial=0.0) + max(log_n_most, -log_mean.min(initial=0.0))
     wide = bool(reach > 0.8 * math.log(jnp.finfo(dtype).max))
+    few = np.exp(log_n_value[log_n_value < math.log(6)])
+    fine = bool(np.any(np.abs(few - np.rint(few)) > 1e-6))
     if nodes is None:
-        nodes = _numerics.node_bucket(_numerics.nodes_needed(dtype, offsets, log_n_value, log_mean))
-    return int(nodes), wide
+        rule = _numerics.rule_for(dtype, fine)
+        most = np.full(log_mean.shape, log_n_most)
+        nodes = _numerics.node_bucket(_numerics.nodes_needed(rule, offsets, most, log_mean))
+    return Plan(int(nodes), wide, fine)
 
 
 # Public laws -------------------------------------------------------------------------------------
@@ -424,7 +443,7 @@ def log_soft_bon(
       temperature: `[...]` the paper's λ, in reward units, traced; 0 gives hard best-of-n, inf gives P.
       log_n: `[...]` log n in nats instead of n, for n that overflows.
       nodes: static number of quadrature points. Default: enough for the arguments if all are
-        concrete (from a few sizes), else `DEFAULT_NODES` = 512, which resolves
+        concrete (from a few sizes), else `DEFAULT_NODES` = 1024, which resolves
         range/temperature + log n up to about 100 in float64 and 240 in float32.
 
     Returns:
@@ -443,8 +462,8 @@ def log_soft_bon(
     n - 1 other draws factorise.
     """
     problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
-    nodes, _ = quadrature_plan(problem, temperature, log_n, nodes)
-    return _log_soft(problem, temperature, log_n, nodes)[0]
+    plan = quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
+    return _log_soft(problem, temperature, log_n, plan)[0]
 
 
 def log_ratio_soft_bon(
@@ -472,8 +491,8 @@ def log_ratio_soft_bon(
     Source: derived here: differences of the ratio between outcomes are integrals of one sign.
     """
     problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
-    nodes, _ = quadrature_plan(problem, temperature, log_n, nodes)
-    return _log_soft(problem, temperature, log_n, nodes)[1]
+    plan = quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
+    return _log_soft(problem, temperature, log_n, plan)[1]
 
 
 def _law_arguments(
@@ -486,9 +505,9 @@ def _law_arguments(
     return problem, temperature, jnp.broadcast_to(log_n, shape)
 
 
-@functools.partial(jax.jit, static_argnames="nodes")
+@functools.partial(jax.jit, static_argnames="plan")
 def _log_soft(
-    problem: Problem, temperature: Array, log_n: Array, nodes: int
+    problem: Problem, temperature: Array, log_n: Array, plan: Plan
 ) -> tuple[Array, Array]:
     """(log P_n, log P_n/P*)."""
 
@@ -497,7 +516,7 @@ def _log_soft(
     ) -> tuple[Array, Array]:
         proper = proper_temperature(temperature, rewards)
         terms = tilted_terms(Problem(log_probs, rewards), proper)
-        soft = jax.tree.map(lambda x: x[0], soft_terms(terms, proper, log_n[None], nodes, True))
+        soft = jax.tree.map(lambda x: x[0], soft_terms(terms, proper, log_n[None], plan))
         hard = hard_terms(terms.log_probs, terms.rewards, log_n)
         is_hard, is_base = temperature == 0, jnp.isposinf(temperature)
         best = terms.rewards == jnp.max(terms.rewards)
@@ -507,7 +526,7 @@ def _log_soft(
         law = terms.log_probs + jnp.where(is_base, 0.0, base_ratio)
         return law, jnp.where(terms.log_probs > -jnp.inf, ratio, 0.0)
 
-    return over_batch(one, problem.num_outcomes * nodes, problem, (temperature, log_n))
+    return over_batch(one, problem.num_outcomes * plan.nodes, problem, (temperature, log_n))
 
 
 def log_best_of_n(problem: Problem, n: Any, *, log_n: Any = None) -> Array:

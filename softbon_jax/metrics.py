@@ -82,8 +82,8 @@ def metrics(
         problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape
     )
     log_n = jnp.broadcast_to(log_n, shape)
-    nodes, wide = law.quadrature_plan(problem, temperature, log_n, nodes)
-    return _metrics(problem, temperature, log_n, nodes, wide)
+    plan = law.quadrature_plan(problem, temperature, log_n, nodes)
+    return _metrics(problem, temperature, log_n, plan)
 
 
 def sweep(
@@ -114,11 +114,8 @@ def sweep(
                 f"{name} must be a vector with at least one entry, got shape {x.shape}"
             )
     problem = Problem(*(x[..., None, :] for x in problem))
-    largest = jnp.max(log_n, initial=0.0)
-    nodes, wide = law.quadrature_plan(
-        problem, temperature, jnp.broadcast_to(largest, temperature.shape), nodes
-    )
-    return _sweep(problem, temperature, log_n, nodes, wide)
+    plan = law.quadrature_plan(problem, temperature, log_n, nodes)
+    return _sweep(problem, temperature, log_n, plan)
 
 
 def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
@@ -158,21 +155,21 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
 # The compiled workers ----------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames=("nodes", "wide"))
-def _metrics(problem: Problem, temperature: Array, log_n: Array, nodes: int, wide: bool) -> Metrics:
+@functools.partial(jax.jit, static_argnames="plan")
+def _metrics(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -> Metrics:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
-        curve = _curve(Problem(log_probs, rewards), temperature, log_n[None], nodes, wide)
+        curve = _curve(Problem(log_probs, rewards), temperature, log_n[None], plan)
         return jax.tree.map(lambda x: x[0], curve)
 
-    return law.over_batch(one, problem.num_outcomes * nodes, problem, (temperature, log_n))
+    return law.over_batch(one, problem.num_outcomes * plan.nodes, problem, (temperature, log_n))
 
 
-@functools.partial(jax.jit, static_argnames=("nodes", "wide"))
-def _sweep(problem: Problem, temperature: Array, log_n: Array, nodes: int, wide: bool) -> Metrics:
+@functools.partial(jax.jit, static_argnames="plan")
+def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -> Metrics:
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Metrics:
-        return _curve(Problem(log_probs, rewards), temperature, log_n, nodes, wide)
+        return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
 
-    elements = problem.num_outcomes * nodes * (log_n.size if wide else 1)
+    elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
     return law.over_batch(one, elements, problem, (temperature,))
 
 
@@ -219,11 +216,11 @@ def _wins(p: Array, rewards: Array) -> Array:
     return below + equal / 2
 
 
-def _curve(problem: Problem, temperature: Array, log_n: Array, nodes: int, wide: bool) -> Metrics:
+def _curve(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -> Metrics:
     """Metrics `[N]` of one `[K]` problem at one temperature."""
     proper = law.proper_temperature(temperature, problem.rewards)
     terms = law.tilted_terms(problem, proper)
-    soft = law.soft_terms(terms, proper, log_n, nodes, wide)
+    soft = law.soft_terms(terms, proper, log_n, plan)
     wins = _wins(jnp.exp(terms.log_probs), terms.rewards)
     tilt = _tilt_metrics(terms, proper)
 

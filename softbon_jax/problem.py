@@ -114,7 +114,8 @@ def _pair(name: str, weights: Any, rewards: Any) -> tuple[Array, Array]:
             )
     if weights.shape[-1] != rewards.shape[-1]:
         raise ValueError(
-            f"{name} and rewards must have the same last axis, got shapes {weights.shape} and {rewards.shape}"
+            f"{name} and rewards must have the same last axis,"
+            f" got shapes {weights.shape} and {rewards.shape}"
         )
     shape = _checks.batch_shape(**{name: weights.shape, "rewards": rewards.shape})
     dtype = jnp.promote_types(weights.dtype, rewards.dtype)
@@ -285,7 +286,8 @@ def empirical(rewards: Any, where: Any = None) -> Problem:
     where = jnp.ones(rewards.shape, bool) if where is None else jnp.asarray(where)
     if where.dtype != bool or where.shape != rewards.shape:
         raise ValueError(
-            f"where must be bool of the shape of rewards {rewards.shape}, got {where.dtype} {where.shape}"
+            f"where must be bool of the shape of rewards {rewards.shape},"
+            f" got {where.dtype} {where.shape}"
         )
     kept, value = _checks.concrete(where), _checks.concrete(rewards)
     if kept is not None:

@@ -18,9 +18,10 @@ _EXACT_MARGIN = 1000.0
 _NOISY_MARGIN = 10.0
 _MIN_SIGNAL = 3.0
 
-# Exact curves: the slope must settle at least as fast as a correction of relative size n^-γ does.
-# The 0.4 leaves room for the next term of a curve whose first correction is n^-1/2.
-_SLOWEST = 0.4
+# Exact curves: the drift of the slope must shrink like n^-γ with γ between these. The 0.4 leaves room
+# for the next term of a curve whose first correction is n^-1/2. Shrinking faster than 1/n², by which
+# 2.25 is the same for a second term, the drift of (1 + a/n + b/n²) is about to change its sign.
+_SLOWEST, _FASTEST = 0.4, 2.25
 
 # Noisy curves: a window is accepted if the fit is not rejected at this level, if a bend of the
 # slope in log n is not seen at this many standard errors, and if the correction a/n is no larger
@@ -95,12 +96,12 @@ def fit_rate(
 
     Without `standard_error` the curve is taken as exact. What is uncertain is how far the local
     slope d log y / d log n still has to move. Points closer than a factor 2 in n are thinned out.
-    The asymptotic part is the longest stretch, up to the last point, on which the slope settles at
-    least as fast as for y = C n^α (1 + a n^-0.4): the second differences of log y keep their sign,
-    and their ratio to those of n^-0.4 does not grow. The estimate extrapolates the slope as for
-    y = C n^α (1 + a/n), the form of every exact curve of soft best-of-n. The interval reaches from
-    the last local slope (nothing left to move) to the extrapolation for n^-0.4, and so covers what
-    lies between; it also covers the estimate without the last point and the worst effect of
+    The asymptotic part is the longest stretch, up to the last point, on which the slope settles as
+    for y = C n^α (1 + a n^-γ) with γ from 0.4 to 2.25: the second differences of log y keep their
+    sign and shrink neither more slowly nor faster than that. The estimate extrapolates the slope as
+    for γ = 1, the form of every exact curve of soft best-of-n. The interval reaches from the last
+    local slope (nothing left to move) to the extrapolation for γ = 0.4, and so covers what lies
+    between, and the limit for all y = C n^α e^{a/n + b/n²}; it also covers the worst effect of
     `relative_error` and `noise_floor`. It bounds the error of the model and has no confidence.
 
     With `standard_error` the curve is noisy. The model log y = log C + α log n + a/n is fitted by
@@ -109,7 +110,8 @@ def fit_rate(
     does not reject the model at the 5 % level, a further term in (log n)² is below two standard
     errors, and |a|/n is at most 1/2, to within two standard errors. There α and C are fitted anew
     with one correction more, b/n², so that what the tests could not see does not bias them; the
-    interval is the normal one at `confidence`.
+    interval is the normal one at `confidence`. A `noise_floor` is added in quadrature to the
+    errors, and its worst effect to the interval.
 
     Args:
       n: `[N]` positive, all different, in any order.
@@ -149,7 +151,8 @@ def fit_rate(
             fit = _fit_exact(n, np.log(values), log_error, exponent, min_points)
         else:
             quantile = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-            fit = _fit_noisy(n, values, standard_error[used], exponent, min_points, quantile)
+            error = standard_error[used]
+            fit = _fit_noisy(n, values, error, noise_floor, exponent, min_points, quantile)
         estimate, low, high = fit.exponent
         if not max(high - estimate, estimate - low) <= tolerance:
             raise _RefusedError(
@@ -269,18 +272,18 @@ def _fit_exact(
             f" with values taken as exact to {log_error[-1]:.2g}"
         )
     n, log_y, log_error = n[first:], log_y[first:], log_error[first:]
-    ends = [(n, log_y, log_error), (n[:-1], log_y[:-1], log_error[:-1])]
-    slope, log_constant = _hull([_extrapolated(*ends[i], g, None) for g, i in _APPROACHES])
+    slope, log_constant = _hull([_extrapolated(n, log_y, log_error, g, None) for g in _APPROACHES])
     agrees = True
     if exponent is not None:
         agrees = slope[1] <= exponent <= slope[2]
-        _, log_constant = _hull([_extrapolated(*ends[i], g, exponent) for g, i in _APPROACHES])
+        fixed = [_extrapolated(n, log_y, log_error, g, exponent) for g in _APPROACHES]
+        _, log_constant = _hull(fixed)
     return _Fit(slope, log_constant, agrees, n)
 
 
-# Rates γ of the correction n^-γ (None: there is none left), each with the number of points to leave
-# out at the end. The first gives the estimate, all of them together the interval.
-_APPROACHES = ((1.0, 0), (None, 0), (_SLOWEST, 0), (1.0, 1))
+# Rates γ of the correction n^-γ that is left (None: there is none). The first gives the estimate, all
+# of them together the interval.
+_APPROACHES = (1.0, None, _SLOWEST)
 
 
 def _thinned(n: np.ndarray) -> np.ndarray:
@@ -295,23 +298,27 @@ def _thinned(n: np.ndarray) -> np.ndarray:
 def _settled_from(n: np.ndarray, log_y: np.ndarray, log_error: np.ndarray) -> int:
     """Index from which on the slope settles; len(n) - 3 or more if it does not settle at all.
 
-    The second differences of log y, in units of those of n^-γ, must neither grow nor change sign by
-    more than their error.
+    The second differences of log y must keep their sign, must not grow in units of those of
+    n^-_SLOWEST, and must not shrink in units of those of n^-_FASTEST, all to within their errors.
     """
     left, right = np.diff(np.log(n))[:-1], np.diff(np.log(n))[1:]
 
     def bend(z: np.ndarray) -> np.ndarray:
         return (z[2:] - z[1:-1]) / right - (z[1:-1] - z[:-2]) / left
 
-    unit = bend((n / n[-1]) ** -_SLOWEST)
-    ratio = bend(log_y) / unit
-    worst = log_error[2:] / right + log_error[1:-1] * (1 / right + 1 / left) + log_error[:-2] / left
-    error = worst / unit
-    size = np.abs(ratio)
-    slack = error[1:] + error[:-1]
-    shrinks = size[1:] <= size[:-1] + slack
-    turns = (ratio[1:] * ratio[:-1] < 0) & (size[1:] > error[1:]) & (size[:-1] > error[:-1])
-    fails = np.flatnonzero(~shrinks | turns)
+    drift = bend(log_y)
+    error = log_error[2:] / right + log_error[1:-1] * (1 / right + 1 / left) + log_error[:-2] / left
+
+    def change(rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """By how much the drift grows in units of n^-rate, and the error of that."""
+        unit = bend((n / n[-1]) ** -rate)
+        size, slack = np.abs(drift) / unit, error / unit
+        return size[1:] - size[:-1], slack[1:] + slack[:-1]
+
+    (slow, slow_slack), (fast, fast_slack) = change(_SLOWEST), change(_FASTEST)
+    seen = np.abs(drift) > error
+    turns = (drift[1:] * drift[:-1] < 0) & seen[1:] & seen[:-1]
+    fails = np.flatnonzero((slow > slow_slack) | (fast < -fast_slack) | turns)
     return int(fails[-1]) + 1 if fails.size else 0
 
 
@@ -363,10 +370,12 @@ def _fit_noisy(
     n: np.ndarray,
     y: np.ndarray,
     error: np.ndarray,
+    noise_floor: np.ndarray,
     exponent: float | None,
     min_points: int,
     quantile: float,
 ) -> _Fit:
+    error = np.hypot(error, noise_floor)
     first = _consistent_from(n, y, error, min_points)
     share = math.log(n[-1] / n[first]) / math.log(n[-1] / n[0])
     if share < _MIN_SHARE:
@@ -374,9 +383,11 @@ def _fit_noisy(
             f"a power law fits only from n = {n[first]:g}, the last {100 * share:.0f} % of log n"
         )
     n, y, error = n[first:], y[first:], error[first:]
+    bias = noise_floor[first:] / y
 
     def interval(fit: _LeastSquares, k: int) -> _Interval:
-        estimate, half = float(fit.coefficients[k]), quantile * float(fit.standard_error[k])
+        estimate = float(fit.coefficients[k])
+        half = quantile * fit.standard_error[k] + float(np.abs(fit.sensitivity[k]) @ bias)
         return estimate, estimate - half, estimate + half
 
     x, u = np.log(n), n[0] / n
@@ -416,6 +427,7 @@ def _consistent_from(n: np.ndarray, y: np.ndarray, error: np.ndarray, min_points
 class _LeastSquares(NamedTuple):
     coefficients: np.ndarray
     standard_error: np.ndarray
+    sensitivity: np.ndarray  # of the coefficients to log y, [coefficients, points]
     chi2: float
 
 
@@ -442,5 +454,6 @@ def _least_squares(
         if np.all(np.abs(coefficients - before) < 1e-9 * (1 + np.abs(coefficients))):
             residual = (y - np.exp(log_fit)) / error
             standard_error = np.sqrt(np.sum(inverse**2, axis=-1))
-            return _LeastSquares(coefficients, standard_error, float(residual @ residual))
+            chi2 = float(residual @ residual)
+            return _LeastSquares(coefficients, standard_error, inverse * weight, chi2)
     raise _RefusedError("the least-squares fit does not converge")

@@ -515,9 +515,10 @@ def exact_gradients(
     Returns a dict of "rewards", "logits", "temperature" and "n", each a dict over METRICS, of lists
     [K] for the first two and of numbers for the others. A logit is an entry of `log_probs` before
     the normalisation, so its derivatives sum to zero over the outcomes; those of an outcome that
-    cannot happen are 0. The order and the ties of the rewards in `win_rate`, which jumps where
-    rewards cross, are held as they are. `tv` has a kink where all rewards are equal: nan. A
-    derivative below 1e-45 of its metric that the differences cannot resolve is 0.
+    cannot happen are 0. `win_rate` has a kink where rewards cross: the order and the ties of the
+    rewards are held as they are, which gives the mean of the slopes on both sides. `tv` has a kink
+    where all rewards are equal: nan. A derivative below 1e-45 of its metric that the differences
+    cannot resolve is 0.
 
     Raises:
       ValueError: temperature is 0 or inf, where the metrics have no derivatives.

@@ -177,7 +177,7 @@ def simulation(experiment: str, dataset: xr.Dataset, field: str) -> Claim:
         experiment,
         f"simulation of {exact.attrs['long_name']} agrees with its exact value",
         f"{worst:.2f} standard errors at worst, {spread:.2f} rms ({seen.sum()} points; "
-        f"{(complete & ~seen).sum()} below the noise, {(~complete).sum()} with an outcome too rare)",
+        f"{(complete & ~seen).sum()} below the noise, {(~complete).sum()} with a rare outcome)",
         f"≤ {t.standard_errors:g} at worst, {1 - t.spread:g} to {1 + t.spread:g} rms",
         worst <= t.standard_errors and abs(spread - 1) <= t.spread,
         worst,

@@ -1,0 +1,234 @@
+"""Exact laws and metrics against mpmath references, enumeration and each other."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import softbon_jax as sb
+from softbon_jax import law
+from tests import oracles
+
+SCALED = ("reward", "tilted_reward")  # accurate relative to the largest reward, not to themselves
+CASES = list(oracles.load_reference("metrics"))
+GRADIENTS = list(oracles.load_reference("gradients"))
+PROBS, REWARDS = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]
+
+
+def relative_error(case, field, value):
+    """Error of a metric; values beyond the range of float64 must come out as 0 or inf."""
+    exact = case.metrics[field]
+    if abs(exact) < 1e-290:
+        return 0.0 if abs(value) < 1e-289 else np.inf
+    if exact > 1e300:
+        return 0.0 if value > 1e299 else np.inf
+    support = np.isfinite(case.log_probs)
+    scale = np.abs(case.rewards[support]).max() if field in SCALED else abs(exact)
+    return abs(value - exact) / scale
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_metrics_match_reference(case):
+    problem = sb.from_logits(case.log_probs, case.rewards)
+    got = sb.metrics(problem, case.n, case.temperature)
+    for field in sb.Metrics._fields:
+        assert relative_error(case, field, float(getattr(got, field))) < 1e-11, field
+
+
+@pytest.mark.parametrize("case", CASES[::9], ids=lambda c: c.name)
+def test_sweep_matches_reference(case):
+    problem = sb.from_logits(case.log_probs, case.rewards)
+    got = sb.sweep(problem, [1.0, case.n], [case.temperature])
+    for field in sb.Metrics._fields:
+        assert relative_error(case, field, float(getattr(got, field)[0, 1])) < 1e-11, field
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c.log_ratio is not None and c.temperature > 0][::4],
+    ids=lambda c: c.name,
+)
+def test_log_law_and_ratio_match_reference(case):
+    problem = sb.from_logits(case.log_probs, case.rewards)
+    ratio = np.asarray(sb.log_ratio_soft_bon(problem, case.n, case.temperature))
+    log_law = np.asarray(sb.log_soft_bon(problem, case.n, case.temperature))
+    support = np.isfinite(case.log_probs)
+    scale = np.abs(case.log_ratio[support]).max()
+    np.testing.assert_allclose(ratio[support], case.log_ratio[support], rtol=0, atol=1e-11 * scale)
+    np.testing.assert_allclose(log_law[support], case.log_law[support], rtol=1e-11, atol=1e-12)
+    assert np.all(np.isneginf(log_law[~support]))
+    np.testing.assert_array_equal(ratio[~support], 0.0)
+
+
+def by_variable(logits, rewards, temperature, n):
+    return sb.metrics(sb.from_logits(logits, rewards), n, temperature)
+
+
+@pytest.mark.parametrize("case", GRADIENTS, ids=lambda c: c.name)
+def test_gradients_match_reference(case):
+    arguments = (case.log_probs, case.rewards, case.temperature, case.n)
+    got = jax.jacrev(by_variable, argnums=(0, 1, 2, 3))(*map(jnp.asarray, arguments))
+    for field in sb.Metrics._fields:
+        for i, name in enumerate(("logits", "rewards", "temperature", "n")):
+            exact = case.gradients[name][field]
+            if np.isnan(exact).any():
+                continue  # not differentiable there
+            scale = max(np.abs(exact).max(), 1e-290)
+            np.testing.assert_allclose(
+                getattr(got, field)[i], exact, rtol=0, atol=1e-8 * scale, err_msg=f"{field} {name}"
+            )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("temperature", [0.01, 0.3, 10.0])
+def test_law_matches_enumeration(n, temperature):
+    problem = sb.from_probs(PROBS, REWARDS)
+    exact = oracles.law_by_counts(np.log(PROBS), np.array(REWARDS), n, temperature)
+    got = np.exp(sb.log_soft_bon(problem, n, temperature))
+    np.testing.assert_allclose(got, exact, rtol=1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1000])
+def test_hard_law_matches_oracle_and_is_the_limit(n):
+    probs, rewards = [0.4, 0.2, 0.1, 0.3, 0.0], [0.5, 1.0, 1.0, -2.0, 3.0]
+    problem = sb.from_probs(probs, rewards)
+    with np.errstate(divide="ignore"):
+        exact = oracles.hard_law(np.log(probs), np.array(rewards), n)
+    np.testing.assert_allclose(np.exp(sb.log_best_of_n(problem, n)), exact, rtol=1e-13, atol=1e-300)
+    for temperature in (0.0, 1e-7):
+        got = np.exp(sb.log_soft_bon(problem, n, temperature))
+        np.testing.assert_allclose(got, exact, rtol=1e-8, atol=1e-300)
+
+
+def test_limits_are_the_reference_law_and_the_tilted_law():
+    problem = sb.from_probs(PROBS, REWARDS)
+    np.testing.assert_allclose(np.exp(sb.log_soft_bon(problem, 9, jnp.inf)), PROBS, rtol=1e-14)
+    np.testing.assert_allclose(np.exp(sb.log_soft_bon(problem, 1, 0.3)), PROBS, rtol=1e-13)
+    tilted = np.array(PROBS) * np.exp(np.array(REWARDS) / 0.3)
+    np.testing.assert_allclose(
+        np.exp(sb.log_tilted(problem, 0.3)), tilted / tilted.sum(), rtol=1e-14
+    )
+    far = sb.log_soft_bon(problem, None, 0.3, log_n=500.0)
+    np.testing.assert_allclose(far, sb.log_tilted(problem, 0.3), rtol=1e-13)
+
+
+def test_float32_keeps_vanishing_quantities():
+    key = jax.random.key(3)
+    exact = sb.dirichlet(key, 256)
+    exact = sb.from_logits(exact.log_probs.astype(jnp.float32), exact.rewards.astype(jnp.float32))
+    span = float(jnp.ptp(exact.rewards))
+    n = np.array([1.0, 10.0, 1e3, 1e5, 1e8], np.float32)
+    temperature = (span * np.array([1 / 50, 0.1, 1.0, 10.0])).astype(np.float32)
+    single = sb.sweep(exact, n, temperature)
+    double = sb.sweep(
+        sb.from_logits(*(np.asarray(x, np.float64) for x in exact)),
+        n.astype(np.float64),
+        temperature.astype(np.float64),
+    )
+    for field in ("kl_tilted_soft", "reward_gap"):
+        assert getattr(single, field).dtype == jnp.float32
+        np.testing.assert_allclose(getattr(single, field), getattr(double, field), rtol=1e-4)
+
+
+def test_no_gradient_is_nan_at_ties_zeros_and_limits():
+    probs, rewards = [0.5, 0.2, 0.1, 0.1, 0.1, 0.0], [0.0, 0.3, 0.3, 1.0, 1.0, 2.0]
+    with np.errstate(divide="ignore"):
+        log_probs = jnp.asarray(np.log(probs))
+    jacobian = jax.jit(jax.jacrev(by_variable, argnums=(0, 1, 2, 3)))
+    for n in (1.0, 1.5, 16.0, 1e9):
+        for temperature in (0.0, 0.02, 0.3, 1e3, np.inf):
+            got = jacobian(log_probs, jnp.asarray(rewards), temperature, n)
+            assert all(np.isfinite(x).all() for x in jax.tree.leaves(got)), (n, temperature)
+
+
+def test_traced_temperature_and_n_compile_once():
+    problem = sb.from_probs(PROBS, REWARDS)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def gap(n, temperature):
+        return sb.metrics(problem, n, temperature).reward_gap
+
+    chex.clear_trace_counter()
+    for n, temperature in ((2.0, 0.3), (1e6, 0.05), (1.5, 0.0)):
+        np.testing.assert_allclose(
+            gap(n, temperature), sb.metrics(problem, n, temperature).reward_gap, rtol=1e-10
+        )
+
+
+def test_too_few_nodes_is_nan_not_wrong():
+    problem = sb.from_probs(PROBS, REWARDS)
+    assert np.isnan(sb.metrics(problem, 4, 0.01, nodes=64).kl_tilted_soft)
+    traced = jax.jit(lambda t: sb.metrics(problem, 4, t).kl_tilted_soft)
+    assert np.isnan(traced(1e-3))
+    assert np.isfinite(traced(0.05))
+
+
+def test_traced_bad_values_are_nan():
+    problem = sb.from_probs(PROBS, REWARDS)
+    traced = jax.jit(lambda n, t: sb.metrics(problem, n, t).reward)
+    assert np.isnan(traced(0.5, 0.3))
+    assert np.isnan(traced(2.0, -0.3))
+    assert np.isnan(
+        jax.jit(lambda p: sb.from_probs(p, jnp.asarray(REWARDS)))(jnp.ones(4)).log_probs
+    ).all()
+
+
+def test_batches_broadcast_and_agree_with_single_calls():
+    key = jax.random.key(0)
+    parts = [sb.dirichlet(k, 5) for k in jax.random.split(key, 3)]
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *parts)
+    got = sb.metrics(batch, jnp.array([2.0, 3.0, 50.0]), 0.4)
+    for i, (problem, n) in enumerate(zip(parts, (2.0, 3.0, 50.0), strict=True)):
+        one = sb.metrics(problem, n, 0.4)
+        jax.tree.map(lambda x, y, i=i: np.testing.assert_allclose(x[i], y, rtol=1e-11), got, one)
+    assert sb.sweep(batch, [1.0, 2.0], [0.1, 0.2, 0.3]).tv.shape == (3, 3, 2)
+
+
+def test_large_batches_run_in_chunks(monkeypatch):
+    problem = sb.from_probs(PROBS, REWARDS)
+    temperature = jnp.geomspace(0.1, 10, 7)
+    whole = sb.sweep(problem, [2.0, 8.0], temperature)
+    monkeypatch.setattr(law, "_CHUNK_ELEMENTS", 4 * 512)
+    jax.clear_caches()
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12),
+        sb.sweep(problem, [2.0, 8.0], temperature),
+        whole,
+    )
+    jax.clear_caches()
+
+
+def test_law_metrics_of_the_exact_law_are_the_metrics():
+    problem = sb.from_probs(PROBS, REWARDS)
+    for temperature in (0.0, 0.3, jnp.inf):
+        exact = sb.metrics(problem, 6, temperature)
+        got = sb.law_metrics(problem, sb.log_soft_bon(problem, 6, temperature), temperature)
+        for field in sb.Metrics._fields:
+            np.testing.assert_allclose(
+                getattr(got, field), getattr(exact, field), rtol=1e-10, atol=1e-14, err_msg=field
+            )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: sb.metrics(p, 0.5, 0.3), r"n must be finite and at least 1, got 0\.5"),
+        (lambda p: sb.metrics(p, np.nan, 0.3), "n must be finite"),
+        (lambda p: sb.metrics(p, 2, -1.0), r"temperature must be at least 0.*got -1\.0"),
+        (lambda p: sb.metrics(p, 2, np.nan), "temperature must be at least 0.*got nan"),
+        (lambda p: sb.metrics(p, 2, 0.3, log_n=1.0), "exactly one of n and log_n"),
+        (lambda p: sb.metrics(p, None, 0.3, log_n=-1.0), r"log_n must be.*got -1\.0"),
+        (lambda p: sb.metrics(p, 2, 0.3, nodes=0), "nodes must be a positive integer, got 0"),
+        (lambda p: sb.metrics(p, np.ones(2), np.ones(3)), r"\(2,\).*|do not broadcast"),
+        (lambda p: sb.sweep(p, 2, [0.3]), r"n must be a vector.*\(\)"),
+        (lambda p: sb.sweep(p, [2], [[0.3]]), r"temperature must be a vector.*\(1, 1\)"),
+        (lambda p: sb.metrics(sb.Problem(jnp.zeros(3), jnp.zeros(3)), 2, 1.0), "must be 1, got 3"),
+        (lambda p: sb.metrics(sb.Problem(jnp.zeros(1), jnp.zeros(3)), 2, 1.0), "last axis"),
+        (lambda p: sb.law_metrics(p, np.zeros(3), 1.0), "log_law must have"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(sb.from_probs(PROBS, REWARDS))
