@@ -54,7 +54,9 @@ def main() -> None:
     points = n.size * temperature.size
     per_point = statistics.median(exact) / points
     device = jax.devices()[0]
-    print(f"{device.device_kind} ({device.platform}), jax {jax.__version__}, float64, K = {OUTCOMES}")
+    print(
+        f"{device.device_kind} ({device.platform}), jax {jax.__version__}, float64, K = {OUTCOMES}"
+    )
     print(f"sweep of {temperature.size} λ × {n.size} n, first call: {compile_time:.2f} s")
     print(
         f"sweep, warm: median {1e3 * statistics.median(exact):.2f} ms "

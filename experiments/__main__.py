@@ -146,7 +146,9 @@ def _verify(arguments: Sequence[str]) -> int:
 
 def _table(claims: list[Claim], style: str) -> int:
     if style == "table":
-        rich.console.Console().print(verify.as_table(claims))
+        console = rich.console.Console()
+        # Where there is no terminal to fit, the table is as wide as it needs to be to be read.
+        console.print(verify.as_table(claims), width=None if console.is_terminal else 160)
     else:
         print(verify.as_markdown(claims) if style == "markdown" else verify.as_json(claims))
     return 0 if all(claim.passed for claim in claims) else 1

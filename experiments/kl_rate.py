@@ -57,7 +57,7 @@ class Config:
     per_octave: int = 2
     simulated_temperatures: tuple[float, ...] = (0.1, 0.2, 0.5)
     simulated_n: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 2**14, 2**17, 2**20)
-    trials: int = 8_192
+    trials: int = 4_096
     seed: int = 0
 
 

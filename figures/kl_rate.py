@@ -24,11 +24,11 @@ def draw(dataset: xr.Dataset) -> Figure:
         style.simulated(ax, dataset, problem, temperature, "kl_tilted_soft")
         floor = float(one.plain_floor)
         ax.axhline(floor, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
-        last = float(one.n[-1])
-        style.beside(ax, last, floor, "noise of plain simulation", style.GREY, 0, 4, ha="right")
         ax.set(xscale="log", yscale="log", ylim=(BOTTOM, 1e3), xlabel="number of candidates n")
         ax.set_title(f"{problem.replace('_', ' ')}, λ = {temperature:g} Δ")
         if ax is axes[0]:
+            last = float(one.n[-1])
+            style.beside(ax, last, floor, "noise of plain simulation", style.GREY, 0, 4, ha="right")
             style.along(ax, one.n, one.kl_upper, 0.95, "bound: slope -1", style.BLUE)
             style.along(ax, one.n, one.kl_tilted_soft, 0.75, "exact: slope -2", style.BLACK)
     axes[0].set_ylabel("KL($P^*$‖$P_n$) (nats)")

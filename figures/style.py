@@ -176,7 +176,7 @@ def frontier(
     axes: Axes, tilted: Curve, soft: Sequence[tuple[int, xr.DataArray, xr.DataArray]], hard: Curve
 ) -> None:
     """The plane of KL and reward: the tilted laws, soft best-of-n for some n, and hard best-of-n."""
-    right = 1.2 * max(float(kl.max()) for _, kl, _ in soft)
+    right = 1.3 * max(float(kl.max()) for _, kl, _ in soft)
     axes.plot(*tilted, color=BLACK, lw=3, alpha=0.25, zorder=1)
     axes.plot(*hard, color=RED, ls=":", zorder=2)
     last = -1.0

@@ -5,6 +5,8 @@ Everything here handles one block of `LANES` trials from one key; `simulate` map
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +21,7 @@ Array = jax.Array
 # Trials in a block. A constant: it decides which random numbers a trial gets.
 LANES = 128
 # Candidates drawn and reduced at once by each trial of a literal simulation.
-BATCH = 32
+BATCH = 16
 # With more outcomes the alias threshold gets a random word of its own.
 ONE_WORD_BITS = 10
 
@@ -124,6 +126,47 @@ def stream(problem: Problem, temperature: Array) -> Stream:
     )
 
 
+def threefry(key: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
+    """Threefry-2x32 with 20 rounds: two random words for each pair of counters, all uint32.
+
+    The generator behind `jax.random.key` (Salmon et al. 2011), with its rounds written out. JAX
+    runs them as a loop over memory on CPU and keeps one of the two words; this takes a third of the
+    time.
+    """
+    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
+    x0, x1 = x0 + keys[0], x1 + keys[1]
+    for group in range(5):
+        for turn in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            x0 = x0 + x1
+            x1 = x0 ^ ((x1 << jnp.uint32(turn)) | (x1 >> jnp.uint32(32 - turn)))
+        x0, x1 = x0 + keys[(group + 1) % 3], x1 + keys[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x0, x1
+
+
+def _over_batches(
+    key: Array, rows: int, n: Array, step: Callable[[Array, Array, Any], Any], start: Any
+) -> Any:
+    """Run `step(words [rows, LANES], live [BATCH, 1], state)` over n draws, `BATCH` at a time.
+
+    `live` marks the draws up to n. `rows` is even.
+    """
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    lane = lax.iota(jnp.uint32, rows // 2 * LANES).reshape(rows // 2, LANES)
+
+    def words(i: Array) -> tuple[Array, Array]:
+        return threefry(seed, lane, jnp.broadcast_to(i.astype(jnp.uint32), lane.shape))
+
+    # The words of the next batch are part of the loop's state: that makes XLA compute them once and
+    # store them, where it would otherwise repeat the generator inside every operation that reads
+    # them.
+    def body(i: Array, carry: tuple) -> tuple:
+        state, current = carry
+        live = (i * BATCH + jnp.arange(BATCH, dtype=jnp.int32) < n)[:, None]
+        return step(jnp.concatenate(current), live, state), words(i + 1)
+
+    return lax.fori_loop(0, (n - 1) // BATCH + 1, body, (start, words(jnp.int32(0))))[0]
+
+
 def _scaled(gap: Array, inverse: Array) -> Array:
     """Divide: gap / λ for finite gap <= 0, with 0 at gap = 0 also for λ = 0."""
     return jnp.where(gap == 0, 0, gap * inverse)
@@ -137,19 +180,30 @@ def select_soft(key: Array, tables: Stream, n: Array) -> Array:
     """The outcomes `[LANES]` that the soft rule selects among n (int32) draws of each trial.
 
     Batch by batch: a batch is taken over what came before with probability its share of the weight
-    so far, and a draw within it by inversion. Weights are relative to the best reward so far.
+    so far, and a draw within it by inversion.
     """
-    width = words_per_draw(tables.table) * BATCH
+    # Weights relative to the best outcome come from a table. Where that would underflow they are
+    # taken relative to the best draw so far, at the price of an exponential a draw.
+    in_range = jnp.min(_scaled(tables.levels - jnp.max(tables.levels), tables.inverse)) > -60
+    by_table, by_exponential = partial(_soft, rescale=False), partial(_soft, rescale=True)
+    return lax.cond(in_range, by_table, by_exponential, key, tables, n)
 
-    def step(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+
+def _soft(key: Array, tables: Stream, n: Array, *, rescale: bool) -> Array:
+    table = jnp.exp(_scaled(tables.levels - jnp.max(tables.levels), tables.inverse))
+
+    def step(words: Array, live: Array, state: tuple[Array, Array, Array]) -> tuple:
         best, total, selected = state
-        words = jax.random.bits(jax.random.fold_in(key, i), (width + 2, LANES), jnp.uint32)
         take, within = _uniform(words[0]), _uniform(words[1])
         outcomes = draw(tables.table, words[2:])
-        levels = tables.levels[outcomes]
-        live = (i * BATCH + jnp.arange(BATCH, dtype=jnp.int32) < n)[:, None]
-        top = jnp.maximum(best, jnp.max(jnp.where(live, levels, -jnp.inf), axis=0))
-        weights = jnp.exp(_scaled(levels - top[None], tables.inverse))
+        if rescale:
+            levels = tables.levels[outcomes]
+            top = jnp.maximum(best, jnp.max(jnp.where(live, levels, -jnp.inf), axis=0))
+            weights = jnp.exp(_scaled(levels - top[None], tables.inverse))
+            total = total * jnp.exp(_scaled(best - top, tables.inverse))
+            best = top
+        else:
+            weights = table[outcomes]
         weights = jnp.where(live, weights, 0)
         # Running sums written out: each is one fused vector operation, a cumsum is many passes.
         sums = [weights[0]]
@@ -159,25 +213,22 @@ def select_soft(key: Array, tables: Stream, n: Array) -> Array:
         chosen = outcomes[0]
         for j in range(1, BATCH):
             chosen = jnp.where(sums[j - 1] <= target, outcomes[j], chosen)
-        total = total * jnp.exp(_scaled(best - top, tables.inverse)) + sums[-1]
-        return top, total, jnp.where(take * total < sums[-1], chosen, selected)
+        total = total + sums[-1]
+        return best, total, jnp.where(take * total < sums[-1], chosen, selected)
 
     lowest = jnp.full((LANES,), jnp.min(tables.levels))
     start = (lowest, jnp.zeros_like(lowest), jnp.zeros((LANES,), jnp.int32))
-    return lax.fori_loop(0, (n - 1) // BATCH + 1, step, start)[2]
+    return _over_batches(key, words_per_draw(tables.table) * BATCH + 2, n, step, start)[2]
 
 
 def select_race(key: Array, tables: Stream, n: Array) -> Array:
     """The outcomes `[LANES]` of the largest r/λ + Exp(1) among n (int32) draws of each trial."""
-    width = words_per_draw(tables.table) * BATCH
 
-    def step(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def step(words: Array, live: Array, state: tuple[Array, Array, Array]) -> tuple:
         best, score, selected = state
-        words = jax.random.bits(jax.random.fold_in(key, i), (width + BATCH, LANES), jnp.uint32)
         noise = -jnp.log(_uniform(words[:BATCH]))
         outcomes = draw(tables.table, words[BATCH:])
         levels = tables.levels[outcomes]
-        live = (i * BATCH + jnp.arange(BATCH, dtype=jnp.int32) < n)[:, None]
         top = jnp.maximum(best, jnp.max(jnp.where(live, levels, -jnp.inf), axis=0))
         scores = _scaled(levels - top[None], tables.inverse) + noise
         scores = jnp.where(live, scores, -jnp.inf)
@@ -189,7 +240,7 @@ def select_race(key: Array, tables: Stream, n: Array) -> Array:
 
     lowest = jnp.full((LANES,), jnp.min(tables.levels))
     start = (lowest, jnp.full_like(lowest, -jnp.inf), jnp.zeros((LANES,), jnp.int32))
-    return lax.fori_loop(0, (n - 1) // BATCH + 1, step, start)[2]
+    return _over_batches(key, (words_per_draw(tables.table) + 1) * BATCH, n, step, start)[2]
 
 
 def counts(key: Array, log_probs: Array, n: Array) -> Array:

@@ -77,17 +77,17 @@ class Rule(NamedTuple):
 
 
 def rule_for(dtype: Any, fine: bool) -> Rule:
-    """The rule that reaches the precision of `dtype`; `fine` halves the spacing.
+    """The rule that reaches the precision of `dtype`; `fine` quarters the spacing.
 
     φ^{n-1} is analytic where n is an integer. For other n it has a branch point at every complex
     zero of φ, which an unlikely worst outcome brings near the real axis; |φ|^{n-1} makes that harmless
-    unless n is small, and then half the spacing is enough.
+    unless n is small, and then a quarter of the spacing is enough.
     """
     if jnp.finfo(dtype).bits >= 64:
         spacing, left, right, largest_offset = 0.25, 20.0, 4.0, 2.0**40
     else:
         spacing, left, right, largest_offset = 0.5, 9.0, 3.0, 2.0**18
-    return Rule(spacing / 2 if fine else spacing, left, right, largest_offset)
+    return Rule(spacing / 4 if fine else spacing, left, right, largest_offset)
 
 
 class Lattice(NamedTuple):

@@ -21,7 +21,7 @@ from softbon_jax.problem import Problem, probability_tolerance
 
 Array = jax.Array
 
-DEFAULT_NODES = 1024
+DEFAULT_NODES = 2048
 """Quadrature points used where the arguments are traced and none are asked for."""
 
 NEAR = 0.4
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     Attributes:
       nodes: number of quadrature points.
       wide: whether P_n/P* is summed in logs, because it may leave the range of the float type.
-      fine: whether the points are twice as dense, for n that are small and not integers.
+      fine: whether the points are four times as dense, for n that are small and not integers.
     """
 
     nodes: int
@@ -181,7 +181,7 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan)
 
     def at(log_n: Array) -> SoftTerms:
         one_less = -jnp.expm1(-log_n)  # (n-1)/n, so that n log φ is formed in logs and n never is
-        fall = one_less * jnp.exp(jnp.minimum(log_rate + log_n, 10.0))  # -(n-1) log φ
+        fall = one_less * jnp.exp(jnp.minimum(log_rate + log_n, 30.0))  # -(n-1) log φ
         rows = jnp.exp(log_n + log_h + log_scale - fall)
         excess = rows @ contrast  # P* (ρ - ρ(ref))
 
@@ -443,7 +443,7 @@ def log_soft_bon(
       temperature: `[...]` the paper's λ, in reward units, traced; 0 gives hard best-of-n, inf gives P.
       log_n: `[...]` log n in nats instead of n, for n that overflows.
       nodes: static number of quadrature points. Default: enough for the arguments if all are
-        concrete (from a few sizes), else `DEFAULT_NODES` = 1024, which resolves
+        concrete (from a few sizes), else `DEFAULT_NODES` = 2048, which resolves
         range/temperature + log n up to about 100 in float64 and 240 in float32.
 
     Returns:

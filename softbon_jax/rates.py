@@ -18,10 +18,12 @@ _EXACT_MARGIN = 1000.0
 _NOISY_MARGIN = 10.0
 _MIN_SIGNAL = 3.0
 
-# Exact curves: the drift of the slope must shrink like n^-γ with γ between these. The 0.4 leaves room
-# for the next term of a curve whose first correction is n^-1/2. Shrinking faster than 1/n², by which
-# 2.25 is the same for a second term, the drift of (1 + a/n + b/n²) is about to change its sign.
-_SLOWEST, _FASTEST = 0.4, 2.25
+# Exact curves: the slope must settle at least as fast as a correction of relative size n^-γ does.
+# The 0.4 leaves room for the next term of a curve whose first correction is n^-1/2.
+_SLOWEST = 0.4
+# What may be left of the correction: terms n^-γ. The first gives the estimate, all of them together
+# the interval: 1/n, nothing, as slow as it may be, and 1/n with 1/n².
+_APPROACHES = ((1.0,), (), (_SLOWEST,), (1.0, 2.0))
 
 # Noisy curves: a window is accepted if the fit is not rejected at this level, if a bend of the
 # slope in log n is not seen at this many standard errors, and if the correction a/n is no larger
@@ -96,13 +98,13 @@ def fit_rate(
 
     Without `standard_error` the curve is taken as exact. What is uncertain is how far the local
     slope d log y / d log n still has to move. Points closer than a factor 2 in n are thinned out.
-    The asymptotic part is the longest stretch, up to the last point, on which the slope settles as
-    for y = C n^α (1 + a n^-γ) with γ from 0.4 to 2.25: the second differences of log y keep their
-    sign and shrink neither more slowly nor faster than that. The estimate extrapolates the slope as
-    for γ = 1, the form of every exact curve of soft best-of-n. The interval reaches from the last
-    local slope (nothing left to move) to the extrapolation for γ = 0.4, and so covers what lies
-    between, and the limit for all y = C n^α e^{a/n + b/n²}; it also covers the worst effect of
-    `relative_error` and `noise_floor`. It bounds the error of the model and has no confidence.
+    The asymptotic part is the longest stretch, up to the last point, on which the slope settles at
+    least as fast as for y = C n^α (1 + a n^-0.4): the second differences of log y keep their sign,
+    and their ratio to those of n^-0.4 does not grow. The estimate extrapolates the slope as for
+    y = C n^α (1 + a/n), the form of every exact curve of soft best-of-n. The interval spans that, the
+    last local slope (nothing left to move), and the extrapolations for a n^-0.4 and for a/n + b/n²,
+    each with the worst effect of `relative_error` and `noise_floor`. It bounds the error of the
+    model and has no confidence.
 
     With `standard_error` the curve is noisy. The model log y = log C + α log n + a/n is fitted by
     weighted least squares, with weights from the fitted values, so that a point gains nothing by
@@ -281,11 +283,6 @@ def _fit_exact(
     return _Fit(slope, log_constant, agrees, n)
 
 
-# Rates γ of the correction n^-γ that is left (None: there is none). The first gives the estimate, all
-# of them together the interval.
-_APPROACHES = (1.0, None, _SLOWEST)
-
-
 def _thinned(n: np.ndarray) -> np.ndarray:
     """Indices, from the last point down, each at most half the one above; in increasing order."""
     kept = [len(n) - 1]
@@ -298,27 +295,22 @@ def _thinned(n: np.ndarray) -> np.ndarray:
 def _settled_from(n: np.ndarray, log_y: np.ndarray, log_error: np.ndarray) -> int:
     """Index from which on the slope settles; len(n) - 3 or more if it does not settle at all.
 
-    The second differences of log y must keep their sign, must not grow in units of those of
-    n^-_SLOWEST, and must not shrink in units of those of n^-_FASTEST, all to within their errors.
+    The second differences of log y, in units of those of n^-_SLOWEST, must neither grow nor change
+    sign by more than their error.
     """
     left, right = np.diff(np.log(n))[:-1], np.diff(np.log(n))[1:]
 
     def bend(z: np.ndarray) -> np.ndarray:
         return (z[2:] - z[1:-1]) / right - (z[1:-1] - z[:-2]) / left
 
-    drift = bend(log_y)
+    unit = bend((n / n[-1]) ** -_SLOWEST)
+    drift = bend(log_y) / unit
     error = log_error[2:] / right + log_error[1:-1] * (1 / right + 1 / left) + log_error[:-2] / left
-
-    def change(rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """By how much the drift grows in units of n^-rate, and the error of that."""
-        unit = bend((n / n[-1]) ** -rate)
-        size, slack = np.abs(drift) / unit, error / unit
-        return size[1:] - size[:-1], slack[1:] + slack[:-1]
-
-    (slow, slow_slack), (fast, fast_slack) = change(_SLOWEST), change(_FASTEST)
+    error = error / unit
+    grows = np.abs(drift[1:]) - np.abs(drift[:-1]) > error[1:] + error[:-1]
     seen = np.abs(drift) > error
     turns = (drift[1:] * drift[:-1] < 0) & seen[1:] & seen[:-1]
-    fails = np.flatnonzero((slow > slow_slack) | (fast < -fast_slack) | turns)
+    fails = np.flatnonzero(grows | turns)
     return int(fails[-1]) + 1 if fails.size else 0
 
 
@@ -326,12 +318,12 @@ def _extrapolated(
     n: np.ndarray,
     log_y: np.ndarray,
     log_error: np.ndarray,
-    rate: float | None,
+    rates: tuple[float, ...],
     exponent: float | None,
 ) -> tuple[_Estimate, _Estimate]:
-    """α and log C of the curve log y = log C + α log n + a n^-rate through the last points.
+    """α and log C of log y = log C + α log n + Σ a_γ n^-γ, γ in `rates`, through the last points.
 
-    As many points as unknowns; `exponent` fixes α, and rate None puts a = 0.
+    As many points as unknowns; `exponent` fixes α.
     """
     x = np.log(n / n[-1])
     columns = [np.ones_like(x)]
@@ -339,8 +331,7 @@ def _extrapolated(
         columns.append(x)
     else:
         log_y = log_y - exponent * x
-    if rate is not None:
-        columns.append(np.exp(-rate * x))
+    columns += [np.exp(-rate * x) for rate in rates]
     size = len(columns)
     inverse = np.linalg.inv(np.stack(columns, axis=-1)[-size:])
     slope = inverse[1] if exponent is None else np.zeros(size)

@@ -90,8 +90,8 @@ def simulate(
         and "hard" averages over the selection (Rao-Blackwell); under "soft" the counts, whose
         expectation is known, also serve as control variate, which makes the variance O(1/n²)
         instead of O(1).
-      chunk: static; trials in flight, in multiples of 128. Default: such that a chunk has about
-        2^18 numbers. Sets memory and speed; the answer is the same.
+      chunk: static; trials in flight, in multiples of 128. Default: 1024 for "literal"; 4096 for
+        "counts", fewer with more than 256 outcomes. Sets memory and speed; the answer is the same.
 
     Returns:
       `Estimate` of the broadcast batch shape, in the problem's dtype.
@@ -118,7 +118,7 @@ def simulate(
         *_prepare(key, problem, n, temperature, trials, literal=method == "literal"),
         rule=rule,
         method=method,
-        blocks=_blocks(chunk, problem.num_outcomes),
+        blocks=_blocks(chunk, problem.num_outcomes, literal=method == "literal"),
     )
 
 
@@ -155,7 +155,7 @@ def conditional_fluctuation(
     """
     return _fluctuation(
         *_prepare(key, problem, n, temperature, trials, literal=False),
-        blocks=_blocks(chunk, problem.num_outcomes),
+        blocks=_blocks(chunk, problem.num_outcomes, literal=False),
     )
 
 
@@ -195,10 +195,11 @@ def _prepare(
     return key, problem, n, temperature, jnp.asarray(trials, jnp.int32)
 
 
-def _blocks(chunk: int | None, num_outcomes: int) -> int:
+def _blocks(chunk: int | None, num_outcomes: int, *, literal: bool) -> int:
     """Blocks of `LANES` trials in flight."""
     if chunk is None:
-        return max(1, min(32, 2**18 // (LANES * num_outcomes)))
+        # A literal batch should stay in the cache; counts want long vectors.
+        return 8 if literal else max(1, min(32, 2**20 // (LANES * num_outcomes)))
     if not isinstance(chunk, (int, np.integer)) or chunk < 1:
         raise ValueError(f"chunk must be a positive integer, got {chunk!r}")
     return max(1, int(chunk) // LANES)

@@ -38,7 +38,7 @@ class Inputs(NamedTuple):
     temperature: float
 
 
-def _log(probs: list[float]) -> np.ndarray:
+def _log(probs: list[float] | np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         return np.log(np.array(probs, np.float64))
 
@@ -71,9 +71,10 @@ SMALL = {
     "offset": (_log([0.3, 0.3, 0.4]), np.array([1000.0, 1000.25, 1001.0])),
     "unnormalised": (_log([0.5, 0.3, 0.1, 0.1]) + 1e-15, np.array([0.0, 0.3, 0.6, 1.0])),
 }
+_ZIPF = np.arange(1.0, 11.0) ** -1.5
 LARGE = {
     "dirichlet_10": _random(10, 10),
-    "zipf_10": (-1.5 * np.log(np.arange(1.0, 11.0)), np.linspace(-1.0, 1.0, 10)),
+    "zipf_10": (_log(_ZIPF / _ZIPF.sum()), np.linspace(-1.0, 1.0, 10)),
     "sparse_64": _random(64, 64, 0.1),
     "dirichlet_64": _random(65, 64),
     "dirichlet_200": _random(200, 200),

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import jax
+import jax.extend.random
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,6 +86,13 @@ def test_draws_follow_the_table(size):
         assert stats.chisquare(counts, draws * probs).pvalue > 1e-3
 
 
+def test_threefry_is_the_generator_of_jax():
+    seed = jnp.array([123, 456], jnp.uint32)
+    counters = jnp.arange(10, dtype=jnp.uint32) * jnp.uint32(0x10000001)
+    expected = jax.extend.random.threefry_2x32(seed, counters)
+    assert np.array_equal(jnp.concatenate(_draws.threefry(seed, *jnp.split(counters, 2))), expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("count", "prob"),
@@ -144,7 +152,7 @@ def test_counts_are_multinomial(n):
 @pytest.mark.parametrize("method", ["counts", "literal"])
 @pytest.mark.parametrize("rewards", [REWARDS, TIED], ids=["distinct", "tied"])
 def test_soft_and_hard_laws(method, rewards):
-    for n, temperature in ((1, 0.3), (2, 0.2), (5, 0.3), (5, 1e-3), (5, 0.0), (4, np.inf)):
+    for n, temperature in ((1, 0.3), (2, 0.2), (5, 0.3), (5, 0.01), (5, 0.0), (4, np.inf)):
         estimate = simulate(
             jax.random.key(4), problem(rewards), n, temperature, 20_000, method=method
         )
@@ -365,7 +373,7 @@ def test_memory_is_bounded_whatever_n(method):
     arguments = module._prepare(
         jax.random.key(1), wide, 10**7, 0.3, 10_000, literal=method == "literal"
     )
-    blocks = module._blocks(None, 8)
+    blocks = module._blocks(None, 8, literal=method == "literal")
     program = module._estimate.lower(*arguments, rule="soft", method=method, blocks=blocks)
     memory = program.compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 2**28
