@@ -57,7 +57,7 @@ def main() -> None:
     print(
         f"{device.device_kind} ({device.platform}), jax {jax.__version__}, float64, K = {OUTCOMES}"
     )
-    print(f"sweep of {temperature.size} λ × {n.size} n, first call: {compile_time:.2f} s")
+    print(f"sweep of {temperature.size} λ by {n.size} n, first call: {compile_time:.2f} s")
     print(
         f"sweep, warm: median {1e3 * statistics.median(exact):.2f} ms "
         f"[{1e3 * min(exact):.2f}, {1e3 * max(exact):.2f}], {1 / per_point:,.0f} points/s"

@@ -229,7 +229,8 @@ def pick(key, items, rewards):
 
 state = pick(jax.random.key(0), jnp.arange(8, dtype=jnp.int32), rewards)
 weights = np.exp(np.float64(rewards) / 0.4)
-assert stats.chisquare(np.bincount(state.item, minlength=8), 10_000 * weights / weights.sum()).pvalue > 1e-3
+counts, share = np.bincount(state.item, minlength=8), weights / weights.sum()
+assert stats.chisquare(counts, 10_000 * share).pvalue > 1e-3
 print("merged on", jax.device_count())
 """
 
