@@ -21,7 +21,8 @@ def concrete(x: Any) -> np.ndarray | None:
     Under an eager `jax.grad` the primal value is known and is returned.
     """
     try:
-        return np.asarray(jax.lax.stop_gradient(x))
+        # A Python or NumPy integer may be too large for the integers of `jax.numpy`.
+        return np.asarray(jax.lax.stop_gradient(x) if isinstance(x, jax.Array) else x)
     except jax.errors.TracerArrayConversionError:
         return None
 

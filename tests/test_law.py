@@ -61,8 +61,9 @@ def test_log_law_and_ratio_match_reference(case):
     ratio = np.asarray(sb.log_ratio_soft_bon(problem, case.n, case.temperature))
     log_law = np.asarray(sb.log_soft_bon(problem, case.n, case.temperature))
     support = np.isfinite(case.log_probs)
-    scale = np.abs(case.log_ratio[support]).max()
-    np.testing.assert_allclose(ratio[support], case.log_ratio[support], rtol=0, atol=1e-11 * scale)
+    # An outcome whose P* underflows has an absolute accuracy only.
+    atol = 1e-11 * np.abs(case.log_ratio[support]).max() + 1e-14
+    np.testing.assert_allclose(ratio[support], case.log_ratio[support], rtol=0, atol=atol)
     np.testing.assert_allclose(log_law[support], case.log_law[support], rtol=1e-11, atol=1e-12)
     assert np.all(np.isneginf(log_law[~support]))
     np.testing.assert_array_equal(ratio[~support], 0.0)
@@ -82,8 +83,14 @@ def test_gradients_match_reference(case):
             if np.isnan(exact).any():
                 continue  # not differentiable there
             scale = max(np.abs(exact).max(), 1e-290)
+            # Where the derivative is 0, rounding of the terms that cancel is left.
+            rounding = 1e-13 * (1 + np.ptp(case.rewards)) * (1 + 1 / case.temperature)
             np.testing.assert_allclose(
-                getattr(got, field)[i], exact, rtol=0, atol=1e-8 * scale, err_msg=f"{field} {name}"
+                getattr(got, field)[i],
+                exact,
+                rtol=0,
+                atol=1e-8 * scale + rounding,
+                err_msg=f"{field} {name}",
             )
 
 
@@ -167,9 +174,9 @@ def test_traced_temperature_and_n_compile_once():
 def test_too_few_nodes_is_nan_not_wrong():
     problem = sb.from_probs(PROBS, REWARDS)
     assert np.isnan(sb.metrics(problem, 4, 0.01, nodes=64).kl_tilted_soft)
-    traced = jax.jit(lambda t: sb.metrics(problem, 4, t).kl_tilted_soft)
+    traced = jax.jit(lambda t: sb.metrics(problem, 4, t, nodes=512).kl_tilted_soft)
     assert np.isnan(traced(1e-3))
-    assert np.isfinite(traced(0.05))
+    assert np.isfinite(traced(1.0))
 
 
 def test_traced_bad_values_are_nan():
