@@ -65,7 +65,8 @@ class Verify:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if all is well, 1 if a claim fails, 2 if the command makes no sense."""
     jax.config.update("jax_enable_x64", True)
-    command, *rest = sys.argv[1:] if arguments is None else arguments or [""]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command, rest = (given[0], given[1:]) if given else ("", [])
     commands = {"list": _list, "run": _run, "reproduce": _reproduce, "verify": _verify}
     if command not in commands:
         asked = command in ("-h", "--help")

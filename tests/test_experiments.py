@@ -1,0 +1,359 @@
+"""Experiments: labelled results, saved once, resumed, never mixed up; pools read from score files."""
+
+import dataclasses
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import NAMES, module, pool_frontier, runner, score_file
+from experiments.__main__ import main
+from tests import oracles, smoke
+
+TINY = dataclasses.replace(
+    pool_frontier.SMOKE, temperatures=3, made_up=6, prompts_per_cell=2, n=(1, 2)
+)
+
+
+def execute(config, out, **options):
+    return runner.execute("pool_frontier", config, out, console=smoke.QUIET, **options)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The cells that are computed from here on, in order; raises at the one called `fail`."""
+    original, cells, state = pool_frontier.compute, [], {"fail": None}
+
+    def compute(config, cell):
+        if cell == state["fail"]:
+            raise KeyboardInterrupt
+        cells.append(cell)
+        return original(config, cell)
+
+    monkeypatch.setattr(pool_frontier, "compute", compute)
+    return cells, state
+
+
+# Results ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_labelled_and_complete(name):
+    result = smoke.result(name)
+    for variable in result.data_vars.values():
+        assert variable.attrs["long_name"]
+        assert variable.attrs["units"]
+        if not variable.name.startswith("simulated"):
+            assert not variable.isnull().any(), variable.name
+    assert result.temperature.attrs["units"] == "reward units"
+    assert result.attrs["title"]
+
+
+@pytest.mark.parametrize("name", ["kl_rate", "reward_rate"])
+def test_estimates_come_with_standard_errors(name):
+    result = smoke.result(name)
+    fields = [x for x in result if f"{x}_se" in result]
+    assert len(fields) == 3
+    for field in fields:
+        seen = result[field].notnull()
+        assert float(seen.mean()) > 0.8
+        # At n = 1 the counts alone give the law of two outcomes: their control leaves no error.
+        assert float((result[f"{field}_se"].where(seen, drop=True) >= 0).mean()) == 1
+        assert float((result[f"{field}_se"] > 0).mean()) > 0.8
+
+
+def test_saved_result_is_what_run_returns(tmp_path):
+    saved = execute(TINY, tmp_path)
+    xr.testing.assert_identical(saved, pool_frontier.run(TINY))
+
+
+def test_problem_names_survive():
+    config = module("kl_rate").SMOKE
+    assert tuple(smoke.result("kl_rate").problem.values) == config.problems
+
+
+# The runner ---------------------------------------------------------------------------------------
+
+
+def test_manifest(tmp_path):
+    execute(TINY, tmp_path)
+    manifest = json.loads((tmp_path / "pool_frontier" / "manifest.json").read_text())
+    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(TINY)))
+    assert manifest["data_sha256"] == runner._sha256(tmp_path / "pool_frontier" / "data.nc")
+    assert manifest["seed"] == TINY.seed
+    assert manifest["precision"] == "float64"
+    assert manifest["device"].startswith("cpu")
+    assert manifest["rows"] == 6 * 5 * 2
+    assert manifest["wall_seconds"] > 0
+    assert {"jax", "numpy", "softbon-jax"} <= set(manifest["packages"])
+    assert {"commit", "dirty"} <= set(manifest)
+
+
+def test_equal_configs_give_equal_bytes(tmp_path):
+    for folder in "ab":
+        execute(TINY, tmp_path / folder)
+    one, two = ((tmp_path / folder / "pool_frontier" / "data.nc").read_bytes() for folder in "ab")
+    assert one == two
+
+
+def test_a_stopped_run_is_continued(tmp_path, computed):
+    cells, state = computed
+    state["fail"] = "4-5"
+    with pytest.raises(KeyboardInterrupt):
+        execute(TINY, tmp_path / "stopped")
+    assert cells == ["0-1", "2-3"]
+    with pytest.raises(runner.ResultError, match="no result"):
+        runner.load("pool_frontier", tmp_path / "stopped")
+    state["fail"] = None
+    execute(TINY, tmp_path / "stopped")
+    assert cells == ["0-1", "2-3", "4-5"]
+    execute(TINY, tmp_path / "straight")
+    assert len(cells) == 6
+    stopped, straight = (
+        (tmp_path / folder / "pool_frontier" / "data.nc").read_bytes()
+        for folder in ("stopped", "straight")
+    )
+    assert stopped == straight
+    assert not list((tmp_path / "stopped" / ".cells").iterdir())
+
+
+def test_cells_of_another_config_are_not_reused(tmp_path, computed):
+    cells, state = computed
+    state["fail"] = "2-3"
+    with pytest.raises(KeyboardInterrupt):
+        execute(TINY, tmp_path)
+    state["fail"] = None
+    execute(dataclasses.replace(TINY, seed=1), tmp_path)
+    assert cells == ["0-1", "0-1", "2-3", "4-5"]
+
+
+def test_a_finished_result_is_not_computed_again(tmp_path, computed):
+    cells, _ = computed
+    first = execute(TINY, tmp_path)
+    second = execute(TINY, tmp_path)
+    assert len(cells) == 3
+    xr.testing.assert_identical(first, second)
+
+
+def test_another_config_is_refused_unless_forced(tmp_path):
+    execute(TINY, tmp_path)
+    other = dataclasses.replace(TINY, seed=5)
+    with pytest.raises(runner.ResultError, match="seed: 0 there, 5 now"):
+        execute(other, tmp_path)
+    assert runner.read_manifest("pool_frontier", tmp_path)["seed"] == 0
+    execute(other, tmp_path, force=True)
+    assert runner.read_manifest("pool_frontier", tmp_path)["seed"] == 5
+
+
+def test_results_of_other_code_are_computed_again(tmp_path, computed, monkeypatch):
+    cells, _ = computed
+    execute(TINY, tmp_path)
+    monkeypatch.setattr(runner, "source_digest", lambda: "another version")
+    execute(TINY, tmp_path)
+    assert len(cells) == 6
+
+
+def test_damaged_data_are_noticed(tmp_path, computed):
+    cells, _ = computed
+    execute(TINY, tmp_path)
+    data = tmp_path / "pool_frontier" / "data.nc"
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    with pytest.raises(runner.ResultError, match="not what its manifest describes"):
+        runner.load("pool_frontier", tmp_path)
+    execute(TINY, tmp_path)
+    assert len(cells) == 6
+    runner.load("pool_frontier", tmp_path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    runner._write(path, "before")
+    with pytest.raises(ZeroDivisionError), runner._beside(path) as temporary:
+        temporary.write_text(str(1 / 0))
+    assert path.read_text() == "before"
+    assert [x.name for x in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_changed_score_file_is_refused(tmp_path):
+    path = tmp_path / "scores.csv"
+    config = dataclasses.replace(TINY, scores=path)
+    path.write_text("prompt_id,proxy_reward\na,1\na,2\n")
+    execute(config, tmp_path)
+    path.write_text("prompt_id,proxy_reward\na,1\na,3\n")
+    with pytest.raises(runner.ResultError, match=r"scores\.csv"):
+        execute(config, tmp_path)
+
+
+# The command line ---------------------------------------------------------------------------------
+
+
+def test_list_names_every_experiment(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(NAMES)
+
+
+def test_run_takes_settings_from_the_command_line(tmp_path, capsys):
+    options = ["--config", "smoke", "--temperatures", "2", "--n", "1", "3", "--made-up", "2"]
+    assert main(["run", "pool_frontier", *options, "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "pool_frontier" / "data.nc")
+    config = runner.read_manifest("pool_frontier", tmp_path)["config"]
+    assert (config["temperatures"], config["n"], config["made_up"]) == (2, [1, 3], 2)
+    assert config["prompts_per_cell"] == pool_frontier.SMOKE.prompts_per_cell
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage"),
+        (["dance"], "usage"),
+        (["run"], "needs the name"),
+        (["run", "dance"], "no experiment is called 'dance'"),
+        (["run", "kl_rate", "--config", "huge"], "--config must be smoke or paper"),
+        (["run", "pool_frontier", "--scores", "/no/such.csv"], "/no/such.csv"),
+    ],
+)
+def test_bad_commands_are_explained(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_lists_the_settings(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "pool_frontier", "--help"])
+    out = capsys.readouterr().out
+    assert "--score-column" in out
+    assert "--force" in out
+
+
+# Score files --------------------------------------------------------------------------------------
+
+
+def write(tmp_path, text, name="scores.csv"):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.csv.gz"])
+def test_pools_are_read(tmp_path, name):
+    text = 'q,note,score\nb,"x,\ny",2\na,,-1e3\nb,,3.5\nb,,2\n'
+    pools = score_file.read(write(tmp_path, text, name), "q", "score")
+    assert pools.prompts == ["b", "a"]
+    np.testing.assert_array_equal(pools.rewards, [[2, 3.5, 2], [-1000, 0, 0]])
+    np.testing.assert_array_equal(pools.where, [[True] * 3, [True, False, False]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a CSV"),
+        ("prompt_id,proxy_reward\n", "no rows"),
+        ("prompt_id,score\na,1\n", "no column 'proxy_reward'; the columns are prompt_id, score"),
+        ("prompt,proxy_reward\na,1\n", "no column 'prompt_id'"),
+        ("prompt_id,proxy_reward\na,1\na,\n", "row 2, column 'proxy_reward'.*is empty"),
+        ("prompt_id,proxy_reward\na,1\na,nan\n", "row 2, column 'proxy_reward'.*is 'nan'"),
+        ("prompt_id,proxy_reward\na,inf\na,1\n", "row 1, column 'proxy_reward'.*is 'inf'"),
+        ("prompt_id,proxy_reward\na,1\na,x\na,y\n", "row 2,.*is 'x' .and 1 rows more"),
+        ("prompt_id,proxy_reward\na,\nb,\n", "'proxy_reward' is empty in all 2 rows"),
+        ("prompt_id,proxy_reward\na,1\n,2\n", "row 2, column 'prompt_id'.*is empty"),
+    ],
+)
+def test_bad_score_files_are_explained(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        score_file.read(write(tmp_path, text), "prompt_id", "proxy_reward")
+
+
+def test_a_file_that_is_no_gzip_is_explained(tmp_path):
+    path = tmp_path / "scores.csv.gz"
+    path.write_text("prompt_id,proxy_reward\na,1\n")
+    with pytest.raises(ValueError, match="not a plain or gzipped text file"):
+        score_file.read(path, "prompt_id", "proxy_reward")
+
+
+# pool_frontier against plain NumPy ----------------------------------------------------------------
+
+
+def hard(pool, n):
+    """Mean reward and KL from the pool of best-of-n with replacement: F(x)^n - F(x-)^n."""
+    values, counts = np.unique(pool, return_counts=True)
+    share = counts / counts.sum()
+    law = np.diff(np.concatenate([[0], np.cumsum(share)]) ** n)
+    return law @ values, np.sum(law[law > 0] * np.log((law / share)[law > 0]))
+
+
+def check_pools(config, pools):
+    result = pool_frontier.run(config)
+    means = np.array([pool.mean() for pool in pools])
+    scale = max(1.0, max(np.abs(pool).max() for pool in pools))
+    single = result.sel(n=1)
+    np.testing.assert_allclose(
+        single.reward, np.broadcast_to(means[:, None], single.reward.shape), atol=1e-12 * scale
+    )
+    np.testing.assert_allclose(single.kl_soft_base, 0, atol=1e-12)
+    for n in config.n:
+        expected = np.array([hard(pool, n) for pool in pools]).T
+        for temperature, tolerance in ((0.0, 1e-12), (result.temperature.values[1], 1e-6)):
+            got = result.sel(n=n, temperature=temperature)
+            for field, values in zip(("reward", "kl_soft_base"), expected, strict=True):
+                np.testing.assert_allclose(got[field], values, rtol=0, atol=tolerance * scale)
+                error = values.std(ddof=1) / np.sqrt(len(pools)) if len(pools) > 1 else np.nan
+                np.testing.assert_allclose(got[f"mean_{field}"], values.mean(), atol=1e-6 * scale)
+                np.testing.assert_allclose(got[f"mean_{field}_se"], error, atol=1e-6 * scale)
+    return result
+
+
+def test_small_pools_against_numpy_and_enumeration(tmp_path):
+    pools = {"tied": [1, 1, 4, 2], "constant": [3, 3, 3], "single": [-2.5], "wide": [0, 10, 5, 5]}
+    rows = [f"{prompt},{score}" for prompt, scores in pools.items() for score in scores]
+    path = write(tmp_path, "\n".join(["prompt_id,proxy_reward", *rows]))
+    config = dataclasses.replace(TINY, scores=path, n=(1, 2, 3), lowest=1e-3, prompts_per_cell=3)
+    result = check_pools(config, [np.array(x, float) for x in pools.values()])
+    assert list(result.prompt.values) == list(pools)
+    for temperature in result.temperature.values[1:-1]:
+        for prompt, scores in pools.items():
+            law = oracles.law_by_tuples(np.zeros(len(scores)), scores, 3, temperature)
+            got = float(result.reward.sel(prompt=prompt, temperature=temperature, n=3))
+            assert got == pytest.approx(law @ np.array(scores), abs=1e-12)
+
+
+def shared(name):
+    root = os.environ.get("SOFTBON_POOLS", Path(__file__).parents[2] / "shared" / "data")
+    path = Path(root) / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "mean"),
+    [
+        ("judge_goodhart/judge_goodhart_pools.csv.gz", 120, 79.0),
+        ("tot_gpt4/tot_text_pools.csv.gz", 100, 6.54),
+    ],
+)
+def test_real_pools_against_numpy(name, prompts, mean):
+    path = shared(name)
+    # Scores are whole numbers: 1/2000 of the range is far below their smallest distance.
+    config = dataclasses.replace(pool_frontier.SMOKE, scores=path, n=(1, 2, 16), lowest=5e-4)
+    config = dataclasses.replace(config, temperatures=2, prompts_per_cell=60)
+    with gzip.open(path, "rt") as file:
+        header, *rows = (line.rstrip("\n").split(",") for line in file)
+    prompt, score = header.index("prompt_id"), header.index("proxy_reward")
+    pools = {}
+    for row in rows:
+        pools.setdefault(row[prompt], []).append(float(row[score]))
+    result = check_pools(config, [np.array(pool) for pool in pools.values()])
+    assert list(result.prompt.values) == list(pools)
+    assert result.sizes["prompt"] == prompts
+    assert float(result.mean_reward.sel(n=1)[0]) == pytest.approx(mean, abs=0.05)
+
+
+def test_a_pool_without_scores_is_explained(capsys, tmp_path):
+    path = shared("tot_gpt4/tot_game24_samples.csv.gz")
+    assert main(["run", "pool_frontier", "--scores", str(path), "--out", str(tmp_path)]) == 2
+    assert "column 'proxy_reward' is empty in all 20000 rows" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""Figures draw what is saved, legibly, and to the same bytes each time."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from experiments import NAMES
+from figures import frontier, kl_rate, pool_frontier, reward_rate, style
+from figures.__main__ import main, render
+from tests import smoke
+
+MODULES = {
+    "frontier": frontier,
+    "kl_rate": kl_rate,
+    "reward_rate": reward_rate,
+    "pool_frontier": pool_frontier,
+}
+
+
+def draw(name):
+    return MODULES[name].draw(smoke.result(name))
+
+
+def test_every_experiment_has_a_figure():
+    assert tuple(MODULES) == NAMES
+
+
+def test_equal_data_give_equal_bytes(tmp_path):
+    for folder in "ab":
+        paths = render(smoke.results(), tmp_path / folder)
+        assert [path.stem for path in paths] == list(NAMES)
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+        assert b"<dc:date>" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_are_there_and_legible(name):
+    figure = draw(name)
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    for ax in figure.axes:
+        assert ax.get_xlabel()
+    assert figure.axes[0].get_ylabel()
+    assert figure.get_figwidth() in (style.SINGLE, style.DOUBLE)
+    labels = [text for ax in figure.axes for text in ax.texts] + [ax.title for ax in figure.axes]
+    boxes = [text.get_window_extent(renderer) for text in labels]
+    for text, box in zip(labels, boxes, strict=True):
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text.get_text()
+        assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text.get_text()
+        assert text.get_fontsize() >= 6
+    for one, other in itertools.combinations(range(len(labels)), 2):
+        assert not boxes[one].overlaps(boxes[other]), (
+            labels[one].get_text(),
+            labels[other].get_text(),
+        )
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.get_lines()}
+
+
+def test_kl_rate_shows_the_saved_curves():
+    result = smoke.result("kl_rate")
+    figure = draw("kl_rate")
+    for ax, (problem, temperature) in zip(figure.axes, kl_rate.PANELS, strict=True):
+        one = result.sel(problem=problem, temperature=temperature)
+        shown = lines(ax)
+        for label, field in (
+            ("exact", "kl_tilted_soft"),
+            ("log(1 + CV²/n)", "kl_upper"),
+            ("sinh²(Δ/2λ)/n", "kl_upper_sinh"),
+            ("Var(W)/2n²", "kl_asymptote"),
+        ):
+            np.testing.assert_array_equal(shown[label].get_xdata(), one.n)
+            np.testing.assert_array_equal(shown[label].get_ydata(), one[field])
+        (bars,) = ax.containers
+        assert "± 2 s.e." in bars.get_label()
+        simulated = result.sel(problem=problem, simulated_temperature=temperature)
+        np.testing.assert_array_equal(bars[0].get_ydata(), simulated.simulated_kl_tilted_soft)
+
+
+def test_reward_rate_shows_the_saved_curves():
+    result = smoke.result("reward_rate")
+    figure = draw("reward_rate")
+    for ax, (problem, temperature) in zip(figure.axes, reward_rate.PANELS, strict=True):
+        one = result.sel(problem=problem, temperature=temperature)
+        shown = lines(ax)
+        for label, field in (
+            ("exact gap", "relative_reward_gap"),
+            ("M'/(n + M')", "gap_upper"),
+            ("M/(n + M)", "gap_upper_crude"),
+            ("Cov(r, W)/(n E[r])", "relative_gap_asymptote"),
+        ):
+            np.testing.assert_array_equal(shown[label].get_ydata(), one[field])
+
+
+def test_a_value_below_the_noise_is_not_drawn():
+    result = smoke.result("kl_rate").copy(deep=True)
+    result.simulated_kl_tilted_soft[:, :, -1] = np.nan
+    for ax in kl_rate.draw(result).axes:
+        points = ax.containers[0][0]
+        finite = np.isfinite(points.get_ydata())
+        assert finite[:-1].all()
+        assert not finite[-1]
+
+
+def test_missing_results_are_explained(tmp_path, capsys):
+    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "gallery")]) == 2
+    assert "no result of frontier" in capsys.readouterr().err
+
+
+def test_figures_command(tmp_path, capsys):
+    assert main(["--results", str(smoke.results()), "--out", str(tmp_path)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(NAMES)
+    assert len(list(tmp_path.glob("*.svg"))) == len(NAMES)

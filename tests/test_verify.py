@@ -1,0 +1,168 @@
+"""The table of claims: true results pass, and each kind of false result fails by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+import softbon_jax as sb
+from experiments import NAMES, module, runner, verify
+from experiments.__main__ import main
+from experiments.claims import TOLERANCES
+from experiments.claims import frontier as frontier_claims
+from experiments.claims import kl_rate as kl_claims
+from experiments.claims import pool_frontier as pool_claims
+from experiments.claims import reward_rate as reward_claims
+from tests import smoke
+
+CLAIMS = {
+    "frontier": frontier_claims,
+    "kl_rate": kl_claims,
+    "reward_rate": reward_claims,
+    "pool_frontier": pool_claims,
+}
+
+
+@pytest.fixture(scope="module")
+def claims():
+    return verify.check("smoke", smoke.results(), console=smoke.QUIET)
+
+
+def test_every_claim_passes(claims):
+    assert [claim for claim in claims if not claim.passed] == []
+    assert {claim.experiment for claim in claims} == set(NAMES)
+    assert len(claims) >= 30
+    assert len({(claim.experiment, claim.claim) for claim in claims}) == len(claims)
+
+
+def test_fitted_exponents(claims):
+    exponents = {x.claim: x.value for x in claims if "for a fixed problem" in x.claim}
+    assert len(exponents) == 4
+    for claim, value in exponents.items():
+        expected = -2 if claim.startswith("KL") else -1
+        assert value == pytest.approx(expected, abs=TOLERANCES.exponent)
+
+
+def scaled(factor):
+    return lambda dataset, field: dataset[field] * factor
+
+
+def slower(dataset, field):
+    """A curve that falls one power of n more slowly, from the same start."""
+    return dataset[field] * dataset.n
+
+
+def shifted(errors):
+    return lambda dataset, field: dataset[field] + errors * dataset[f"{field}_se"]
+
+
+def one_nan(dataset, field):
+    values = dataset[field].copy(deep=True)
+    values[(0,) * values.ndim] = np.nan
+    return values
+
+
+PERTURBED = [
+    ("kl_rate", "kl_tilted_soft", slower, "KL(P*‖P_n) falls as"),
+    ("kl_rate", "kl_soft_tilted", slower, "KL(P_n‖P*) falls as"),
+    ("kl_rate", "tv", slower, "TV(P_n, P*) falls as"),
+    ("kl_rate", "kl_tilted_soft", scaled(1.02), "Var_{P*}(W)/2: ratio"),
+    ("kl_rate", "tv", scaled(0.98), "E_{P*}|1 + CV² - W|/2: ratio"),
+    ("kl_rate", "kl_tilted_soft", scaled(30.0), "≤ log(1 + CV²/n)"),
+    ("kl_rate", "kl_upper", scaled(1e-3), "≤ log(1 + CV²/n)"),
+    ("kl_rate", "kl_upper_linear", scaled(1e-3), "≤ CV²/n"),
+    ("kl_rate", "kl_upper_sinh", scaled(1e-3), "≤ sinh²(Δ/2λ)/n"),
+    ("kl_rate", "kl_upper_quadratic", scaled(1e-3), "≤ the O(1/n²) bound"),
+    ("kl_rate", "kl_tilted_soft", one_nan, "≤ log(1 + CV²/n)"),
+    ("kl_rate", "kl_tilted_soft", one_nan, "KL(P*‖P_n) falls as"),
+    ("kl_rate", "simulated_kl_tilted_soft", shifted(6), "simulation of KL(P*‖P_n)"),
+    ("kl_rate", "simulated_kl_tilted_soft_se", scaled(3), "simulation of KL(P*‖P_n)"),
+    ("kl_rate", "simulated_tv", shifted(6), "simulation of total variation"),
+    ("reward_rate", "reward_gap", slower, "reward gap falls as"),
+    ("reward_rate", "reward_gap", scaled(1.02), "Cov_{P*}(r, W): ratio"),
+    ("reward_rate", "gap_upper", scaled(0.5), "≤ M'/(n + M')"),
+    ("reward_rate", "gap_upper_crude", scaled(0.02), "≤ M/(n + M)"),
+    ("reward_rate", "relative_reward_gap", scaled(-1), "never negative"),
+    ("reward_rate", "reward", scaled(-1), "never falls"),
+    ("reward_rate", "simulated_reward", shifted(6), "simulation of mean reward"),
+    ("frontier", "kl_soft_base", scaled(0.9), "no law beats the tilted one"),
+    ("frontier", "kl_base_upper", scaled(0.5), "e^{-Δ/λ}"),
+    ("frontier", "best_of_n_kl", scaled(0.9), "≤ log n - (n-1)/n"),
+    ("frontier", "win_rate", scaled(1.01), "win rate ≤ n/(n+1)"),
+    ("frontier", "base_variance", scaled(1.01), "Var_P(r)/λ"),
+    ("frontier", "base_variance", scaled(1.01), "Var_P(r)/2λ²"),
+    ("frontier", "base_reward", scaled(1.01), "the reference law itself"),
+    ("pool_frontier", "pool_mean", scaled(1.01), "n = 1"),
+    ("pool_frontier", "kl_tilted_base", scaled(1.1), "no law beats the tilted one"),
+    ("pool_frontier", "kl_soft_base", scaled(1.1), "≤ log n - (n-1)/n"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "change", "claim"), PERTURBED)
+def test_a_false_result_fails(name, field, change, claim):
+    true = smoke.result(name)
+    false = true.assign({field: change(true, field).assign_attrs(true[field].attrs)})
+    rows = [row for row in CLAIMS[name].claims(false) if claim in row.claim]
+    assert len(rows) >= 1
+    assert not any(row.passed for row in rows)
+
+
+def test_limits_of_the_temperature_fail_when_broken():
+    true = smoke.result("frontier")
+    wrong = true.copy(deep=True)
+    wrong.kl_soft_base[:, 1, :] *= 1.01  # the smallest positive temperature
+    wrong.reward[:, 5, 1:] *= 0.5
+    failed = [row.claim for row in frontier_claims.claims(wrong) if not row.passed]
+    assert any(claim.startswith("λ → 0") for claim in failed)
+    assert any("at most λ log n" in claim for claim in failed)
+
+
+def test_a_kernel_that_converges_too_slowly_fails_by_its_rate(monkeypatch):
+    """A law that is right at n = 1 and obeys every bound, but whose KL falls as 1/n only."""
+    kl_rate = module("kl_rate")
+    sweep = sb.sweep
+
+    def slow(problem, n, temperature, **options):
+        result = sweep(problem, n, temperature, **options)
+        start = sweep(problem, n[:1], temperature, **options)
+        return result._replace(
+            kl_tilted_soft=start.kl_tilted_soft / (100 * n[None] ** 1.0),
+            tv=start.tv / n[None] ** 0.5,
+        )
+
+    config = kl_rate.SMOKE
+    monkeypatch.setattr(sb, "sweep", slow)
+    false = kl_rate.assemble_cells(config, [kl_rate.compute(config, "four")])
+    rows = {row.claim: row.passed for row in kl_claims.claims(false)}
+    assert rows["KL(P*‖P_n) ≤ log(1 + CV²/n)"]
+    failed = [claim for claim, passed in rows.items() if not passed]
+    assert any(claim.startswith("KL(P*‖P_n) falls as") for claim in failed)
+    assert any(claim.startswith("TV(P_n, P*) falls as") for claim in failed)
+    assert any(claim.startswith("simulation of KL") for claim in failed)
+
+
+def test_exit_status(monkeypatch, capsys):
+    out = ["--out", str(smoke.results())]
+    assert main(["verify", "--config", "smoke", *out]) == 0
+    execute = runner.execute
+
+    def broken(name, *arguments, **options):
+        dataset = execute(name, *arguments, **options)
+        return dataset.assign(tv=dataset.tv * 2) if name == "kl_rate" else dataset
+
+    monkeypatch.setattr(runner, "execute", broken)
+    assert main(["verify", "--config", "smoke", *out]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_formats(claims, capsys):
+    out = ["--config", "smoke", "--out", str(smoke.results())]
+    assert main(["verify", "--format", "json", *out]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["claim"] for row in rows] == [claim.claim for claim in claims]
+    assert all(row["passed"] for row in rows)
+    assert main(["verify", "--format", "markdown", *out]) == 0
+    table = capsys.readouterr().out.splitlines()[: len(claims) + 2]
+    # A bar inside a cell is escaped, so that every row has as many cells as the header.
+    cells = [line.replace(r"\|", "").count("|") for line in table]
+    assert set(cells) == {6}
