@@ -49,14 +49,16 @@ def as_float(name: str, x: Any, dtype: Any = None) -> Array:
             x = np.asarray(x)
         except jax.errors.TracerArrayConversionError:
             x = jnp.asarray(x)  # a list that holds a tracer
-    if x.dtype == bool or not (
-        jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)
-    ):
-        raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
+    _real(name, x)
     if dtype is None:
         integer = jnp.issubdtype(x.dtype, jnp.integer)
         dtype = jax.dtypes.canonicalize_dtype(float if integer else x.dtype)
     return jnp.asarray(x.astype(dtype))
+
+
+def _real(name: str, x: Any) -> None:
+    if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
+        raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
 
 
 def finite(name: str, x: Any) -> None:
@@ -86,16 +88,15 @@ def log_candidates(n: Any, log_n: Any, dtype: Any) -> Array:
     """Log n in `dtype`, from exactly one of `n` and `log_n`; `n` is a finite real number >= 1."""
     if (n is None) == (log_n is None):
         raise ValueError(f"give exactly one of n and log_n, got n={n!r} and log_n={log_n!r}")
-    if n is not None:
-        value = concrete(n)
-        if value is not None:
-            offending("n", value, ~((value >= 1) & np.isfinite(value)), "finite and at least 1")
-        n = as_float("n", n)
-        # In double precision when it is there: log n of a large integer keeps its digits.
-        log_n = jnp.log(n)
-        return jnp.where(n >= 1, log_n, jnp.nan).astype(dtype)
-    value = concrete(log_n)
+    name, given, least = ("n", n, 1) if log_n is None else ("log_n", log_n, 0)
+    value = concrete(given)
     if value is not None:
-        offending("log_n", value, ~((value >= 0) & np.isfinite(value)), "finite and at least 0")
-    log_n = as_float("log_n", log_n)
-    return jnp.where(log_n >= 0, log_n, jnp.nan).astype(dtype)
+        legal = (value >= least) & np.isfinite(value)
+        offending(name, value, ~legal, f"finite and at least {least}")
+    if value is not None and not isinstance(given, jax.core.Tracer):
+        _real(name, value)
+        value = value.astype(np.float64)  # log n of a large integer keeps its digits
+        return jnp.asarray(np.log(value) if log_n is None else value, dtype)
+    given = as_float(name, given)
+    given = jnp.where(given >= least, given, jnp.nan)
+    return (jnp.log(given) if log_n is None else given).astype(dtype)

@@ -33,13 +33,17 @@ class Plan(NamedTuple):
 
     Attributes:
       nodes: number of quadrature points.
-      wide: whether P_n/P* is summed in logs, because it may leave the range of the float type.
+      wide: whether integrands are formed in logs, because they may leave the range of the floats.
       fine: whether the points are four times as dense, for n that are small and not integers.
+      own_eta: whether P_n/P - 1 needs an integral of its own.
+      limits: whether a temperature may be 0 or inf, which have laws of their own.
     """
 
     nodes: int
     wide: bool
     fine: bool
+    own_eta: bool
+    limits: bool
 
 
 class TiltedTerms(NamedTuple):
@@ -51,6 +55,7 @@ class TiltedTerms(NamedTuple):
       exponents: (r - max r)/λ <= 0.
       log_mean: scalar log μ = log E_P[w], w = e^exponents.
       log_tilted: log P*.
+      excess: W - 1 = w/μ - 1 to relative accuracy where |log W| < NEAR; 0 elsewhere.
     """
 
     log_probs: Array
@@ -58,18 +63,21 @@ class TiltedTerms(NamedTuple):
     exponents: Array
     log_mean: Array
     log_tilted: Array
+    excess: Array
 
 
 class SoftTerms(NamedTuple):
     """The soft best-of-n law of one problem at one temperature; arrays over the K outcomes.
 
     Attributes:
+      probs: P_n.
       log_ratio: log P_n/P*, relatively accurate near 0.
       delta: P_n/P* - 1 to relative accuracy where |log_ratio| < NEAR; 0 elsewhere.
       log_base_ratio: log P_n/P, relatively accurate near 0.
       eta: P_n/P - 1 to relative accuracy where |log_base_ratio| < NEAR; 0 elsewhere.
     """
 
+    probs: Array
     log_ratio: Array
     delta: Array
     log_base_ratio: Array
@@ -108,41 +116,122 @@ def tilted_terms(problem: Problem, temperature: Array) -> TiltedTerms:
     rewards, top = on_support(log_probs, problem.rewards)
     exponents = (rewards - top) / temperature
     log_mean = jax.nn.logsumexp(log_probs + exponents)
-    return TiltedTerms(log_probs, rewards, exponents, log_mean, log_probs + exponents - log_mean)
+    # W - 1 relative to the likeliest outcome of P, so that its digits survive a flat or a sure law.
+    p, log_w = jnp.exp(log_probs), exponents - log_mean
+    ref = jnp.argmax(p)
+    step = (rewards - rewards[ref]) / temperature
+    rising = step > 0
+    larger = jnp.exp(jnp.where(rising, log_w, log_w[ref]))
+    shift = jnp.where(rising, -larger, larger) * jnp.expm1(jnp.where(rising, -step, step))
+    excess = jnp.where(jnp.abs(log_w) < NEAR, shift - shift @ p, 0.0)
+    return TiltedTerms(log_probs, rewards, exponents, log_mean, log_probs + log_w, excess)
 
 
 def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan) -> SoftTerms:
     """The exact law of soft best-of-n for a `[K]` problem, a scalar temperature and `[N]` log n.
 
-    With φ(t) = E_P[e^{-tw}], three integrals give everything (derived here):
+    With φ(t) = E_P[e^{-tw}] and D(x) = e^{-t w(x)} - e^{-t w(y)}, integrals over t give everything
+    (derived here):
 
-      P_n(x)      = n P(x) w(x) ∫ e^{-t w(x)} φ^{n-1} dt,
-      ρ(x) - ρ(y) = n μ ∫ (e^{-t w(x)} - e^{-t w(y)}) φ^{n-1} dt,                      ρ = P_n/P*,
-      η(x) - η(y) = n(n-1) ∫ (e^{-t w(y)} - e^{-t w(x)}) E_P[w e^{-tw}] φ^{n-2} dt,    η = P_n/P - 1,
+      ρ(x)        = n μ ∫ e^{-t w(x)} φ^{n-1} dt,                             ρ = P_n/P*,
+      ρ(x) - ρ(y) = n μ ∫ D(x) φ^{n-1} dt.
 
-    the last by parts from P_n/P = n w ∫ e^{-tw} φ^{n-1} dt. None changes sign under the integral, so
-    each is relatively accurate; with y the likeliest outcome under P*, subtracting the mean
-    (E_{P*}[ρ] = 1, E_P[η] = 0) gives ρ - 1 and η without ever forming a difference from 1.
+    D does not change sign in t, so both are relatively accurate; with y the likeliest outcome under
+    P*, subtracting the mean (E_{P*}[ρ] = 1) gives δ = ρ - 1 without ever forming a difference from 1.
+    Then η = P_n/P - 1 is (W - 1) + W δ, but for n below 2, where that cancels, and next to outcomes so
+    rare that the η of the others is below rounding. There, by parts from P_n/P = n w ∫ e^{-tw} φ^{n-1}
+    dt, and with E_P[η] = 0,
 
-    One set of nodes serves every n. At each node the outcomes are scaled by the largest of their
-    integrands, so that the sum over nodes is a matrix product that neither overflows nor loses a
-    node that matters. P_n/P* itself may leave the range of the float type: `plan.wide` sums it in
-    logs, at the cost of an exponential per node, outcome and n.
+      η(x) - η(y) = -n(n-1) ∫ D(x) E_P[w e^{-tw}] φ^{n-2} dt.
+
+    One set of nodes serves every n, and the sum over nodes is a matrix product. Where something may
+    leave the range of the float type, `plan.wide` forms the integrands in logs.
 
     Returns:
       `SoftTerms` of `[N, K]` arrays, NaN where `plan.nodes` points are too few.
     """
-    log_p, log_pstar = terms.log_probs, terms.log_tilted
-    p, pstar = jnp.exp(log_p), jnp.exp(log_pstar)
-    limits = jnp.finfo(log_p.dtype)
-    log_n_most = math.log(limits.max) / 1.3
+    dtype = terms.log_probs.dtype
     u, log_h, resolved = _numerics.lattice(
-        _numerics.rule_for(log_p.dtype, plan.fine),
+        _numerics.rule_for(dtype, plan.fine),
         -terms.exponents,
         jnp.max(log_n, initial=0.0, where=log_n >= 0),
         terms.log_mean,
         plan.nodes,
     )
+    integrals = _wide_integrals if plan.wide else _narrow_integrals
+    probs, log_ratio, delta, eta = integrals(terms, temperature, log_n, u, log_h, plan.own_eta)
+    log_ratio, delta = _refined(log_ratio, delta)
+    log_w, excess = (terms.exponents - terms.log_mean)[None], terms.excess[None]
+    if eta is not None:
+        log_base_ratio, eta = _refined(log_ratio + log_w, eta)
+    else:
+        near = jnp.abs(log_w) < NEAR
+        log_base_ratio = log_ratio + jnp.where(near, jnp.log1p(excess), log_w)
+        near = near & (jnp.abs(log_ratio) < NEAR)
+        p = jnp.exp(terms.log_probs)[None]
+        plain = probs / jnp.where(p > 0, p, 1.0) - 1
+        eta = jnp.where(near, excess + (1 + excess) * delta, plain)
+        eta = jnp.where(jnp.abs(log_base_ratio) < NEAR, eta, 0.0)
+        # At n = 1 the law is P: what rounding has left goes, its derivatives stay.
+        log_base_ratio, eta = (
+            jnp.where(log_n[:, None] == 0, x - jax.lax.stop_gradient(x), x)
+            for x in (log_base_ratio, eta)
+        )
+    poison = jnp.where(resolved, 0.0, jnp.nan).astype(dtype)
+    soft = SoftTerms(probs, log_ratio, delta, log_base_ratio, eta)
+    return jax.tree.map(lambda x: x + poison, soft)
+
+
+def _narrow_integrals(
+    terms: TiltedTerms, temperature: Array, log_n: Array, u: Array, log_h: Array, with_eta: bool
+) -> tuple[Array, Array, Array, Array | None]:
+    """(P_n, log ρ, δ, η), `[N, K]` each, where w, t and n stay well inside the range of the floats."""
+    p, pstar, w = (jnp.exp(x) for x in (terms.log_probs, terms.log_tilted, terms.exponents))
+    t, n = jnp.exp(u), jnp.exp(log_n)[:, None]
+    z = t[:, None] * w[None]
+    decay = jnp.exp(-z)
+
+    # -log φ, from 1 - φ = Σ P (1 - e^-z) while that is small.
+    small = z < _numerics.SMALL
+    lost = jnp.where(small, _numerics.one_minus_exp(jnp.where(small, z, 0.0)), 1 - decay) @ p
+    mostly = lost < 0.5
+    rate = jnp.where(mostly, -jnp.log1p(-jnp.where(mostly, lost, 0.0)), -jnp.log(decay @ p))
+
+    # D against the likeliest outcome, with |w(x) - w(y)| from the difference of their rewards.
+    ref = jnp.argmax(pstar)
+    lead = (terms.rewards - terms.rewards[ref]) / temperature
+    above = lead >= 0
+    apart = -jnp.expm1(-jnp.where(above, lead, -lead)) * jnp.where(above, w, w[ref])
+    x = t[:, None] * apart[None]
+    small = x < _numerics.SMALL
+    near = _numerics.one_minus_exp(jnp.where(small, x, 0.0))
+    decay_ref = decay[:, ref][:, None]
+    near = near * jnp.where(above[None], -decay_ref, decay)
+    contrast = jnp.where(small, near, decay - decay_ref)
+
+    fewer = -jnp.expm1(-log_n)[:, None]  # (n-1)/n
+    rows = n * jnp.exp(log_h + u)[None] * jnp.exp(-(fewer * n) * rate[None])
+    ratio, change = (jnp.exp(terms.log_mean) * (rows @ x) for x in (decay, contrast))
+    law = pstar[None] * ratio, jnp.log(ratio), change - (change @ pstar)[:, None]
+    if not with_eta:
+        return *law, None
+    density = decay @ (p * w)
+    fall = (fewer * n * rows * (density * jnp.exp(rate))[None]) @ contrast
+    return *law, (fall @ p)[:, None] - fall
+
+
+def _wide_integrals(
+    terms: TiltedTerms, temperature: Array, log_n: Array, u: Array, log_h: Array, with_eta: bool
+) -> tuple[Array, Array, Array, Array | None]:
+    """The same for any w, t and n, at the cost of an exponential per node, outcome and n.
+
+    At each node the outcomes are scaled by the largest of their integrands, so that the sums over
+    nodes neither overflow nor lose a node that matters; ρ itself is summed in logs.
+    """
+    log_p, log_pstar = terms.log_probs, terms.log_tilted
+    p, pstar = jnp.exp(log_p), jnp.exp(log_pstar)
+    limits = jnp.finfo(log_p.dtype)
+    log_n_most = math.log(limits.max) / 1.3
 
     # z = tw on nodes × outcomes; at e^30 nothing is left of e^-z, whatever multiplies it.
     log_tw = u[:, None] + terms.exponents[None]
@@ -168,7 +257,7 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan)
     # P w t e^{-tw}, every node scaled by its largest outcome.
     kernel, log_scale = _scaled_exp(log_p[None] + log_z - z)
 
-    # e^{-t w(x)} - e^{-t w(ref)} is ∓ e^{-t min w} (1 - e^{-t|w(x) - w(ref)|}).
+    # D is ∓ e^{-t min w} (1 - e^{-t|w(x) - w(ref)|}).
     ref = jnp.argmax(log_pstar)
     lead = (terms.rewards - terms.rewards[ref]) / temperature
     above = lead >= 0
@@ -176,35 +265,29 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan)
     split = -jnp.expm1(-jnp.where(above[None], z, z[:, ref][:, None]) * apart[None])
     odds = jnp.exp(jnp.where(above, log_pstar - log_pstar[ref], 0.0))
     contrast = split * jnp.where(above[None], -kernel[:, ref][:, None] * odds[None], kernel)
+
+    def at(log_n: Array) -> tuple[Array, Array, Array, Array | None]:
+        fewer = -jnp.expm1(-log_n)  # (n-1)/n, so that n log φ is formed in logs and n never is
+        fall = fewer * jnp.exp(jnp.minimum(log_rate + log_n, 30.0))  # -(n-1) log φ
+        change = jnp.exp(log_n + log_h + log_scale - fall) @ contrast  # P* (ρ - ρ(ref))
+        log_rows = log_n + terms.log_mean + log_h + u - fall
+        log_ratio = jax.nn.logsumexp(log_rows[:, None] - z, axis=0)
+        usable = (jnp.abs(log_ratio) < NEAR) & (pstar > limits.tiny)
+        delta = change * jnp.exp(jnp.where(usable, -log_pstar, 0.0)) - jnp.sum(change)
+        # Where P* underflows its terms vanish, and its ratio serves as it is.
+        delta = jnp.where(usable, delta, jnp.expm1(jnp.minimum(log_ratio, NEAR)))
+        law = jnp.exp(log_pstar + log_ratio), log_ratio, delta
+        if not with_eta:
+            return *law, None
+        # For larger n the law is nowhere near P, and the product would overflow.
+        log_n_squared = 2 * jnp.minimum(log_n, log_n_most)
+        rise = fewer * (jnp.exp(log_n_squared + log_density - fall) @ step)
+        return *law, rise - rise @ p
+
     step = split * jnp.where(above[None], decay[:, ref][:, None], -decay)
     log_density = log_h + log_scale + jnp.log(jnp.sum(kernel, axis=1)) + jnp.exp(log_rate)
 
-    def at(log_n: Array) -> SoftTerms:
-        one_less = -jnp.expm1(-log_n)  # (n-1)/n, so that n log φ is formed in logs and n never is
-        fall = one_less * jnp.exp(jnp.minimum(log_rate + log_n, 30.0))  # -(n-1) log φ
-        rows = jnp.exp(log_n + log_h + log_scale - fall)
-        excess = rows @ contrast  # P* (ρ - ρ(ref))
-
-        log_rows = log_n + terms.log_mean + log_h + u - fall
-        if plan.wide:
-            log_ratio = jax.nn.logsumexp(log_rows[:, None] - z, axis=0)
-        else:
-            log_ref = jax.nn.logsumexp(log_rows - z[:, ref])
-            log_ratio = log_ref + jnp.log(jnp.exp(log_rows - log_ref) @ decay)
-        near = (jnp.abs(log_ratio) < NEAR) & (pstar > limits.tiny)
-        delta = excess * jnp.exp(jnp.where(near, -log_pstar, 0.0)) - jnp.sum(excess)
-        log_ratio, delta = _refined(near, log_ratio, delta)
-
-        # For larger n the law is nowhere near P, and the product would overflow.
-        log_n_squared = 2 * jnp.minimum(log_n, log_n_most)
-        rise = one_less * (jnp.exp(log_n_squared + log_density - fall) @ step)  # η - η(ref)
-        log_base_ratio = log_ratio + terms.exponents - terms.log_mean
-        near = jnp.abs(log_base_ratio) < NEAR
-        log_base_ratio, eta = _refined(near, log_base_ratio, rise - rise @ p)
-        return SoftTerms(log_ratio, delta, log_base_ratio, eta)
-
-    poison = jnp.where(resolved, 0.0, jnp.nan).astype(log_p.dtype)
-    return jax.tree.map(lambda x: x + poison, jax.vmap(at)(log_n))
+    return jax.vmap(at)(log_n)
 
 
 def _scaled_exp(log_x: Array) -> tuple[Array, Array]:
@@ -213,8 +296,9 @@ def _scaled_exp(log_x: Array) -> tuple[Array, Array]:
     return jnp.exp(log_x - log_scale[:, None]), log_scale
 
 
-def _refined(near: Array, log_ratio: Array, excess: Array) -> tuple[Array, Array]:
-    """(log ratio, ratio - 1) from `excess` = ratio - 1 where `near`; elsewhere the latter is 0."""
+def _refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
+    """(log ratio, ratio - 1) from `excess` = ratio - 1 near ratio 1; elsewhere the latter is 0."""
+    near = jnp.abs(log_ratio) < NEAR
     excess = jnp.where(near, excess, 0.0)
     return jnp.where(near, jnp.log1p(excess), log_ratio), excess
 
@@ -278,7 +362,7 @@ def hard_terms(log_probs: Array, rewards: Array, log_n: Array) -> HardTerms:
     excess = jnp.where(
         log_n < math.log(2), (grown - grown_below) / group, jnp.expm1(log_base_ratio)
     )
-    log_base_ratio, eta = _refined(jnp.abs(log_base_ratio) < NEAR, log_base_ratio, excess)
+    log_base_ratio, eta = _refined(log_base_ratio, excess)
 
     top = jnp.argmax(rewards)
     log_miss_top = jnp.where(lowest[top], -jnp.inf, log_miss[top])
@@ -350,19 +434,23 @@ def checked_problem(problem: Problem) -> Problem:
     return Problem(log_probs.astype(dtype), rewards.astype(dtype))
 
 
-def quadrature_plan(problem: Problem, temperature: Array, log_n: Array, nodes: int | None) -> Plan:
+def quadrature_plan(
+    problem: Problem, temperature: Array, log_n: Array, nodes: int | None, *, grid: bool = False
+) -> Plan:
     """What to compile for, from the arguments where they are concrete.
 
     The points are as many as asked for; else enough for the arguments, from a few sizes, if all are
-    concrete; else `DEFAULT_NODES`. `temperature` broadcasts against the problem's batch; `log_n` is
-    taken as a whole, its largest value deciding.
+    concrete; else `DEFAULT_NODES`. `temperature` broadcasts against the problem's batch, or with
+    `grid` is an axis `[T]` after it; `log_n` is taken as a whole, its largest value deciding.
     """
     if nodes is not None and (not isinstance(nodes, (int, np.integer)) or nodes < 1):
         raise ValueError(f"nodes must be a positive integer, got {nodes!r}")
     values = [_checks.concrete(x) for x in (*problem, temperature, log_n)]
     if any(v is None for v in values):
-        return Plan(int(nodes or DEFAULT_NODES), wide=True, fine=True)
+        return Plan(int(nodes or DEFAULT_NODES), True, True, True, True)
     log_probs, rewards, t, log_n_value = (np.asarray(v, np.float64) for v in values)
+    if grid:
+        log_probs, rewards = log_probs[..., None, :], rewards[..., None, :]
     t = t[..., None]
     support = log_probs > -np.inf
     top = np.max(rewards, axis=-1, where=support, initial=-np.inf, keepdims=True)
@@ -373,15 +461,19 @@ def quadrature_plan(problem: Problem, temperature: Array, log_n: Array, nodes: i
         log_mean = largest[..., 0] + np.log(np.sum(np.exp(log_probs - offsets - largest), -1))
     dtype = problem.rewards.dtype
     log_n_most = log_n_value.max(initial=0.0)
-    reach = offsets.max(initial=0.0) + max(log_n_most, -log_mean.min(initial=0.0))
+    rarest = -np.min(np.where(support, log_probs, 0.0), initial=0.0)
+    reach = offsets.max(initial=0.0) + max(log_n_most, -log_mean.min(initial=0.0), rarest)
     wide = bool(reach > 0.8 * math.log(jnp.finfo(dtype).max))
+    limits = bool(np.any((t == 0) | np.isposinf(t)))
     few = np.exp(log_n_value[log_n_value < math.log(6)])
     fine = bool(np.any(np.abs(few - np.rint(few)) > 1e-6))
+    rare = rarest > -math.log(10 * jnp.finfo(dtype).eps)
+    own_eta = bool(rare or np.any((few > 1) & (few < 2 - 1e-6)))
     if nodes is None:
         rule = _numerics.rule_for(dtype, fine)
         most = np.full(log_mean.shape, log_n_most)
         nodes = _numerics.node_bucket(_numerics.nodes_needed(rule, offsets, most, log_mean))
-    return Plan(int(nodes), wide, fine)
+    return Plan(int(nodes), wide, fine, own_eta, limits)
 
 
 # Public laws -------------------------------------------------------------------------------------
@@ -462,7 +554,7 @@ def log_soft_bon(
     n - 1 other draws factorise.
     """
     problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
-    plan = quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
+    plan = quadrature_plan(problem, temperature, log_n, nodes)
     return _log_soft(problem, temperature, log_n, plan)[0]
 
 
@@ -491,7 +583,7 @@ def log_ratio_soft_bon(
     Source: derived here: differences of the ratio between outcomes are integrals of one sign.
     """
     problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
-    plan = quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
+    plan = quadrature_plan(problem, temperature, log_n, nodes)
     return _log_soft(problem, temperature, log_n, plan)[1]
 
 

@@ -113,8 +113,7 @@ def sweep(
             raise ValueError(
                 f"{name} must be a vector with at least one entry, got shape {x.shape}"
             )
-    problem = Problem(*(x[..., None, :] for x in problem))
-    plan = law.quadrature_plan(problem, temperature, log_n, nodes)
+    plan = law.quadrature_plan(problem, temperature, log_n, nodes, grid=True)
     return _sweep(problem, temperature, log_n, plan)
 
 
@@ -166,6 +165,8 @@ def _metrics(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan)
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -> Metrics:
+    problem = Problem(*(x[..., None, :] for x in problem))
+
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Metrics:
         return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
 
@@ -222,17 +223,16 @@ def _curve(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -
     terms = law.tilted_terms(problem, proper)
     soft = law.soft_terms(terms, proper, log_n, plan)
     wins = _wins(jnp.exp(terms.log_probs), terms.rewards)
-    tilt = _tilt_metrics(terms, proper)
+    tilt = _tilt_metrics(terms)
 
     def at(soft: law.SoftTerms, log_n: Array) -> Metrics:
-        by_rule = (
-            _soft_metrics(terms, tilt, soft, wins),
-            _hard_metrics(terms, log_n, wins),
-            _base_metrics(terms, wins),
-        )
-        rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
+        result = _soft_metrics(terms, tilt, soft, wins, plan.wide)
+        if plan.limits:
+            by_rule = (result, _hard_metrics(terms, log_n, wins), _base_metrics(terms, wins))
+            rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
+            result = jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields), *by_rule)
         poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
-        return jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields) + poison, *by_rule)
+        return jax.tree.map(lambda x: x + poison, result)
 
     return jax.vmap(at)(soft, log_n)
 
@@ -246,28 +246,21 @@ class _Tilt(NamedTuple):
     kl_base: Array
 
 
-def _tilt_metrics(terms: law.TiltedTerms, temperature: Array) -> _Tilt:
+def _tilt_metrics(terms: law.TiltedTerms) -> _Tilt:
     p, pstar = jnp.exp(terms.log_probs), jnp.exp(terms.log_tilted)
     from_ref = terms.rewards - terms.rewards[jnp.argmax(pstar)]
-    # W - 1 relative to the likeliest outcome of P, so that its digits survive a flat or a sure law.
-    ref = jnp.argmax(p)
-    step = (terms.rewards - terms.rewards[ref]) / temperature
     log_w = terms.exponents - terms.log_mean
-    near = _near(log_w)
-    rising = step > 0
-    larger = jnp.exp(jnp.where(rising, log_w, log_w[ref]))
-    shift = jnp.where(rising, -larger, larger) * jnp.expm1(jnp.where(rising, -step, step))
-    excess = jnp.where(near, shift - shift @ p, 0.0)
-    far = jnp.where(near, 0.0, pstar * log_w - (pstar - p))
-    kl_base = jnp.sum(jnp.where(near, p * _numerics.ratio_log_ratio(excess), far))
+    _, kl_base = _divergences(p, pstar, terms.excess, jnp.where(p > 0, log_w, 0.0))
     return _Tilt(pstar @ terms.rewards, from_ref - from_ref @ pstar, pstar, kl_base)
 
 
-def _soft_metrics(terms: law.TiltedTerms, tilt: _Tilt, soft: law.SoftTerms, wins: Array) -> Metrics:
+def _soft_metrics(
+    terms: law.TiltedTerms, tilt: _Tilt, soft: law.SoftTerms, wins: Array, wide: bool
+) -> Metrics:
     pstar, p = tilt.probs, jnp.exp(terms.log_probs)
     off = terms.log_probs == -jnp.inf
     log_ratio = jnp.where(off, 0.0, soft.log_ratio)
-    q = jnp.exp(jnp.where(off, -jnp.inf, terms.log_tilted + log_ratio))
+    q = soft.probs
     change = _change(pstar, q, soft.delta, log_ratio)
     kl_tilted_soft, kl_soft_tilted = _divergences(pstar, q, soft.delta, log_ratio)
     _, kl_soft_base = _divergences(p, q, soft.eta, jnp.where(off, 0.0, soft.log_base_ratio))
@@ -282,7 +275,7 @@ def _soft_metrics(terms: law.TiltedTerms, tilt: _Tilt, soft: law.SoftTerms, wins
         kl_soft_base=kl_soft_base,
         kl_tilted_base=tilt.kl_base,
         tv=jnp.sum(jnp.abs(change)) / 2,
-        chi2=_chi2(terms.log_tilted, change, log_ratio),
+        chi2=_chi2(terms.log_tilted, change, log_ratio, wide),
         win_rate=q @ wins,
     )
 
@@ -291,15 +284,20 @@ def _near(log_ratio: Array) -> Array:
     return jnp.abs(log_ratio) < law.NEAR
 
 
-def _chi2(log_p: Array, change: Array, log_ratio: Array) -> Array:
-    """Σ (q - p)²/p, the large terms in logs; inf where one overflows, with gradient 0."""
+def _chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
+    """Σ (q - p)²/p. If `wide`, in logs where q > p, for p that underflow; inf where a term overflows."""
+    p = jnp.exp(log_p)
+    quotient = change / jnp.where(p > 0, p, 1.0)
+    if not wide:
+        return change @ quotient
     large = log_ratio > law.NEAR
-    safe = jnp.where(large, log_ratio, 1.0)
-    log_term = jnp.where(large, log_p + 2 * (safe + _numerics.log1mexp(safe)), -jnp.inf)
-    overflows = log_term > math.log(jnp.finfo(change.dtype).max)
-    term = jnp.exp(jnp.where(large & ~overflows, log_term, -jnp.inf))
-    small = change * jnp.expm1(jnp.where(large, 0.0, log_ratio))
-    return jnp.where(jnp.any(overflows), jnp.inf, jnp.sum(jnp.where(large, term, small)))
+    far = jnp.where(large, log_ratio, 1.0)
+    log_term = log_p + 2 * far
+    overflows = large & (log_term > math.log(jnp.finfo(p.dtype).max))
+    share = -jnp.expm1(-far)  # 1 - p/q
+    term = share * share * jnp.exp(jnp.where(large & ~overflows, log_term, -jnp.inf))
+    total = jnp.sum(jnp.where(large, term, change * jnp.where(large, 0.0, quotient)))
+    return jnp.where(jnp.any(overflows), jnp.inf, total)
 
 
 def _change(p: Array, q: Array, delta: Array, log_ratio: Array) -> Array:
@@ -312,10 +310,10 @@ def _divergences(p: Array, q: Array, delta: Array, log_ratio: Array) -> tuple[Ar
     """(KL(p‖q), KL(q‖p)) for q = p(1 + delta) as sums of non-negative terms."""
     near = _near(log_ratio)
     delta = jnp.where(near, delta, 0.0)
-    forward = jnp.where(near | (p == 0), 0.0, log_ratio)
-    backward = jnp.where(near | (q == 0), 0.0, log_ratio)
-    kl_pq = jnp.where(near, p * _numerics.ratio_minus_log(delta), (q - p) - p * forward)
-    kl_qp = jnp.where(near, p * _numerics.ratio_log_ratio(delta), q * backward - (q - p))
+    forward = jnp.where(p == 0, 0.0, log_ratio)
+    backward = jnp.where(q == 0, 0.0, log_ratio)
+    kl_pq = jnp.where(near, p * _numerics.ratio_minus_log(delta, log_ratio), q - p - p * forward)
+    kl_qp = jnp.where(near, p * _numerics.ratio_log_ratio(delta, log_ratio), q * backward - (q - p))
     return jnp.sum(kl_pq), jnp.sum(kl_qp)
 
 

@@ -1,5 +1,7 @@
 """Exact laws and metrics against mpmath references, enumeration and each other."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,71 @@ from softbon_jax import law
 from tests import oracles
 
 SCALED = ("reward", "tilted_reward")  # accurate relative to the largest reward, not to themselves
-CASES = list(oracles.load_reference("metrics"))
-GRADIENTS = list(oracles.load_reference("gradients"))
+CASES = {case.name: case for case in oracles.load_reference("metrics")}
+GRADIENTS = {case.name: case for case in oracles.load_reference("gradients")}
 PROBS, REWARDS = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]
+ENOUGH = 8192  # quadrature points for every stored case
+
+
+# Against mpmath -----------------------------------------------------------------------------------
+#
+# Compilation takes far longer than the numbers do: cases are filled up with outcomes of probability
+# 0 to one of two sizes, and those that compile to the same kernel are computed as one batch.
+
+
+def batch_of(cases):
+    """(problem, n, temperature) of several cases, filled up to one K."""
+    size = 10 if max(len(case.rewards) for case in cases) <= 10 else 200
+
+    def filled(x, value):
+        return np.pad(np.asarray(x, float), (0, size - len(x)), constant_values=value)
+
+    logits = np.stack([filled(case.log_probs, -np.inf) for case in cases])
+    rewards = np.stack([filled(case.rewards, 0.0) for case in cases])
+    n, temperature = (np.array([getattr(c, x) for c in cases]) for x in ("n", "temperature"))
+    return sb.from_logits(logits, rewards), n, temperature
+
+
+def by_kernel(cases):
+    """Lists of cases, each for one compiled kernel, with a common number of quadrature points."""
+    groups = {}
+    for case in cases:
+        problem = sb.from_logits(case.log_probs, case.rewards)
+        plan = law.quadrature_plan(
+            *law.checked_arguments(problem, case.n, case.temperature, None), None
+        )
+        nodes = 1024 if plan.nodes <= 1024 else ENOUGH
+        key = (len(case.rewards) > 10, plan._replace(nodes=nodes))
+        groups.setdefault(key, []).append(case)
+    return [(plan.nodes, group) for (_, plan), group in groups.items()]
+
+
+def separated(cases, results):
+    """{name: result} from results with the batch in front."""
+    return {
+        case.name: jax.tree.map(lambda x, i=i: np.asarray(x[i]), results)
+        for i, case in enumerate(cases)
+    }
+
+
+@functools.cache
+def eager_metrics():
+    """By the kernels that concrete arguments choose, but for those that a few cases alone need."""
+    found = {}
+    for nodes, cases in by_kernel(CASES.values()):
+        if len(cases) > 3:
+            found |= separated(cases, sb.metrics(*batch_of(cases), nodes=nodes))
+    return found
+
+
+@functools.cache
+def traced_metrics():
+    call = jax.jit(lambda problem, n, t: sb.metrics(problem, n, t, nodes=ENOUGH))
+    found = {}
+    for few in (True, False):
+        cases = [case for case in CASES.values() if (len(case.rewards) <= 10) == few]
+        found |= separated(cases, call(*batch_of(cases)))
+    return found
 
 
 def relative_error(case, field, value):
@@ -35,31 +99,50 @@ def allowed(case):
     return 1e-11 if span <= 2000 else 4 * np.finfo(float).eps * span
 
 
-@pytest.mark.parametrize("case", CASES[::5], ids=lambda c: c.name)
-def test_metrics_match_reference(case):
-    problem = sb.from_logits(case.log_probs, case.rewards)
-    got = sb.metrics(problem, case.n, case.temperature)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("how", [eager_metrics, traced_metrics])
+def test_metrics_match_reference(name, how):
+    if name not in how():
+        pytest.skip("computed under jit alone")
+    case, got = CASES[name], how()[name]
     for field in sb.Metrics._fields:
         assert relative_error(case, field, float(getattr(got, field))) < allowed(case), field
 
 
-@pytest.mark.parametrize("case", CASES[::40], ids=lambda c: c.name)
-def test_sweep_matches_reference(case):
-    problem = sb.from_logits(case.log_probs, case.rewards)
-    got = sb.sweep(problem, [1.0, case.n], [case.temperature])
+@pytest.mark.parametrize(
+    "name", ["four n=16 range/temperature=1", "ties n=100 range/temperature=2000"]
+)
+def test_sweep_matches_reference(name):
+    case = CASES[name]
+    problem, n, temperature = batch_of([case])
+    got = sb.sweep(problem, [1.0, case.n], [case.temperature], nodes=1024)
     for field in sb.Metrics._fields:
-        assert relative_error(case, field, float(getattr(got, field)[0, 1])) < allowed(case), field
+        value = float(getattr(got, field)[0, 0, 1])
+        assert relative_error(case, field, value) < allowed(case), field
+
+
+@functools.cache
+def laws():
+    """{name: (log P_n, log P_n/P*)}, eagerly for some cases and traced for the others."""
+    cases = [c for c in CASES.values() if c.log_ratio is not None and c.temperature > 0]
+    found = {}
+    eager = [c for nodes, group in by_kernel(cases)[:1] for c in group]
+    traced = [case for case in cases if case not in eager]
+    for group, wrap in ((eager, lambda f: f), (traced, jax.jit)):
+        pairs = [
+            wrap(lambda *x, f=f: f(*x, nodes=ENOUGH))(*batch_of(group))
+            for f in (sb.log_soft_bon, sb.log_ratio_soft_bon)
+        ]
+        found |= separated(group, pairs)
+    return found
 
 
 @pytest.mark.parametrize(
-    "case",
-    [c for c in CASES if c.log_ratio is not None and c.temperature > 0][::12],
-    ids=lambda c: c.name,
+    "name", [c.name for c in CASES.values() if c.log_ratio is not None and c.temperature > 0]
 )
-def test_log_law_and_ratio_match_reference(case):
-    problem = sb.from_logits(case.log_probs, case.rewards)
-    ratio = np.asarray(sb.log_ratio_soft_bon(problem, case.n, case.temperature))
-    log_law = np.asarray(sb.log_soft_bon(problem, case.n, case.temperature))
+def test_log_law_and_ratio_match_reference(name):
+    case, size = CASES[name], len(CASES[name].rewards)
+    log_law, ratio = (x[:size] for x in laws()[name])
     support = np.isfinite(case.log_probs)
     # An outcome whose P* underflows has an absolute accuracy only.
     atol = 1e-11 * np.abs(case.log_ratio[support]).max() + 1e-14
@@ -69,29 +152,60 @@ def test_log_law_and_ratio_match_reference(case):
     np.testing.assert_array_equal(ratio[~support], 0.0)
 
 
-def by_variable(logits, rewards, temperature, n):
-    return sb.metrics(sb.from_logits(logits, rewards), n, temperature)
+def slopes(cases, wrap, nodes):
+    """{name: {variable: {field: derivative}}} of a batch; one reverse pass a field."""
+    problem, n, temperature = batch_of(cases)
 
+    def metrics(logits, rewards, temperature, n):
+        return sb.metrics(sb.from_logits(logits, rewards), n, temperature, nodes=nodes)
 
-@pytest.mark.parametrize("case", GRADIENTS[:4], ids=lambda c: c.name)
-def test_gradients_match_reference(case):
-    arguments = (case.log_probs, case.rewards, case.temperature, case.n)
-    got = jax.jacrev(by_variable, argnums=(0, 1, 2, 3))(*map(jnp.asarray, arguments))
+    arguments = (problem.log_probs, problem.rewards, jnp.asarray(temperature), jnp.asarray(n))
+    result, pullback = jax.vjp(wrap(metrics), *arguments)
+    zero = jax.tree.map(jnp.zeros_like, result)
+    by_field = {}
     for field in sb.Metrics._fields:
-        for i, name in enumerate(("logits", "rewards", "temperature", "n")):
-            exact = case.gradients[name][field]
+        # The cases of a batch do not depend on each other: ones give the slopes of all.
+        by_field[field] = pullback(zero._replace(**{field: jnp.ones(len(cases))}))
+    return separated(cases, by_field)
+
+
+@functools.cache
+def all_slopes():
+    small = [case for case in GRADIENTS.values() if len(case.rewards) <= 10]
+    eager = {}
+    for nodes, cases in by_kernel(small):
+        eager |= slopes(cases, lambda f: f, nodes)
+    traced = slopes(list(GRADIENTS.values()), jax.jit, ENOUGH)
+    return {"eager": eager, "traced": traced}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("how", ["eager", "traced"])
+def test_gradients_match_reference(name, how):
+    case = GRADIENTS[name]
+    size = len(case.rewards)
+    if how == "eager" and size > 10:
+        pytest.skip("computed under jit alone")
+    got = all_slopes()[how][name]
+    for field in sb.Metrics._fields:
+        for i, variable in enumerate(("logits", "rewards", "temperature", "n")):
+            exact = case.gradients[variable][field]
             if np.isnan(exact).any():
                 continue  # not differentiable there
             scale = max(np.abs(exact).max(), 1e-290)
             # Where the derivative is 0, rounding of the terms that cancel is left.
             rounding = 1e-13 * (1 + np.ptp(case.rewards)) * (1 + 1 / case.temperature)
             np.testing.assert_allclose(
-                getattr(got, field)[i],
+                got[field][i][:size] if i < 2 else got[field][i],
                 exact,
                 rtol=0,
                 atol=1e-8 * scale + rounding,
-                err_msg=f"{field} {name}",
+                err_msg=f"{field} {variable}",
             )
+
+
+# Against enumeration and each other ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
@@ -149,6 +263,10 @@ def test_no_gradient_is_nan_at_ties_zeros_and_limits():
     probs, rewards = [0.5, 0.2, 0.1, 0.1, 0.1, 0.0], [0.0, 0.3, 0.3, 1.0, 1.0, 2.0]
     with np.errstate(divide="ignore"):
         log_probs = jnp.asarray(np.log(probs))
+
+    def by_variable(logits, rewards, temperature, n):
+        return sb.metrics(sb.from_logits(logits, rewards), n, temperature)
+
     jacobian = jax.jit(jax.jacrev(by_variable, argnums=(0, 1, 2, 3)))
     for n in (1.0, 1.5, 16.0, 1e9):
         for temperature in (0.0, 0.02, 0.3, 1e3, np.inf):
