@@ -6,10 +6,10 @@ READY := .venv/.ready
 .PHONY: test quick lint bench reproduce figures verify clean
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 quick: $(READY)
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(READY)
 	.venv/bin/ruff check .

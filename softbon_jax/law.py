@@ -265,6 +265,8 @@ def _wide_integrals(
     split = -jnp.expm1(-jnp.where(above[None], z, z[:, ref][:, None]) * apart[None])
     odds = jnp.exp(jnp.where(above, log_pstar - log_pstar[ref], 0.0))
     contrast = split * jnp.where(above[None], -kernel[:, ref][:, None] * odds[None], kernel)
+    step = split * jnp.where(above[None], decay[:, ref][:, None], -decay)
+    log_density = log_h + log_scale + jnp.log(jnp.sum(kernel, axis=1)) + jnp.exp(log_rate)
 
     def at(log_n: Array) -> tuple[Array, Array, Array, Array | None]:
         fewer = -jnp.expm1(-log_n)  # (n-1)/n, so that n log φ is formed in logs and n never is
@@ -283,9 +285,6 @@ def _wide_integrals(
         log_n_squared = 2 * jnp.minimum(log_n, log_n_most)
         rise = fewer * (jnp.exp(log_n_squared + log_density - fall) @ step)
         return *law, rise - rise @ p
-
-    step = split * jnp.where(above[None], decay[:, ref][:, None], -decay)
-    log_density = log_h + log_scale + jnp.log(jnp.sum(kernel, axis=1)) + jnp.exp(log_rate)
 
     return jax.vmap(at)(log_n)
 
