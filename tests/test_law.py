@@ -114,7 +114,7 @@ def test_metrics_match_reference(name, how):
 )
 def test_sweep_matches_reference(name):
     case = CASES[name]
-    problem, n, temperature = batch_of([case])
+    problem, *_ = batch_of([case])
     got = sb.sweep(problem, [1.0, case.n], [case.temperature], nodes=1024)
     for field in sb.Metrics._fields:
         value = float(getattr(got, field)[0, 0, 1])
