@@ -34,7 +34,8 @@ class Plan(NamedTuple):
     Attributes:
       nodes: number of quadrature points.
       wide: whether integrands are formed in logs, because they may leave the range of the floats.
-      fine: whether the points are four times as dense, for n that are small and not integers.
+      fine: whether the points are four times as dense, for n that are small and not integers, or
+        differentiated.
       own_eta: whether P_n/P - 1 needs an integral of its own.
       limits: whether a temperature may be 0 or inf, which have laws of their own.
     """
@@ -465,7 +466,9 @@ def quadrature_plan(
     wide = bool(reach > 0.8 * math.log(jnp.finfo(dtype).max))
     limits = bool(np.any((t == 0) | np.isposinf(t)))
     few = np.exp(log_n_value[log_n_value < math.log(6)])
-    fine = bool(np.any(np.abs(few - np.rint(few)) > 1e-6))
+    # The derivative with respect to n has the branch points of log φ even where n is an integer.
+    varied = isinstance(log_n, jax.core.Tracer)
+    fine = bool(np.any(np.abs(few - np.rint(few)) > 1e-6) or (varied and few.size))
     rare = rarest > -math.log(10 * jnp.finfo(dtype).eps)
     own_eta = bool(rare or np.any((few > 1) & (few < 2 - 1e-6)))
     if nodes is None:
