@@ -251,7 +251,7 @@ def _tilt_metrics(terms: law.TiltedTerms) -> _Tilt:
     from_ref = terms.rewards - terms.rewards[jnp.argmax(pstar)]
     log_w = terms.exponents - terms.log_mean
     _, kl_base = _divergences(p, pstar, terms.excess, jnp.where(p > 0, log_w, 0.0))
-    return _Tilt(pstar @ terms.rewards, from_ref - from_ref @ pstar, pstar, kl_base)
+    return _Tilt(_mean(pstar, terms.rewards), from_ref - from_ref @ pstar, pstar, kl_base)
 
 
 def _soft_metrics(
@@ -266,7 +266,7 @@ def _soft_metrics(
     _, kl_soft_base = _divergences(p, q, soft.eta, jnp.where(off, 0.0, soft.log_base_ratio))
     gap = -(change @ tilt.centred)
     return Metrics(
-        reward=q @ terms.rewards,
+        reward=_mean(q, terms.rewards),
         tilted_reward=tilt.reward,
         reward_gap=gap,
         relative_reward_gap=gap / tilt.reward,
@@ -278,6 +278,12 @@ def _soft_metrics(
         chi2=_chi2(terms.log_tilted, change, log_ratio, wide),
         win_rate=q @ wins,
     )
+
+
+def _mean(q: Array, rewards: Array) -> Array:
+    """E_q[r], counted from the best reward, so that its derivatives do not see a common offset."""
+    best = jax.lax.stop_gradient(jnp.max(rewards))
+    return best + q @ (rewards - best)
 
 
 def _near(log_ratio: Array) -> Array:
@@ -329,7 +335,7 @@ def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
     log_hit = _numerics.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
     _, kl_base = _divergences(p, q, hard.eta, hard.log_base_ratio)
     return Metrics(
-        reward=q @ terms.rewards,
+        reward=_mean(q, terms.rewards),
         tilted_reward=best,
         reward_gap=gap,
         relative_reward_gap=gap / best,
@@ -346,7 +352,7 @@ def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
 def _base_metrics(terms: law.TiltedTerms, wins: Array) -> Metrics:
     """P against itself."""
     p = jnp.exp(terms.log_probs)
-    reward, zero = p @ terms.rewards, jnp.zeros((), p.dtype)
+    reward, zero = _mean(p, terms.rewards), jnp.zeros((), p.dtype)
     return Metrics(
         reward=reward,
         tilted_reward=reward,
