@@ -21,7 +21,7 @@ import numpy as np
 
 import softbon_jax as sb
 from benchmarks import _timing
-from softbon_jax.simulate import Estimate, simulate
+from softbon_jax.simulation import Estimate, simulate
 
 OUTCOMES, N, TEMPERATURE = 64, 1024, 0.5
 OURS, THEIRS = 100_000, 2_000  # trials per call

@@ -13,8 +13,8 @@ from scipy import stats
 
 import softbon_jax as sb
 from softbon_jax import _binomial, _draws
-from softbon_jax import simulate as module
-from softbon_jax.simulate import conditional_fluctuation, simulate
+from softbon_jax import simulation as module
+from softbon_jax.simulation import conditional_fluctuation, simulate
 from tests import oracles
 
 PROBS = np.array([0.5, 0.3, 0.1, 0.1])
