@@ -26,10 +26,11 @@ Array = jax.Array
 Rule = Literal["soft", "hard", "race"]
 Method = Literal["counts", "literal"]
 
-# The largest n whose counts are all exact integers in float32 and in float64, the largest that a
-# stream can count, and the most trials: counters are int32.
+# The largest n whose counts are all exact integers in float32 and in float64; the largest n over
+# which the weight of a stream can grow batch by batch in float32; and the most trials that fit the
+# counters.
 FLOAT32_COUNTS_LIMIT, FLOAT64_COUNTS_LIMIT = 2**24, 2**53
-LITERAL_LIMIT = 2**31 - 1
+LITERAL_LIMIT = 2**27
 TRIALS_LIMIT = 2**30
 
 
@@ -40,9 +41,9 @@ class Estimate(NamedTuple):
       probs: `[..., K]` unbiased estimate of P_n. From `method="counts"` it sums to 1 but may stray
         below 0 where P_n is small and trials are few.
       probs_se: `[..., K]` its standard error.
-      metrics: `Metrics` of `[...]`, corrected for bias. NaN means "below the noise floor": a
-        divergence less than two standard errors above its `noise_floor`, or a law too little
-        sampled for it to be finite.
+      metrics: `Metrics` of `[...]`, corrected for bias. NaN means "below the noise": a divergence
+        less than two standard errors above its `noise_floor`, or one that the estimated law does not
+        have, because an outcome has not come up or its estimate is below 0.
       metrics_se: `Metrics` of `[...]`, standard errors, also of what is below the floor; 0 for
         tilted_reward and kl_tilted_base, which do not depend on P_n and are exact. That of tv holds
         while no P_n(x) is within its noise of P*(x), where tv has a kink.
@@ -81,8 +82,8 @@ def simulate(
     Args:
       key: a typed PRNG key; consumed. Every cell of the batch has random numbers of its own.
       problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, integers >= 1, traced; below 2^31 for "literal", at most 2^53
-        (2^24 in float32) for "counts".
+      n: `[...]` number of candidates, integers >= 1, traced; at most 2^27 for "literal", 2^53 (2^24
+        in float32) for "counts".
       temperature: `[...]` in reward units, at least 0, traced; 0 and `inf` are legal.
       trials: how many simulated selections for each cell, from 2 to 2^30.
       rule: "soft", "hard" (the largest reward, ties uniform) or "race" (r/λ + Exp(1)); static.
@@ -116,12 +117,11 @@ def simulate(
         raise ValueError(f"rule must be 'soft', 'hard' or 'race', got {rule!r}")
     if method not in ("counts", "literal"):
         raise ValueError(f"method must be 'counts' or 'literal', got {method!r}")
-    return _estimate(
-        *_prepare(key, problem, n, temperature, trials, literal=method == "literal"),
-        rule=rule,
-        method=method,
-        blocks=_blocks(chunk, problem.num_outcomes, literal=method == "literal"),
-    )
+    literal = method == "literal"
+    arguments = _prepare(key, problem, n, temperature, trials, literal=literal)
+    blocks = _blocks(chunk, problem.num_outcomes, literal=literal)
+    hard = jnp.asarray(rule == "hard")  # traced: the hard rule is the soft one at temperature 0
+    return _estimate(*arguments, hard, race=rule == "race", literal=literal, blocks=blocks)
 
 
 def conditional_fluctuation(
@@ -236,40 +236,39 @@ def _over_cells(
 # The workers --------------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames=("rule", "method", "blocks"))
+@partial(jax.jit, static_argnames=("race", "literal", "blocks"))
 def _estimate(
     key: Array,
     problem: Problem,
     n: Array,
     temperature: Array,
     trials: Array,
+    hard: Array,
     *,
-    rule: Rule,
-    method: Method,
+    race: bool,
+    literal: bool,
     blocks: int,
 ) -> Estimate:
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Estimate:
-        dtype, outcomes = problem.rewards.dtype, problem.num_outcomes
-        effective = jnp.zeros_like(temperature) if rule == "hard" else temperature
-        if method == "literal":
-            tables = _draws.stream(problem, effective)
-            pick = _draws.select_race if rule == "race" else _draws.select_soft
-            start = jnp.zeros((LANES, outcomes), jnp.int32)
-            totals = _groups.accumulate(
-                lambda key: pick(key, tables, n), _groups.add_selected, start, key, trials, blocks
-            )
+        acting = jnp.where(hard, 0, temperature)
+        zeros = jnp.zeros((LANES, problem.num_outcomes), jnp.int32)
+
+        def selected(key: Array) -> Array:
+            pick = _draws.select_race if race else _draws.select_soft
+            return pick(key, tables, n)
+
+        def law_given_counts(key: Array) -> Array:
+            value = _race_law if race else _controlled_law
+            return value(key, problem, n, acting)
+
+        block: tuple[Callable[[Array], Array], Callable[..., Array], Array]
+        if literal:
+            tables = _draws.stream(problem, acting)
+            block = (selected, _groups.add_selected, zeros)
         else:
-            start = jnp.zeros((LANES, outcomes), dtype)
-            value = _race_law if rule == "race" else _controlled_law
-            totals = _groups.accumulate(
-                lambda key: value(key, problem, n, effective),
-                _groups.add_rows,
-                start,
-                key,
-                trials,
-                blocks,
-            )
-        return _summary(totals.astype(dtype), problem, temperature, trials)
+            block = (law_given_counts, _groups.add_rows, zeros.astype(problem.rewards.dtype))
+        totals = _groups.accumulate(*block, key, trials, blocks)
+        return _summary(totals.astype(problem.rewards.dtype), problem, temperature, trials)
 
     return _over_cells(one, key, problem, n, temperature)
 
@@ -339,26 +338,37 @@ def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array)
     sizes = _groups.group_sizes(trials).astype(totals.dtype)
     probs, without = _groups.means(totals, sizes)
     _, probs_se = _groups.jackknife(probs, without, sizes)
-
-    def metrics_of(probs: Array) -> Metrics:
-        return law_metrics(problem, jnp.log(probs), temperature)
-
-    plain, plain_without = metrics_of(probs), metrics_of(without)
-    pairs = [_groups.jackknife(x, y, sizes) for x, y in zip(plain, plain_without, strict=True)]
-    corrected, errors = Metrics(*(x for x, _ in pairs)), Metrics(*(x for _, x in pairs))
+    # One call for the law and for those with a group left out; one row a metric.
+    laws = jnp.concatenate([probs[None], without])
+    rows = jnp.stack(_metrics_of(laws, problem, temperature))
+    plain = rows[:, 0]
+    corrected, errors = _groups.jackknife(plain, rows[:, 1:].T, sizes)
     floor = _noise_floor(problem, temperature, probs, probs_se)
 
-    def report(plain: Array, corrected: Array, error: Array, floor: Array) -> Array:
-        above = (floor == 0) | (corrected >= floor + 2 * error)
-        clear = jnp.isfinite(corrected) & above
-        # An infinite value has no corrections (inf - inf) and needs none.
-        return jnp.where(jnp.isposinf(plain), plain, jnp.where(clear, corrected, jnp.nan))
-
-    reported = jax.tree.map(report, plain, corrected, errors, floor)
+    clear = (jnp.stack(floor) == 0) | (corrected >= jnp.stack(floor) + 2 * errors)
+    clear = clear & jnp.isfinite(corrected)
+    # An infinite value has no corrections (inf - inf) and needs none.
+    reported = jnp.where(jnp.isposinf(plain), plain, jnp.where(clear, corrected, jnp.nan))
+    metrics = Metrics(*reported)
     # P_n > 0 wherever P > 0: an infinite KL(P*‖P_n) says only that an outcome has not come up.
-    missed = jnp.isposinf(reported.kl_tilted_soft)
-    reported = reported._replace(kl_tilted_soft=jnp.where(missed, jnp.nan, reported.kl_tilted_soft))
-    return Estimate(probs, probs_se, reported, errors, floor)
+    missed = jnp.isposinf(metrics.kl_tilted_soft)
+    metrics = metrics._replace(kl_tilted_soft=jnp.where(missed, jnp.nan, metrics.kl_tilted_soft))
+    return Estimate(probs, probs_se, metrics, Metrics(*errors), floor)
+
+
+def _metrics_of(laws: Array, problem: Problem, temperature: Array) -> Metrics:
+    """Metrics `[B]` of estimates `[B, K]`; of one that strays below 0, no divergence but TV."""
+    positive, negative = jnp.maximum(laws, 0), jnp.maximum(-laws, 0)
+    both = law_metrics(problem, jnp.log(jnp.stack([positive, negative])), temperature)
+    value = Metrics(*(x[0] for x in both))
+    below = jnp.sum(negative, axis=-1)
+    linear = ("reward", "reward_gap", "relative_reward_gap", "win_rate")
+    divergences = ("kl_tilted_soft", "kl_soft_tilted", "kl_soft_base", "chi2")
+    return value._replace(
+        **{name: getattr(value, name) - getattr(both, name)[1] for name in linear},
+        **{name: jnp.where(below > 0, jnp.nan, getattr(value, name)) for name in divergences},
+        tv=value.tv + below / 2,
+    )
 
 
 def _noise_floor(problem: Problem, temperature: Array, probs: Array, se: Array) -> Metrics:
