@@ -58,8 +58,7 @@ SMOKE = Config(
     problems=("four", "dirichlet", "worst_case"),
     temperatures=(0.2, 0.5),
     per_octave=1,
-    simulated_n=tuple(16**k for k in range(1, 6)),
-    trials=1_024,
+    trials=2_048,
 )
 
 

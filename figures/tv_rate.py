@@ -41,7 +41,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         if ax is axes[0]:
             style.along(ax, one.n, one.tv, 0.7, "law: slope -1", style.BLACK)
             style.along(
-                ax, one.n, one.fluctuation_asymptote, 0.45, "given the draws: slope -½",
+                ax, one.n, one.fluctuation_asymptote, 0.2, "given the draws: slope -½",
                 style.GREEN, above=True,
             )  # fmt: skip
     axes[0].set_ylabel("total variation from $P^*$")

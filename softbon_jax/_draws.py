@@ -52,7 +52,7 @@ def alias_table(probs: Array) -> Alias:
     read off two running sums, in whole units of probability: nothing is left over by rounding.
 
     The law it draws from is within K 2^-32 of `probs` in total variation (within 2^-31 in float64
-    if K > 1024) and has no mass where `probs` has none.
+    if K > 1024), but for the rounding of `probs`, and has no mass where `probs` has none.
     """
     columns = 1 << max(probs.shape[0] - 1, 0).bit_length()
     bits, level_bits = _split_word(columns)

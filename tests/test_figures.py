@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from experiments import NAMES
-from figures import frontier, kl_rate, pool_frontier, reward_rate, style
+from figures import (
+    frontier,
+    kl_rate,
+    pool_frontier,
+    reward_rate,
+    simulation_check,
+    style,
+    tv_rate,
+)
 from figures.__main__ import main, render
 from tests import smoke
 
@@ -14,6 +22,8 @@ MODULES = {
     "frontier": frontier,
     "kl_rate": kl_rate,
     "reward_rate": reward_rate,
+    "tv_rate": tv_rate,
+    "simulation_check": simulation_check,
     "pool_frontier": pool_frontier,
 }
 
@@ -94,6 +104,38 @@ def test_reward_rate_shows_the_saved_curves():
             ("Cov(r, W)/(n E[r])", "relative_gap_asymptote"),
         ):
             np.testing.assert_array_equal(shown[label].get_ydata(), one[field])
+
+
+def test_tv_rate_shows_the_saved_curves():
+    result = smoke.result("tv_rate")
+    for ax, (problem, temperature) in zip(draw("tv_rate").axes, tv_rate.PANELS, strict=True):
+        one = result.sel(problem=problem, temperature=temperature)
+        (points,) = ax.containers
+        np.testing.assert_array_equal(points[0].get_ydata(), one.fluctuation)
+        shown = [line.get_ydata() for line in ax.get_lines()]
+        for field in ("tv", "tv_asymptote", "fluctuation_asymptote"):
+            assert any(np.array_equal(y, one[field]) for y in shown), field
+
+
+def test_simulation_check_shows_the_saved_values():
+    result = smoke.result("simulation_check")
+    problem, temperature = simulation_check.SHOWN
+    one = result.sel(problem=problem, temperature=temperature)
+    estimates, errors, deviations = draw("simulation_check").axes
+    np.testing.assert_array_equal(lines(estimates)["exact"].get_ydata(), one.tv)
+    for simulator, bars, line, points in zip(
+        simulation_check.LOOK,
+        estimates.containers,
+        errors.get_lines(),
+        deviations.get_lines(),
+        strict=False,
+    ):
+        point = one.sel(simulator=simulator)
+        np.testing.assert_array_equal(bars[0].get_ydata(), point.simulated_tv)
+        np.testing.assert_array_equal(line.get_ydata(), point.simulated_law_se)
+        ordered = points.get_ydata()
+        assert np.all(np.diff(ordered) >= 0)
+        assert len(ordered) > 20
 
 
 def test_a_value_below_the_noise_is_not_drawn():

@@ -42,22 +42,18 @@ def run(seed, cases, trials=20_000, *, dtype=np.float64, **options):
     problems, n, temperature = zip(
         *cases + [(problem(), 1, 1.0)] * (CELLS - len(cases)), strict=True
     )
-    missing = [(0, OUTCOMES - x.num_outcomes) for x in problems]
-    stacked = sb.Problem(
-        *(
-            jnp.stack(
-                [jnp.pad(y, m, constant_values=fill) for y, m in zip(ys, missing, strict=True)]
-            )
-            for ys, fill in zip(zip(*problems, strict=True), (-np.inf, 0.0), strict=True)
-        )
-    )
-    stacked = sb.Problem(*(x.astype(dtype) for x in stacked))
+    stacked = [
+        np.stack([np.pad(y, (0, OUTCOMES - len(y)), constant_values=fill) for y in rows])
+        for rows, fill in zip(zip(*problems, strict=True), (-np.inf, 0.0), strict=True)
+    ]
+    stacked = sb.Problem(*(jnp.asarray(x, dtype) for x in stacked))
     n, temperature = np.array(n, float), np.array(temperature)
     estimate = simulate(jax.random.key(seed), stacked, n, temperature, trials, **options)
+    estimate = jax.tree.map(np.asarray, estimate)
     cells = [jax.tree.map(lambda x, i=i: x[i], estimate) for i in range(len(cases))]
     return [
-        cell._replace(probs=cell.probs[:k], probs_se=cell.probs_se[:k])
-        for cell, k in zip(cells, (x.num_outcomes for x in problems), strict=False)
+        cell._replace(probs=cell.probs[: x.num_outcomes], probs_se=cell.probs_se[: x.num_outcomes])
+        for cell, x in zip(cells, problems, strict=False)
     ]
 
 
@@ -104,7 +100,9 @@ def test_alias_table_holds_the_law(size, dtype):
         law += np.bincount(np.asarray(table.other), (1 - keep) / columns, minlength=columns)
         exact = np.asarray(probs, np.float64) / np.sum(probs, dtype=np.float64)
         wide = size > 1024 and dtype == np.float64
-        assert np.abs(law[:size] - exact).sum() / 2 < (2.0**-31 if wide else size * 2.0**-32)
+        rounding = 1e-7 if dtype == np.float32 else 0
+        tolerance = rounding + (2.0**-31 if wide else size * 2.0**-32)
+        assert np.abs(law[:size] - exact).sum() / 2 < tolerance
         assert law.sum() == pytest.approx(1, abs=1e-12)
         assert np.all(law[size:] == 0)
         assert np.all(law[:size][probs == 0] == 0)
@@ -176,11 +174,13 @@ def test_binomial_inversion_against_scipy(dtype):
         drawn = jax.jit(_binomial.invert)(
             *(jnp.asarray(np.broadcast_to(x, uniform.shape), dtype) for x in (uniform, count, prob))
         )
-        law, margin = stats.binom(count, float(prob)), 2000 * np.finfo(dtype).eps
+        law = stats.binom(count, float(prob))
         # Up to the rounding of the tail, which is relative to the chance of any success.
-        slack = margin * law.sf(0)
-        assert np.all(drawn >= law.isf(np.minimum(uniform + slack, 1)))
-        assert np.all(drawn <= law.isf(np.maximum(uniform - slack, least / 1000)))
+        slack = 2000 * np.finfo(dtype).eps * law.sf(0)
+        drawn = np.asarray(drawn, np.float64)
+        assert np.all(law.sf(drawn) <= uniform + slack)
+        assert np.all((law.sf(drawn - 1) > uniform - slack) | (drawn == 0))
+        assert drawn[0] < mean + 12 * np.sqrt(mean) + 8
 
 
 @pytest.mark.parametrize("n", [1, 7, 1000])
