@@ -87,7 +87,7 @@ PERTURBED = [
     ("kl_rate", "kl_tilted_soft", slower, "KL(P*‖P_n) falls as"),
     ("kl_rate", "kl_soft_tilted", slower, "KL(P_n‖P*) falls as"),
     ("kl_rate", "tv", slower, "TV(P_n, P*) falls as"),
-    ("kl_rate", "kl_tilted_soft", scaled(1.02), "Var_{P*}(W)/2: ratio"),
+    ("kl_rate", "kl_tilted_soft", scaled(1.02), "KL(P*‖P_n) · n² →"),
     ("kl_rate", "tv", scaled(0.98), "E_{P*}|1 + CV² - W|/2: ratio"),
     ("kl_rate", "kl_tilted_soft", scaled(30.0), "≤ log(1 + CV²/n)"),
     ("kl_rate", "kl_upper", scaled(1e-3), "≤ log(1 + CV²/n)"),
