@@ -1,6 +1,6 @@
 """Random draws for simulation: candidates by alias table, selected in a stream, and their counts.
 
-Everything here handles one block of `LANES` trials from one key; `simulate` maps it over blocks.
+Everything here handles one block of `LANES` trials from one key; `simulation` maps it over blocks.
 """
 
 from __future__ import annotations

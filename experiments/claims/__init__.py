@@ -206,11 +206,11 @@ def agreement(
 
     None by more than `TOLERANCES.standard_errors`; and the root mean square of the deviations is
     between the quantiles of χ²/points that leave out `TOLERANCES.level`, which catches errors that
-    are too large as well as too small. Points that are not `complete` or not above the `floor`
-    do not count.
+    are too large as well as too small. Points that are not `complete`, not above the `floor`, or
+    known but for rounding do not count.
     """
     t = TOLERANCES
-    seen = complete & (estimate > floor) & (error > 0)
+    seen = complete & (estimate > floor) & (error > t.rounding * np.abs(exact))
     deviations = (estimate - exact)[seen] / error[seen]
     points = int(seen.sum())
     worst = float(np.abs(deviations).max()) if points else np.nan
