@@ -42,7 +42,8 @@ class Config:
       temperatures: in reward units, so in units of the reward range.
       n: numbers of candidates.
       trials: simulated selections for each of them and each method.
-      appearances: an outcome is compared if it should come up this often in literal simulation.
+      appearances: a probability is compared if its outcome should come up, and fail to come up,
+        this often in literal simulation.
       seed: of the random problems and of the simulation.
     """
 
@@ -95,7 +96,8 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     possible = np.isfinite(problem.log_probs)
     in_draws = np.exp(problem.log_probs[possible].min()) * config.trials * np.array(config.n)
     selected = np.exp(log_law[..., possible].min(axis=-1)) * config.trials
-    seen = np.exp(log_law) * config.trials >= config.appearances
+    rarer = np.minimum(np.exp(log_law), 1 - np.exp(log_law))
+    seen = rarer * config.trials >= config.appearances
     deviation = np.where(seen, estimate.probs - np.exp(log_law), 0.0)
     error = np.where(seen, estimate.probs_se, np.inf)
     # An error of rounding is no error to compare with: the law at n = 1, λ = inf from counts.

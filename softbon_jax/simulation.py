@@ -110,8 +110,9 @@ def simulate(
     variation. For a seed the answer does not depend on `chunk`, up to rounding.
     Source: arXiv:2505.03156 (the sampler), arXiv:2609.21899 (the race). Derived here: with R the
     softmax measure and s = Σ N w/(n μ), E[s (R - P*)] = 0, so P* + (1 - c s)(R - P*) is unbiased
-    for every c; c = 1/(1 + CV²/n). Bias and standard errors: grouped jackknife (Busing, Meijer and
-    van der Leeden 1999, for groups of unequal size).
+    for every c; c = n/(n - 1 + E_{P*}[W|1_x - P*|²]/E_{P*}|1_x - P*|²), the best at n = 1 and near
+    it at large n. Bias and standard errors: grouped jackknife (Busing, Meijer and van der Leeden
+    1999, for groups of unequal size).
     """
     if rule not in ("soft", "hard", "race"):
         raise ValueError(f"rule must be 'soft', 'hard' or 'race', got {rule!r}")
@@ -309,14 +310,15 @@ def _controlled_law(key: Array, problem: Problem, n: Array, temperature: Array) 
     measure = _softmax_measure(counts, problem, temperature)
     target = jnp.exp(law.log_tilted(problem, temperature))
     logits, _, _ = scaled(problem.rewards, temperature[None], problem.log_probs > -jnp.inf)
-    log_mean = jax.nn.logsumexp(logits + problem.log_probs)
-    log_square = jnp.maximum(  # log(1 + CV²), not below 0 by rounding
-        jax.nn.logsumexp(2 * (logits - log_mean) + problem.log_probs), 0
-    )
-    # In logs, because CV² overflows at small temperatures, and then s is useless and c is 0.
-    log_control = -jnp.logaddexp(0, log_square + jnp.log(-jnp.expm1(-log_square)) - jnp.log(n))
-    shares = counts * jnp.exp(logits - log_mean - jnp.log(n) + log_control)[None]
-    control = jnp.where(temperature > 0, jnp.sum(shares, axis=-1, keepdims=True), 0)
+    log_weights = logits - jax.nn.logsumexp(logits + problem.log_probs)
+    # In logs, because W overflows at small temperatures, and then s is useless and c is 0.
+    log_away = jnp.log(jnp.maximum(1 - 2 * target + target @ target, 0))  # |1_x - P*|²
+    log_terms = problem.log_probs + log_weights + log_away
+    log_ratio = jax.nn.logsumexp(log_terms + log_weights) - jax.nn.logsumexp(log_terms)
+    log_control = -jnp.logaddexp(jnp.log(n - 1), log_ratio)  # of c/n
+    shares = counts * jnp.exp(log_weights + log_control)[None]
+    useful = (temperature > 0) & jnp.isfinite(log_ratio)  # not if P* is on one outcome
+    control = jnp.where(useful, jnp.sum(shares, axis=-1, keepdims=True), 0)
     return target[None] + (1 - control) * (measure - target[None])
 
 

@@ -323,36 +323,36 @@ def test_gradients_are_finite_with_excluded_candidates(temperature):
 # What is refused ---------------------------------------------------------------------------------
 
 BAD_ROWS = {
-    "got nan at index 1": [1.0, np.nan],
-    "got inf at index 0": [np.inf, 0.0],
-    "number of candidates must be at least 1, got 0": [-np.inf, -np.inf],
+    r"got nan at index \(0, 1\)": [1.0, np.nan],
+    r"got inf at index \(0, 0\)": [np.inf, 0.0],
+    "number of candidates must be at least 1, got 0 at index 0": [-np.inf, -np.inf],
 }
+
+
+KEY = partial(jax.random.key, 0)
+RULES = [
+    lambda r, t: select(KEY(), r, t),
+    lambda r, t: select_race(KEY(), r, t),
+    lambda r, t: select_many(KEY(), r, t, k=2),
+    lambda r, t: select_best(KEY(), r),
+]
+TRACED_RULES = [jax.jit(rule) for rule in RULES]
+traced_log_probs = jax.jit(selection_log_probs)
 
 
 @pytest.mark.parametrize(("message", "row"), BAD_ROWS.items())
 def test_bad_rewards_raise_when_concrete_and_give_minus_one_when_traced(message, row):
-    row = jnp.asarray(row)
-    key = partial(jax.random.key, 0)
-    rules = [
-        lambda r: select(key(), r, 0.5),
-        lambda r: select(key(), r, 0.0),
-        lambda r: select(key(), r, jnp.inf),
-        lambda r: select_best(key(), r),
-        lambda r: select_race(key(), r, 0.5),
-        lambda r: select_many(key(), r, 0.5, k=2),
-    ]
-    rows = jnp.stack([row, jnp.array([1.0, 2.0])])
-    for rule in rules:
-        with pytest.raises(ValueError, match=message):
-            rule(row)
-        assert np.all(np.asarray(jax.jit(rule)(row)) == -1)
-        traced = np.asarray(jax.jit(rule)(rows))
-        assert np.all(traced[0] == -1), "the bad row is marked"
-        assert np.all(traced[1] >= 0), "the good row is not harmed"
+    rows = jnp.stack([jnp.asarray(row), jnp.array([1.0, 2.0])])
+    for temperature in (0.5, 0.0, jnp.inf):
+        for rule, traced_rule in zip(RULES, TRACED_RULES, strict=True):
+            with pytest.raises(ValueError, match=message):
+                rule(rows, temperature)
+            traced = np.asarray(traced_rule(rows, temperature))
+            assert np.all(traced[0] == -1), "the bad row is marked"
+            assert np.all(traced[1] >= 0), "the good row is not harmed"
     with pytest.raises(ValueError, match=message):
-        selection_log_probs(row, 0.5)
-    traced = jax.jit(lambda r: selection_log_probs(r, 0.5))(rows)
-    assert np.array_equal(np.isnan(traced), [[True, True], [False, False]])
+        selection_log_probs(rows, 0.5)
+    assert np.array_equal(np.isnan(traced_log_probs(rows, 0.5)), [[True, True], [False, False]])
 
 
 def test_what_is_bad_may_hide_behind_the_mask():

@@ -393,6 +393,15 @@ def test_control_variate_makes_the_variance_fall_as_n_squared():
     assert few / many == pytest.approx(100, rel=0.15)
 
 
+def test_control_variate_does_no_harm_at_small_n():
+    """One draw in 150 has seven times the mean weight: to trust it in full would cost a factor 5."""
+    skewed = problem([0.0, 1.0], [1 - 1 / 150, 1 / 150])
+    cases = [(skewed, n, temperature) for n in (1, 2, 4, 16) for temperature in (0.5, 0.2)]
+    counts, literal = (run(24, cases, method=method) for method in ("counts", "literal"))
+    for x, y in zip(counts, literal, strict=True):
+        assert np.linalg.norm(x.probs_se) < 1.2 * np.linalg.norm(y.probs_se)
+
+
 # Chunks, cells and memory ------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ class Tolerances:
       near_infinity: of first-order expansions in 1/λ, relative, times λ/range.
       standard_errors: between simulation and exact value.
       appearances: of the rarest outcome, expected in a simulation that is to be compared.
+      resolution: of a metric formed from differences of probabilities in float64.
       level: chance that independent normal deviations have a root mean square outside its range.
       false_alarms: share of divergences of 0 that noise may carry above its floor.
       noise: of a ratio of two standard errors, each good to about 6 % (127 degrees of freedom).
@@ -45,6 +46,7 @@ class Tolerances:
     near_infinity: float = 1.0
     standard_errors: float = 5.0
     appearances: float = 30.0
+    resolution: float = 1e-14
     level: float = 1e-3
     false_alarms: float = 0.05
     noise: float = 0.2
@@ -210,7 +212,8 @@ def agreement(
     known but for rounding do not count.
     """
     t = TOLERANCES
-    seen = complete & (estimate > floor) & (error > t.rounding * np.abs(exact))
+    known = error <= t.resolution + t.rounding * np.abs(exact)
+    seen = complete & (estimate > floor) & ~known
     deviations = (estimate - exact)[seen] / error[seen]
     points = int(seen.sum())
     worst = float(np.abs(deviations).max()) if points else np.nan
