@@ -146,7 +146,7 @@ def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     return assemble(
         parts,
         "problem",
-        {"title": title, "trials": config.trials, "appearances": config.appearances},
+        {"title": title, "trials": config.trials},
     )
 
 
