@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -96,20 +95,10 @@ def print_ratios(title: str, ratios: Mapping[str, Ratio]) -> None:
         print(f"{name:{width}}  {value.median:10.3g}  [{value.low:.3g}, {value.high:.3g}]")
 
 
-def arguments(description: str, rounds: int) -> argparse.Namespace:
-    """The command line that all benchmarks share: --rounds and --json."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--rounds", type=int, default=rounds, help="times each contestant is called"
-    )
-    parser.add_argument("--json", type=Path, help="also write all timings to this file")
-    return parser.parse_args()
-
-
 def write_json(
     path: Path | None, times: Mapping[str, Mapping[str, Timing]], ratios: Mapping[str, Ratio]
 ) -> None:
-    """Every single timing, the ratios and what they were taken on."""
+    """Every single timing, the ratios and what they were taken on, in `path` with suffix .json."""
     if path is None:
         return
     machine = {
@@ -127,4 +116,5 @@ def write_json(
         },
         "ratios": {name: value._asdict() for name, value in ratios.items()},
     }
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")

@@ -1,36 +1,32 @@
-"""Selection against `jax.random.categorical` and `jnp.argmax`, on 4096 pools of 256 candidates.
-
-python -m benchmarks.bench_selection [--rounds N] [--json FILE]
-"""
+"""Selection against `jax.random.categorical` and `jnp.argmax`, on 4096 pools of 256 candidates."""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 import softbon_jax as sb
 from benchmarks import _timing
-from softbon_jax import selection
-from softbon_jax.reservoir import reservoir_init, reservoir_update
 
+DOUBLE, ROUNDS = False, 40
 SHAPE = (4096, 256)
 TEMPERATURE = 0.5
 
 
-def main() -> None:
+def run(rounds: int, json: Path | None) -> None:
     """Run all contestants and print the tables."""
-    options = _timing.arguments(__doc__ or "", rounds=40)
     rewards = jax.random.normal(jax.random.key(0), SHAPE)
     temperature = jnp.float32(TEMPERATURE)
     keys = {name: jax.random.key(1, impl=name) for name in ("threefry2x32", "rbg", "philox2x32")}
     key = keys["threefry2x32"]
 
-    select = jax.jit(selection.select)
-    best = jax.jit(selection.select_best)
-    race = jax.jit(selection.select_race)
-    many = jax.jit(partial(selection.select_many, k=4))
+    select = jax.jit(sb.select)
+    best = jax.jit(sb.select_best)
+    race = jax.jit(sb.select_race)
+    many = jax.jit(partial(sb.select_many, k=4))
     # Two gauges: the noise alone, and the plain argmax of the rewards.
     noise = jax.jit(lambda key: jax.random.gumbel(key, SHAPE))
     argmax = jax.jit(lambda rewards: jnp.argmax(rewards, axis=-1))
@@ -41,7 +37,7 @@ def main() -> None:
     low, high = (jax.jit(partial(categorical, mode)) for mode in ("low", "high"))
     calls = {
         "select": lambda: select(key, rewards, temperature),
-        "select, called eagerly": lambda: selection.select(key, rewards, temperature),
+        "select, called eagerly": lambda: sb.select(key, rewards, temperature),
         "select, rbg key": lambda: select(keys["rbg"], rewards, temperature),
         "select, philox key": lambda: select(keys["philox2x32"], rewards, temperature),
         "select_best": lambda: best(key, rewards),
@@ -53,20 +49,20 @@ def main() -> None:
         "argmax of the rewards": lambda: argmax(rewards),
         "gumbel noise alone": lambda: noise(key),
     }
-    times = _timing.race(calls, options.rounds)
+    times = _timing.race(calls, rounds)
     _timing.print_times(f"{SHAPE[0]} x {SHAPE[1]}, float32", times)
 
     stream = jnp.ravel(rewards)
-    empty = reservoir_init(jnp.int32(0), jnp.float32)
+    empty = sb.reservoir_init(jnp.int32(0), jnp.float32)
     items = jnp.arange(stream.size, dtype=jnp.int32)
-    update = jax.jit(reservoir_update)
+    update = jax.jit(sb.reservoir_update)
     long_calls = {
         "select, one pool": lambda: select(key, stream, temperature),
         "categorical, one pool": lambda: low(key, stream, temperature),
         "categorical, one pool, mode high": lambda: high(key, stream, temperature),
         "reservoir_update": lambda: update(key, empty, items, stream, temperature),
     }
-    long_times = _timing.race(long_calls, options.rounds)
+    long_times = _timing.race(long_calls, rounds)
     _timing.print_times(f"one pool of {stream.size}, float32", long_times)
 
     ratios = {
@@ -83,9 +79,4 @@ def main() -> None:
         ),
     }
     _timing.print_ratios("ratios of times, median and range over the rounds", ratios)
-    _timing.write_json(options.json, {"pools": times, "one pool": long_times}, ratios)
-
-
-if __name__ == "__main__":
-    print(f"softbon_jax {sb.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}")
-    main()
+    _timing.write_json(json, {"pools": times, "one pool": long_times}, ratios)

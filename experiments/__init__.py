@@ -16,7 +16,14 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-NAMES = ("frontier", "kl_rate", "reward_rate", "pool_frontier")
+NAMES = (
+    "frontier",
+    "kl_rate",
+    "reward_rate",
+    "tv_rate",
+    "simulation_check",
+    "pool_frontier",
+)
 """The experiments, in the order in which `reproduce` runs them."""
 
 

@@ -67,7 +67,7 @@ SMOKE = Config(
     temperatures=(0.2, 0.5, 2.0),
     per_octave=1,
     simulated_temperatures=(0.2, 0.5),
-    simulated_n=(1, 8, 64),
+    simulated_n=(4, 8, 16, 32, 64, 128, 256, 1024, 4096),
     trials=2_048,
 )
 

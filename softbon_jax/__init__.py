@@ -29,14 +29,27 @@ from softbon_jax.problem import (
     worst_case,
     zipf,
 )
+from softbon_jax.reservoir import Reservoir, reservoir_init, reservoir_merge, reservoir_update
+from softbon_jax.selection import (
+    select,
+    select_best,
+    select_many,
+    select_race,
+    selection_log_probs,
+)
+from softbon_jax.simulation import Estimate, Fluctuation, conditional_fluctuation, simulate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Estimate",
+    "Fluctuation",
     "Metrics",
     "Problem",
+    "Reservoir",
     "bernoulli",
     "bounds",
+    "conditional_fluctuation",
     "dirichlet",
     "empirical",
     "from_logits",
@@ -49,6 +62,15 @@ __all__ = [
     "log_tilted",
     "metrics",
     "rates",
+    "reservoir_init",
+    "reservoir_merge",
+    "reservoir_update",
+    "select",
+    "select_best",
+    "select_many",
+    "select_race",
+    "selection_log_probs",
+    "simulate",
     "sweep",
     "uniform_quantiles",
     "worst_case",

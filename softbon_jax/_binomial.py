@@ -36,33 +36,46 @@ def binomial(key: Array, count: Array, prob: Array) -> Array:
     Returns:
       `[...]` integers in the same dtype; 0 where `prob` is 0, `count` where it is 1.
 
-    Numerics: the law is exact up to rounding, to about 1e-6 relative in float32.
+    Numerics: the law is exact up to rounding, to about 1e-6 in total variation in float32, and a
+    success that is rare altogether keeps that relative to its probability.
     Source: inversion by the recursion of the probabilities; else BTRS, Hörmann 1993, with Loader's
     (2000) form of the probabilities, whose terms are all small near the mode.
     """
     small_key, large_key = jax.random.split(key)
     rare = jnp.minimum(prob, 1 - prob)
-    small = count * rare < SMALL_MEAN
+    large = count * rare >= SMALL_MEAN
     drawn = jnp.where(
-        small,
-        _by_inversion(small_key, jnp.where(small, count, 0), rare),
-        _by_rejection(large_key, count, rare, ~small),
+        large,
+        _by_rejection(large_key, count, rare, large),
+        _by_inversion(small_key, jnp.where(large, 0, count), rare),
     )
     return jnp.where(prob > 0.5, count - drawn, drawn)
 
 
 def _by_inversion(key: Array, count: Array, prob: Array) -> Array:
-    """The smallest k whose distribution function reaches a uniform."""
-    left = _noise.uniform(key, count.shape, count.dtype, one_word=True)
+    """The draw that belongs to a uniform, which is accurate near 0: where draws are large."""
+    return invert(_noise.uniform(key, count.shape, count.dtype, one_word=True), count, prob)
+
+
+def invert(uniform: Array, count: Array, prob: Array) -> Array:
+    """The smallest k with Pr(more than k successes) <= `uniform`, for means below 10.
+
+    All of one shape and dtype. Starting from the upper tail, a rare success keeps its digits. What
+    is less likely than the rounding of that tail is not resolved, and never drawn.
+    """
+    log_none = count * jnp.log1p(-prob)
     odds = prob / (1 - prob)
-    mass = jnp.exp(count * jnp.log1p(-prob))
+    some = -jnp.expm1(log_none)
+    rounding = jnp.finfo(count.dtype).eps * some
+
+    def more(mass: Array, tail: Array) -> Array:
+        return (uniform < tail) & (mass > rounding)
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        k, mass, left = state
-        more = (left > mass) & (k < count)
-        left = jnp.where(more, left - mass, left)
-        mass = jnp.where(more, mass * odds * (count - k) / (k + 1), mass)
-        return jnp.where(more, k + 1, k), mass, left
+        k, mass, tail = state  # k, Pr(k), Pr(more than k)
+        going = more(mass, tail)
+        mass = jnp.where(going, mass * odds * (count - k) / (k + 1), mass)
+        return jnp.where(going, k + 1, k), mass, jnp.where(going, tail - mass, tail)
 
     def steps(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         # Several at once, so that the loop is bound by arithmetic and not by memory.
@@ -71,10 +84,10 @@ def _by_inversion(key: Array, count: Array, prob: Array) -> Array:
         return state
 
     def unfinished(state: tuple[Array, Array, Array]) -> Array:
-        k, mass, left = state
-        return jnp.any((left > mass) & (k < count))
+        return jnp.any(more(*state[1:]))
 
-    return lax.while_loop(unfinished, steps, (jnp.zeros_like(count), mass, left))[0]
+    start = (jnp.zeros_like(count), jnp.exp(log_none), some)
+    return lax.while_loop(unfinished, steps, start)[0]
 
 
 def _by_rejection(key: Array, count: Array, prob: Array, wanted: Array) -> Array:

@@ -1,6 +1,6 @@
 """Random draws for simulation: candidates by alias table, selected in a stream, and their counts.
 
-Everything here handles one block of `LANES` trials from one key; `simulate` maps it over blocks.
+Everything here handles one block of `LANES` trials from one key; `simulation` maps it over blocks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from softbon_jax import _noise
 from softbon_jax._binomial import binomial
 from softbon_jax.problem import Problem
 
@@ -29,8 +30,8 @@ ONE_WORD_BITS = 10
 class Alias(NamedTuple):
     """Walker's alias table on C = 2^bits columns; the columns past K have probability 0.
 
-    Column c gives outcome c if a uniform integer below 2^(threshold bits) is below `threshold[c]`,
-    and `other[c]` if not.
+    Column c gives outcome c if a uniform integer of `_split_word(C)[1]` bits is below
+    `threshold[c]`, and `other[c]` if not.
     """
 
     threshold: Array  # [C] uint32
@@ -40,47 +41,39 @@ class Alias(NamedTuple):
 def _split_word(columns: int) -> tuple[int, int]:
     """The bits that choose among `columns` (a power of two), and those of the threshold."""
     bits = columns.bit_length() - 1
-    return bits, 32 - max(bits, 1) if bits <= ONE_WORD_BITS else 31
+    return bits, 31 - bits if bits <= ONE_WORD_BITS else 31
 
 
 def alias_table(probs: Array) -> Alias:
-    """The table of one law `[K]`, in one pass over the columns (Walker 1977; Vose 1991).
+    """The table of one law `[K]` (Walker 1977), by running sums instead of Vose's loop.
 
-    The law it draws from is within K 2^-32 of `probs` in total variation up to K = 1024, and within
-    2^-31 above, and has no mass where `probs` has none.
+    The columns that hold less than their share are filled in order by those that hold more, in
+    order; one that has given too much is itself filled by the next. How far the giving has come is
+    read off two running sums, in whole units of probability: nothing is left over by rounding.
+
+    The law it draws from is within K 2^-32 of `probs` in total variation (within 2^-31 in float64
+    if K > 1024), but for the rounding of `probs`, and has no mass where `probs` has none.
     """
     columns = 1 << max(probs.shape[0] - 1, 0).bit_length()
-    mass = jnp.zeros(columns, probs.dtype).at[: probs.shape[0]].set(probs * columns)
-    light = mass < 1
-    order = jnp.argsort(~light, stable=True)  # light columns first, heavy ones after
-    lights = jnp.sum(light)
+    bits, level_bits = _split_word(columns)
+    wide = bits > ONE_WORD_BITS and probs.dtype == jnp.float64
+    word, unit_bits = (jnp.uint64, level_bits) if wide else (jnp.uint32, 31 - bits)
+    share = jnp.asarray(1 << unit_bits, word)
 
-    # A light column is filled up by the current heavy one; a heavy column that has become light is
-    # next in turn, and the next heavy one takes over.
-    def unfinished(state: tuple) -> Array:
-        column, _, heavy, _, _ = state
-        return (column < columns) & (heavy < columns)
-
-    def fill(state: tuple) -> tuple:
-        column, taken, heavy, mass, other = state
-        donor = order[heavy]
-        left = mass[donor] - (1 - mass[column])
-        other = other.at[column].set(donor)
-        mass = mass.at[donor].set(left)
-        spent = left < 1
-        following = jnp.where(taken < lights, order[jnp.minimum(taken, columns - 1)], columns)
-        column = jnp.where(spent, donor, following)
-        taken = jnp.where(spent, taken, taken + 1)
-        return column, taken, jnp.where(spent, heavy + 1, heavy), mass, other
-
-    first = jnp.where(lights > 0, order[0], columns)
-    other = jnp.arange(columns)
-    start = (first, jnp.ones_like(lights), lights, mass, other)
-    _, _, _, mass, other = lax.while_loop(unfinished, fill, start)
-    scale = 2.0 ** _split_word(columns)[1]
-    # A column left without a donor by rounding keeps itself, unless it has no mass at all.
-    threshold = jnp.where(other == jnp.arange(columns), scale, jnp.round(mass * scale))
-    return Alias(jnp.clip(threshold, 0, scale).astype(jnp.uint32), other.astype(jnp.int32))
+    units = jnp.round(probs * 2.0 ** (bits + unit_bits)).astype(word)
+    rest = jnp.asarray(1 << (bits + unit_bits), word) - jnp.sum(units, dtype=word)
+    units = units.at[jnp.argmax(units)].add(rest)
+    units = jnp.pad(units, (0, columns - probs.shape[0]))
+    light, heavy = units < share, units > share
+    lacks = jnp.where(light, share - units, 0)
+    needed, offered = jnp.cumsum(lacks), jnp.cumsum(jnp.where(heavy, units - share, 0))
+    # The giver of a light column is the first that is not spent when its turn comes; a heavy one is
+    # spent by the first light column that brings the need up to what has been offered.
+    giver = jnp.searchsorted(offered, jnp.where(light, needed - lacks, offered), side="right")
+    spent_by = needed[jnp.searchsorted(needed, offered, side="left")]
+    kept = jnp.where(light, units, jnp.where(heavy, share + offered - spent_by, share))
+    threshold = kept.astype(jnp.uint32) << jnp.uint32(level_bits - unit_bits)
+    return Alias(threshold, jnp.minimum(giver, columns - 1).astype(jnp.int32))
 
 
 def words_per_draw(table: Alias) -> int:
@@ -90,13 +83,13 @@ def words_per_draw(table: Alias) -> int:
 
 def draw(table: Alias, words: Array) -> Array:
     """Outcomes `[b, ...]` (int32) from random words `[words_per_draw * b, ...]` (uint32)."""
-    bits, _ = _split_word(table.threshold.shape[0])
+    bits, level_bits = _split_word(table.threshold.shape[0])
     if bits <= ONE_WORD_BITS:
-        column, level = words & jnp.uint32((1 << bits) - 1), words >> jnp.uint32(max(bits, 1))
+        column, level = words, words
     else:
         column, level = jnp.split(words, 2)
-        column, level = column & jnp.uint32((1 << bits) - 1), level >> jnp.uint32(1)
-    column = column.astype(jnp.int32)
+    column = (column & jnp.uint32((1 << bits) - 1)).astype(jnp.int32)
+    level = level >> jnp.uint32(32 - level_bits)
     return jnp.where(level < table.threshold[column], column, table.other[column])
 
 
@@ -266,7 +259,6 @@ def counts(key: Array, log_probs: Array, n: Array) -> Array:
 
 def largest_exponential(key: Array, counts: Array) -> Array:
     """The largest of N independent Exp(1) for each N in `counts`; meaningless where N is 0."""
-    dtype: Any = counts.dtype
-    uniform = jax.random.uniform(key, counts.shape, dtype, minval=jnp.finfo(dtype).tiny)
-    # Pr(largest < t) = (1 - e^-t)^N, inverted; expm1 keeps the digits of a large maximum.
-    return -jnp.log(-jnp.expm1(jnp.log(uniform) / jnp.maximum(counts, 1)))
+    uniform = _noise.uniform(key, counts.shape, counts.dtype, one_word=True)
+    # Pr(largest > t) = 1 - (1 - e^-t)^N, inverted: a small uniform is a large maximum.
+    return -jnp.log(-jnp.expm1(jnp.log1p(-uniform) / jnp.maximum(counts, 1)))

@@ -49,7 +49,7 @@ _Formula = Callable[[_Tilt, Array], Array]  # of the tilt and log n, which broad
 
 
 @functools.cache  # one object for each pair: it is a static argument of the compiled worker
-def _by_power(log_moment: Callable[[_Tilt], Array], power: int) -> _Formula:
+def _by_power(log_moment: Callable[[_Tilt], Array], power: float) -> _Formula:
     """The formula e^log_moment / n^power."""
     return lambda tilt, log_n: jnp.exp(log_moment(tilt) - power * log_n)
 
@@ -192,6 +192,35 @@ def _log_half_deviation(tilt: _Tilt) -> Array:
         _log_sum(jnp.where(outside, -jnp.inf, terms)) for outside in (log_w < 0, log_w > 0)
     )
     return _log_mean_tilted(tilt) + jnp.where(above > below, above, below)
+
+
+def _log_fluctuation(tilt: _Tilt) -> Array:
+    """The log of Σ_x (E_P[W² (1_x - P*(x))²])^½ / √(2π).
+
+    The moment is P*(x) W(x) (1 - P*(x))² + P*(x)² Σ_{y≠x} P*(y) W(y).
+    """
+    own = tilt.log_tilted + tilt.log_weights
+    moment = [
+        own + 2 * _log_sum_of_others(tilt.log_tilted),
+        2 * tilt.log_tilted + _log_sum_of_others(own),
+    ]
+    return _log_sum(_log_sum(jnp.stack(moment, axis=-1)) / 2) - math.log(2 * math.pi) / 2
+
+
+def _log_sum_of_others(terms: Array) -> Array:
+    """For each x the log of Σ_{y≠x} e^terms(y), from running sums on both sides of x."""
+    at_top = jax.lax.broadcasted_iota(jnp.int32, terms.shape, terms.ndim - 1) == jnp.argmax(
+        terms, axis=-1, keepdims=True
+    ).astype(jnp.int32)
+    top = jax.lax.stop_gradient(jnp.max(terms, axis=-1, keepdims=True))
+    summands = jnp.exp(terms - top)
+    none = jnp.zeros_like(summands[..., :1])
+    padded = jnp.concatenate([none, summands, none], axis=-1)
+    before = jnp.cumsum(padded, axis=-1)[..., :-2]
+    after = jax.lax.cumsum(padded, axis=padded.ndim - 1, reverse=True)[..., 2:]
+    # What is left without the largest may be too small to be held relative to it.
+    without_top = _log_sum(jnp.where(at_top, -jnp.inf, terms))[..., None]
+    return jnp.where(at_top, without_top, _log(before + after) + top)
 
 
 def _log_covariance(tilt: _Tilt) -> Array:
@@ -613,6 +642,51 @@ def tv_asymptote(problem: Problem, n: Any, temperature: Any, *, log_n: Any = Non
     Source: derived here; see `tv_asymptote_coefficient`.
     """
     return _at(_by_power(_log_half_deviation, 1), problem, n, temperature, log_n)
+
+
+def fluctuation_asymptote_coefficient(problem: Problem, temperature: Any) -> Array:
+    """The limit of √n E[TV(R, P*)] as n grows, R being the softmax measure over the n draws.
+
+    Σ_x (E_P[W² (1_x - P*(x))²])^½ / √(2π); see `conditional_fluctuation` for R.
+
+    Args:
+      problem: `[..., K]` reference law and rewards.
+      temperature: `[...]` in reward units, traced.
+
+    Returns:
+      `[...]` without unit. At temperature 0, where R and P* are on the best outcomes, and at inf,
+      where they are the empirical and the reference law, the formula holds as it stands.
+
+    Raises:
+      ValueError: a bad temperature or problem, or shapes that do not broadcast.
+
+    Numerics: the gradient is 0 at an outcome whose moment is 0.
+    Source: derived here: R - P* is the mean over the draws of W(X)(1_x - P*), but for terms of order
+      1/n, and the mean size of a centred normal of variance v is (2v/π)^½.
+    """
+    return _of(_by_power(_log_fluctuation, 0), problem, temperature)
+
+
+def fluctuation_asymptote(
+    problem: Problem, n: Any, temperature: Any, *, log_n: Any = None
+) -> Array:
+    """E[TV(R, P*)] ~ its coefficient / √n as n grows: the leading term, not a bound.
+
+    Args:
+      problem: `[..., K]` reference law and rewards.
+      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
+      temperature: `[...]` in reward units, traced.
+      log_n: `[...]` log n instead of n.
+
+    Returns:
+      `[...]` without unit; it may exceed 1 at small n.
+
+    Raises:
+      ValueError: n < 1, a bad temperature or problem, or shapes that do not broadcast.
+
+    Source: derived here; see `fluctuation_asymptote_coefficient`.
+    """
+    return _at(_by_power(_log_fluctuation, 0.5), problem, n, temperature, log_n)
 
 
 def reward_gap_asymptote_coefficient(problem: Problem, temperature: Any) -> Array:

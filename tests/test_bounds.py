@@ -96,6 +96,14 @@ def covariance(m: Moments) -> mpf:
     return mean(m.target, [(a - centre) * b for a, b in zip(m.r, centred_w(m), strict=True)])
 
 
+def fluctuation(m: Moments) -> mpf:
+    def moment(x: int) -> mpf:
+        away = [(i == x) - m.target[x] for i in range(len(m.p))]
+        return mean(m.p, [(a * b) ** 2 for a, b in zip(m.w, away, strict=True)])
+
+    return mp.fsum(mp.sqrt(moment(x)) for x in range(len(m.p))) / mp.sqrt(2 * mp.pi)
+
+
 BUDGET = 0.03125  # of n_for_kl_upper
 
 DEFINITIONS: dict[str, Callable[[Moments, mpf, Any], mpf]] = {
@@ -114,6 +122,8 @@ DEFINITIONS: dict[str, Callable[[Moments, mpf, Any], mpf]] = {
     "kl_asymptote": lambda m, n, t: mean(m.target, [x**2 for x in centred_w(m)]) / 2 / n**2,
     "tv_asymptote_coefficient": lambda m, n, t: mean(m.target, [abs(x) for x in centred_w(m)]) / 2,
     "tv_asymptote": lambda m, n, t: mean(m.target, [abs(x) for x in centred_w(m)]) / 2 / n,
+    "fluctuation_asymptote_coefficient": lambda m, n, t: fluctuation(m),
+    "fluctuation_asymptote": lambda m, n, t: fluctuation(m) / mp.sqrt(n),
     "reward_gap_asymptote_coefficient": lambda m, n, t: covariance(m),
     "reward_gap_asymptote": lambda m, n, t: covariance(m) / n,
 }

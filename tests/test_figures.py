@@ -4,9 +4,18 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from experiments import NAMES
-from figures import frontier, kl_rate, pool_frontier, reward_rate, style
+from figures import (
+    frontier,
+    kl_rate,
+    pool_frontier,
+    reward_rate,
+    simulation_check,
+    style,
+    tv_rate,
+)
 from figures.__main__ import main, render
 from tests import smoke
 
@@ -14,6 +23,8 @@ MODULES = {
     "frontier": frontier,
     "kl_rate": kl_rate,
     "reward_rate": reward_rate,
+    "tv_rate": tv_rate,
+    "simulation_check": simulation_check,
     "pool_frontier": pool_frontier,
 }
 
@@ -39,7 +50,7 @@ def test_equal_data_give_equal_bytes(tmp_path):
 def test_labels_are_there_and_legible(name):
     figure = draw(name)
     figure.draw_without_rendering()
-    renderer = figure.canvas.get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()
     for ax in figure.axes:
         assert ax.get_xlabel()
     assert figure.axes[0].get_ylabel()
@@ -61,6 +72,11 @@ def lines(ax):
     return {line.get_label(): line for line in ax.get_lines()}
 
 
+def heights(line):
+    """Error bars keep what they were given as objects."""
+    return np.asarray(line.get_ydata(), float)
+
+
 def test_kl_rate_shows_the_saved_curves():
     result = smoke.result("kl_rate")
     figure = draw("kl_rate")
@@ -78,7 +94,7 @@ def test_kl_rate_shows_the_saved_curves():
         (bars,) = ax.containers
         assert "± 2 s.e." in bars.get_label()
         simulated = result.sel(problem=problem, simulated_temperature=temperature)
-        np.testing.assert_array_equal(bars[0].get_ydata(), simulated.simulated_kl_tilted_soft)
+        np.testing.assert_array_equal(heights(bars[0]), simulated.simulated_kl_tilted_soft)
 
 
 def test_reward_rate_shows_the_saved_curves():
@@ -96,14 +112,48 @@ def test_reward_rate_shows_the_saved_curves():
             np.testing.assert_array_equal(shown[label].get_ydata(), one[field])
 
 
+def test_tv_rate_shows_the_saved_curves():
+    result = smoke.result("tv_rate")
+    for ax, (problem, temperature) in zip(draw("tv_rate").axes, tv_rate.PANELS, strict=True):
+        one = result.sel(problem=problem, temperature=temperature)
+        (points,) = ax.containers
+        np.testing.assert_array_equal(heights(points[0]), one.fluctuation)
+        shown = [line.get_ydata() for line in ax.get_lines()]
+        for field in ("tv", "tv_asymptote", "fluctuation_asymptote"):
+            assert any(np.array_equal(y, one[field]) for y in shown), field
+
+
+def test_simulation_check_shows_the_saved_values():
+    result = smoke.result("simulation_check")
+    problem, temperature = simulation_check.SHOWN
+    one = result.sel(problem=problem, temperature=temperature)
+    estimates, errors, deviations = draw("simulation_check").axes
+    np.testing.assert_array_equal(lines(estimates)["exact"].get_ydata(), one.tv)
+    for simulator, bars, line, points in zip(
+        simulation_check.LOOK,
+        estimates.containers,
+        errors.get_lines(),
+        deviations.get_lines(),
+        strict=False,
+    ):
+        point = one.sel(simulator=simulator)
+        np.testing.assert_array_equal(heights(bars[0]), point.simulated_tv)
+        np.testing.assert_array_equal(line.get_ydata(), point.simulated_law_se)
+        ordered = points.get_ydata()
+        assert np.all(np.diff(ordered) >= 0)
+        assert len(ordered) > 20
+
+
 def test_a_value_below_the_noise_is_not_drawn():
     result = smoke.result("kl_rate").copy(deep=True)
     result.simulated_kl_tilted_soft[:, :, -1] = np.nan
-    for ax in kl_rate.draw(result).axes:
-        points = ax.containers[0][0]
-        finite = np.isfinite(points.get_ydata())
-        assert finite[:-1].all()
-        assert not finite[-1]
+    axes = kl_rate.draw(result).axes
+    for ax, (problem, temperature) in zip(axes, kl_rate.PANELS, strict=True):
+        drawn = np.isfinite(heights(ax.containers[0][0]))
+        point = result.sel(problem=problem, simulated_temperature=temperature)
+        np.testing.assert_array_equal(drawn, point.simulated_kl_tilted_soft.notnull())
+        assert drawn[1:-1].all()
+        assert not drawn[-1]
 
 
 def test_missing_results_are_explained(tmp_path, capsys):

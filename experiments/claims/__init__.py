@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy import special
 
 from softbon_jax.rates import Rate, fit_rate
 
@@ -29,7 +30,12 @@ class Tolerances:
       near_infinity: of first-order expansions in 1/λ, relative, times λ/range.
       standard_errors: between simulation and exact value.
       appearances: of the rarest outcome, expected in a simulation that is to be compared.
-      spread: of the root mean square of those deviations from 1.
+      resolution: of a metric formed from differences of probabilities in float64.
+      level: chance that independent normal deviations have a root mean square outside its range.
+      false_alarms: share of divergences of 0 that noise may carry above its floor.
+      noise: of a ratio of two standard errors, each good to about 6 % (127 degrees of freedom).
+      noisy_exponent: of an exponent fitted to simulated values.
+      noisy_constant: of their constant, relative.
     """
 
     rounding: float = 1e-10
@@ -40,7 +46,12 @@ class Tolerances:
     near_infinity: float = 1.0
     standard_errors: float = 5.0
     appearances: float = 30.0
-    spread: float = 0.3
+    resolution: float = 1e-14
+    level: float = 1e-3
+    false_alarms: float = 0.05
+    noise: float = 0.2
+    noisy_exponent: float = 0.02
+    noisy_constant: float = 0.02
 
 
 TOLERANCES = Tolerances()
@@ -99,20 +110,26 @@ def power_laws(
     curves: np.ndarray,
     coefficients: np.ndarray,
     starts: np.ndarray,
-    exponent: int,
+    exponent: float,
+    errors: np.ndarray | None = None,
 ) -> list[Claim]:
     """Two claims on `curves` `[C, N]`: they fall as n^exponent, and with these coefficients `[C]`.
 
     `starts` `[C]` is 1 + CV². Where n reaches `TOLERANCES.asymptotic` times that, a curve must be a
-    power law; where it does not, a fit may be refused, and then it does not count.
+    power law; where it does not, a fit may be refused, and then it does not count. `errors`
+    `[C, N]` are the standard errors of simulated curves, whose intervals have the confidence
+    1 - `TOLERANCES.level`.
     """
     fits: list[tuple[Rate, Rate, float]] = []
     refused, failures = 0, []
-    for curve, coefficient, start in zip(curves, coefficients, starts, strict=True):
+    noise: list[dict[str, Any]] = [{}] * len(curves)
+    if errors is not None:
+        noise = [{"standard_error": x, "confidence": 1 - TOLERANCES.level} for x in errors]
+    for curve, coefficient, start, options in zip(curves, coefficients, starts, noise, strict=True):
         usable = np.isfinite(curve).all()
-        free = fit_rate(n, curve) if usable else None
+        free = fit_rate(n, curve, **options) if usable else None
         if free is not None and free.ok:
-            fits.append((free, fit_rate(n, curve, exponent=float(exponent)), coefficient))
+            fits.append((free, fit_rate(n, curve, exponent=exponent, **options), coefficient))
         elif not usable or n[-1] >= TOLERANCES.asymptotic * start:
             failures.append("the curve is not finite" if free is None else free.reason)
         else:
@@ -145,15 +162,13 @@ def power_laws(
         (given.constant / c, given.constant_low / c, given.constant_high / c)
         for _, given, c in fits
     ]
-    power = f"n^{exponent}".replace("-2", "⁻²").replace("-1", "⁻¹").replace("^", "")
+    falls, times = {-2: ("n⁻²", "n²"), -1: ("n⁻¹", "n"), -0.5: ("n^-½", "√n")}[exponent]
+    of_exponent, of_constant = (
+        (t.exponent, t.constant) if errors is None else (t.noisy_exponent, t.noisy_constant)
+    )
     return [
-        row(f"{name} falls as {power} for a fixed problem", slopes, exponent, t.exponent),
-        row(
-            f"{name} · n{'²' if exponent == -2 else ''} → {formula}: ratio",
-            constants,
-            1,
-            t.constant,
-        ),
+        row(f"{name} falls as {falls} for a fixed problem", slopes, exponent, of_exponent),
+        row(f"{name} · {times} → {formula}: ratio", constants, 1, of_constant),
     ]
 
 
@@ -163,22 +178,54 @@ def simulation(experiment: str, dataset: xr.Dataset, field: str) -> Claim:
     That is above its noise floor, and where every outcome has come up: the standard error of a
     simulation that has missed the rarest outcome knows nothing of it.
     """
-    t = TOLERANCES
-    estimate, error, floor = (dataset[f"simulated_{field}{x}"] for x in ("", "_se", "_floor"))
     exact = dataset[field].sel(
         temperature=dataset.simulated_temperature.values, n=dataset.simulated_n.values
     )
-    complete = (dataset.simulated_appearances >= t.appearances).broadcast_like(estimate).values
-    seen = complete & (estimate > floor).values & (error > 0).values
-    deviations = (estimate.values - exact.values)[seen] / error.values[seen]
-    worst = float(np.abs(deviations).max()) if deviations.size else np.nan
-    spread = float(np.sqrt(np.mean(deviations**2))) if deviations.size else np.nan
-    return Claim(
+    labels = (f"simulated_{field}", f"simulated_{field}_se", f"simulated_{field}_floor")
+    estimate, error, floor = (dataset[label].values for label in labels)
+    complete = dataset.simulated_appearances >= TOLERANCES.appearances
+    return agreement(
         experiment,
         f"simulation of {exact.attrs['long_name']} agrees with its exact value",
-        f"{worst:.2f} standard errors at worst, {spread:.2f} rms ({seen.sum()} points; "
+        estimate,
+        error,
+        exact.values,
+        complete.broadcast_like(dataset[labels[0]]).values,
+        floor,
+    )
+
+
+def agreement(
+    experiment: str,
+    claim: str,
+    estimate: np.ndarray,
+    error: np.ndarray,
+    exact: np.ndarray,
+    complete: np.ndarray,
+    floor: np.ndarray,
+) -> Claim:
+    """Independent estimates, all of one shape, are off by what their standard errors say.
+
+    None by more than `TOLERANCES.standard_errors`; and the root mean square of the deviations is
+    between the quantiles of χ²/points that leave out `TOLERANCES.level`, which catches errors that
+    are too large as well as too small. Points that are not `complete`, not above the `floor`, or
+    known but for rounding do not count.
+    """
+    t = TOLERANCES
+    known = error <= t.resolution + t.rounding * np.abs(exact)
+    seen = complete & (estimate > floor) & ~known
+    deviations = (estimate - exact)[seen] / error[seen]
+    points = int(seen.sum())
+    worst = float(np.abs(deviations).max()) if points else np.nan
+    spread = float(np.sqrt(np.mean(deviations**2))) if points else np.nan
+    ends = special.chdtri(points, [1 - t.level / 2, t.level / 2]) if points else np.full(2, np.nan)
+    low, high = np.sqrt(ends / max(points, 1))
+    return Claim(
+        experiment,
+        claim,
+        f"{worst:.2f} standard errors at worst, {spread:.2f} rms ({points} points; "
         f"{(complete & ~seen).sum()} below the noise, {(~complete).sum()} with a rare outcome)",
-        f"≤ {t.standard_errors:g} at worst, {1 - t.spread:g} to {1 + t.spread:g} rms",
-        worst <= t.standard_errors and abs(spread - 1) <= t.spread,
+        f"≤ {t.standard_errors:g} at worst, {low:.2f} to {high:.2f} rms",
+        bool(worst <= t.standard_errors and low <= spread <= high),
         worst,
     )

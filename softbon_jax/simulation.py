@@ -1,13 +1,12 @@
 """Monte Carlo estimates of the law of the selected sample, with standard errors.
 
-The exact law needs no simulation; this is what checks it. Trials are made in blocks with a key
-each, and trial j of every block belongs to group j, so that the spread between groups gives the
-standard errors, and leaving out one group at a time (the jackknife) the bias of what is not linear
-in the law.
+The exact law needs no simulation; this is what checks it. Standard errors and the correction of bias
+come from a grouped jackknife over the trials (`_groups`), so that they hold for every metric alike.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from softbon_jax import _checks, _draws, law
+from softbon_jax import _checks, _draws, _groups, law
 from softbon_jax._draws import LANES
 from softbon_jax.metrics import Metrics, law_metrics
 from softbon_jax.problem import Problem
@@ -27,8 +26,12 @@ Array = jax.Array
 Rule = Literal["soft", "hard", "race"]
 Method = Literal["counts", "literal"]
 
-# The largest n whose counts are all exact integers in float32.
-FLOAT32_COUNTS_LIMIT = 2**24
+# The largest n whose counts are all exact integers in float32 and in float64; the largest n over
+# which the weight of a stream can grow batch by batch in float32; and the most trials that fit the
+# counters.
+FLOAT32_COUNTS_LIMIT, FLOAT64_COUNTS_LIMIT = 2**24, 2**53
+LITERAL_LIMIT = 2**27
+TRIALS_LIMIT = 2**30
 
 
 class Estimate(NamedTuple):
@@ -38,9 +41,9 @@ class Estimate(NamedTuple):
       probs: `[..., K]` unbiased estimate of P_n. From `method="counts"` it sums to 1 but may stray
         below 0 where P_n is small and trials are few.
       probs_se: `[..., K]` its standard error.
-      metrics: `Metrics` of `[...]`, corrected for bias. NaN means "below the noise floor": a
-        divergence less than two standard errors above its `noise_floor`, or a law too little
-        sampled for it to be finite.
+      metrics: `Metrics` of `[...]`, corrected for bias. NaN means "below the noise": a divergence
+        less than two standard errors above its `noise_floor`, or one that the estimated law does not
+        have, because an outcome has not come up or its estimate is below 0.
       metrics_se: `Metrics` of `[...]`, standard errors, also of what is below the floor; 0 for
         tilted_reward and kl_tilted_base, which do not depend on P_n and are exact. That of tv holds
         while no P_n(x) is within its noise of P*(x), where tv has a kink.
@@ -79,13 +82,14 @@ def simulate(
     Args:
       key: a typed PRNG key; consumed. Every cell of the batch has random numbers of its own.
       problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, integers >= 1, traced.
+      n: `[...]` number of candidates, integers >= 1, traced; at most 2^27 for "literal", 2^53 (2^24
+        in float32) for "counts".
       temperature: `[...]` in reward units, at least 0, traced; 0 and `inf` are legal.
-      trials: how many simulated selections for each cell, at least 2.
+      trials: how many simulated selections for each cell, from 2 to 2^30.
       rule: "soft", "hard" (the largest reward, ties uniform) or "race" (r/λ + Exp(1)); static.
         Metrics compare with the tilted law at `temperature` under every rule.
       method: static. "literal" draws n candidates and selects one of them, trial by trial, in a
-        stream: time proportional to n, memory independent of it; n below 2^31. "counts" draws the
+        stream: time proportional to n, memory independent of it. "counts" draws the
         multinomial counts of the K outcomes, in a time that does not grow with n, and under "soft"
         and "hard" averages over the selection (Rao-Blackwell); under "soft" the counts, whose
         expectation is known, also serve as control variate, which makes the variance O(1/n²)
@@ -98,28 +102,27 @@ def simulate(
 
     Raises:
       TypeError: `key` is not a typed key.
-      ValueError: unknown rule or method, trials below 2, n not an integer >= 1 or too large (2^31
-        for "literal", above 2^24 for "counts" in float32), a bad temperature or problem, or shapes
-        that do not broadcast. Values are checked when concrete; bad ones that are traced give NaN
-        or garbage laws.
+      ValueError: unknown rule or method, n or trials not an integer in its range, a bad temperature
+        or problem, or shapes that do not broadcast. Values are checked when concrete; a cell with a
+        traced bad one is NaN.
 
     Numerics: literal selection is computed in float32 and draws from P to within K 2^-32 in total
     variation. For a seed the answer does not depend on `chunk`, up to rounding.
     Source: arXiv:2505.03156 (the sampler), arXiv:2609.21899 (the race). Derived here: with R the
     softmax measure and s = Σ N w/(n μ), E[s (R - P*)] = 0, so P* + (1 - c s)(R - P*) is unbiased
-    for every c; c = 1/(1 + CV²/n). Bias and standard errors: grouped jackknife (Busing, Meijer and
-    van der Leeden 1999, for groups of unequal size).
+    for every c; c = n/(n - 1 + E_{P*}[W|1_x - P*|²]/E_{P*}|1_x - P*|²), the best at n = 1 and near
+    it at large n. Bias and standard errors: grouped jackknife (Busing, Meijer and van der Leeden
+    1999, for groups of unequal size).
     """
     if rule not in ("soft", "hard", "race"):
         raise ValueError(f"rule must be 'soft', 'hard' or 'race', got {rule!r}")
     if method not in ("counts", "literal"):
         raise ValueError(f"method must be 'counts' or 'literal', got {method!r}")
-    return _estimate(
-        *_prepare(key, problem, n, temperature, trials, literal=method == "literal"),
-        rule=rule,
-        method=method,
-        blocks=_blocks(chunk, problem.num_outcomes, literal=method == "literal"),
-    )
+    literal = method == "literal"
+    arguments = _prepare(key, problem, n, temperature, trials, literal=literal)
+    blocks = _blocks(chunk, problem.num_outcomes, literal=literal)
+    hard = jnp.asarray(rule == "hard")  # traced: the hard rule is the soft one at temperature 0
+    return _estimate(*arguments, hard, race=rule == "race", literal=literal, blocks=blocks)
 
 
 def conditional_fluctuation(
@@ -141,7 +144,7 @@ def conditional_fluctuation(
       problem: `[..., K]` reference law and rewards.
       n: `[...]` number of candidates, integers >= 1, traced.
       temperature: `[...]` in reward units, at least 0, traced.
-      trials: sets of n draws for each cell, at least 2.
+      trials: sets of n draws for each cell, from 2 to 2^30.
       chunk: as in `simulate`.
 
     Returns:
@@ -165,26 +168,29 @@ def conditional_fluctuation(
 def _prepare(
     key: Array, problem: Problem, n: Any, temperature: Any, trials: int, *, literal: bool
 ) -> tuple[Array, Problem, Array, Array, Array]:
-    """The checked arguments, all of one batch shape, n as int32 or in the problem's dtype."""
+    """The checked arguments, all of one batch shape; n as int32 or in the problem's dtype.
+
+    A traced n that is no legal number of candidates becomes 0.
+    """
     check_key(key)
     problem = law.checked_problem(problem)
     dtype = problem.rewards.dtype
-    if not isinstance(trials, (int, np.integer)) or not 2 <= trials < 2**31:
-        raise ValueError(f"trials must be an integer of at least 2, got {trials!r}")
+    if not isinstance(trials, (int, np.integer)) or not 2 <= trials <= TRIALS_LIMIT:
+        raise ValueError(f"trials must be an integer from 2 to {TRIALS_LIMIT}, got {trials!r}")
+    counts_limit = FLOAT64_COUNTS_LIMIT if dtype == jnp.float64 else FLOAT32_COUNTS_LIMIT
+    largest = LITERAL_LIMIT if literal else counts_limit
     value = _checks.concrete(n)
     if value is not None:
         whole = (value >= 1) & (value == np.floor(value)) & np.isfinite(value)
         _checks.offending("n", value, ~whole, "an integer of at least 1")
-        if literal:
-            _checks.offending("n", value, value >= 2**31, "below 2^31 for method 'literal'")
-        elif dtype != jnp.float64:
-            _checks.offending(
-                "n",
-                value,
-                value > FLOAT32_COUNTS_LIMIT,
-                f"at most {FLOAT32_COUNTS_LIMIT} for counts in {dtype}; use float64 or 'literal'",
-            )
-    n = jnp.asarray(n).astype(jnp.int32 if literal else dtype)
+        method = "method 'literal'" if literal else f"counts in {dtype}"
+        _checks.offending("n", value, value > largest, f"at most {largest} for {method}")
+    n = jnp.asarray(n)
+    if jnp.issubdtype(n.dtype, jnp.floating):
+        legal = (n >= 1) & (n <= largest) & (n == jnp.floor(n))
+    else:
+        legal = (n >= 1) & (n <= min(largest, jnp.iinfo(n.dtype).max))
+    n = jnp.where(legal, n, 0).astype(jnp.int32 if literal else dtype)
     _checks.temperature(temperature)
     temperature = _checks.as_float("temperature", temperature, dtype)
     shape = _checks.batch_shape(
@@ -208,94 +214,62 @@ def _blocks(chunk: int | None, num_outcomes: int, *, literal: bool) -> int:
 def _over_cells(
     one: Callable[..., Any], key: Array, problem: Problem, n: Array, temperature: Array
 ) -> Any:
-    """`one(key, problem [K], n, temperature)` for every cell in turn, whatever their number."""
+    """`one(key, problem [K], n, temperature)` for every cell in turn, NaN where one is not legal."""
     shape, outcomes = n.shape, problem.num_outcomes
 
     def cell(arguments: tuple) -> Any:
-        index, *rest = arguments
-        return one(jax.random.fold_in(key, index), *rest)
+        index, problem, n, temperature = arguments
+        log_probs = law.normalised(problem.log_probs)
+        finite = jnp.all(jnp.isfinite(problem.rewards)) & ~jnp.any(jnp.isnan(log_probs))
+        legal = finite & (temperature >= 0) & (n >= 1)
+        # Harmless numbers where something is wrong: a loop that looks at NaN may never end.
+        log_probs = jnp.where(legal, log_probs, -math.log(outcomes))
+        harmless = Problem(log_probs, jnp.where(legal, problem.rewards, 0))
+        n, temperature = (jnp.where(legal, x, 1) for x in (n, temperature))
+        result = one(jax.random.fold_in(key, index), harmless, n, temperature)
+        return jax.tree.map(lambda x: jnp.where(legal, x, jnp.nan), result)
 
     flat = Problem(*(x.reshape(-1, outcomes) for x in problem))
     cells = (jnp.arange(n.size, dtype=jnp.int32), flat, n.reshape(-1), temperature.reshape(-1))
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), lax.map(cell, cells))
 
 
-def _group_sizes(trials: Array) -> Array:
-    """How many of the trials each of the `LANES` groups has."""
-    lane = jnp.arange(LANES, dtype=jnp.int32)
-    return trials // LANES + (lane < trials % LANES).astype(jnp.int32)
-
-
-def _totals(
-    simulate_block: Callable[[Array], Array],
-    add: Callable[[Array, Array, Array], Array],
-    start: Array,
-    key: Array,
-    trials: Array,
-    blocks: int,
-) -> Array:
-    """Totals by group over all trials, `blocks` blocks at a time.
-
-    Block b has key fold_in(key, b) and is added b-th, so `blocks` does not show in the result.
-    """
-    lane = jnp.arange(LANES, dtype=jnp.int32)
-    within = jnp.arange(blocks, dtype=jnp.int32)
-
-    def step(i: Array, total: Array) -> Array:
-        block = i * blocks + within
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, block)
-        counts = block[:, None] * LANES + lane[None] < trials
-
-        def add_one(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-            return add(total, *block), None
-
-        return lax.scan(add_one, total, (jax.vmap(simulate_block)(keys), counts))[0]
-
-    return lax.fori_loop(0, (trials - 1) // (LANES * blocks) + 1, step, start)
-
-
-def _add_rows(total: Array, value: Array, counts: Array) -> Array:
-    """Add the per-trial values `[LANES, ...]` of the trials that count to the groups' totals."""
-    return total + jnp.where(counts.reshape(LANES, *(1,) * (value.ndim - 1)), value, 0)
-
-
-def _add_selected(total: Array, outcome: Array, counts: Array) -> Array:
-    """Add the selected outcomes `[LANES]` to the groups' histograms `[LANES, K]`."""
-    return total.at[jnp.arange(LANES), outcome].add(counts.astype(total.dtype))
-
-
 # The workers --------------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames=("rule", "method", "blocks"))
+@partial(jax.jit, static_argnames=("race", "literal", "blocks"))
 def _estimate(
     key: Array,
     problem: Problem,
     n: Array,
     temperature: Array,
     trials: Array,
+    hard: Array,
     *,
-    rule: Rule,
-    method: Method,
+    race: bool,
+    literal: bool,
     blocks: int,
 ) -> Estimate:
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Estimate:
-        dtype, outcomes = problem.rewards.dtype, problem.num_outcomes
-        effective = jnp.zeros_like(temperature) if rule == "hard" else temperature
-        if method == "literal":
-            tables = _draws.stream(problem, effective)
-            pick = _draws.select_race if rule == "race" else _draws.select_soft
-            start = jnp.zeros((LANES, outcomes), jnp.int32)
-            totals = _totals(
-                lambda key: pick(key, tables, n), _add_selected, start, key, trials, blocks
-            )
+        acting = jnp.where(hard, 0, temperature)
+        zeros = jnp.zeros((LANES, problem.num_outcomes), jnp.int32)
+
+        def selected(key: Array) -> Array:
+            pick = _draws.select_race if race else _draws.select_soft
+            return pick(key, tables, n)
+
+        def law_given_counts(key: Array) -> Array:
+            value = _race_law if race else _controlled_law
+            return value(key, problem, n, acting)
+
+        block: tuple[Callable[[Array], Array], Callable[..., Array], Array]
+        if literal:
+            tables = _draws.stream(problem, acting)
+            block = (selected, _groups.add_selected, zeros)
         else:
-            start = jnp.zeros((LANES, outcomes), dtype)
-            value = _race_law if rule == "race" else _controlled_law
-            totals = _totals(
-                lambda key: value(key, problem, n, effective), _add_rows, start, key, trials, blocks
-            )
-        return _summary(totals.astype(dtype), problem, temperature, trials)
+            block = (law_given_counts, _groups.add_rows, zeros.astype(problem.rewards.dtype))
+        totals = _groups.accumulate(*block, key, trials, blocks)
+        return _summary(totals.astype(problem.rewards.dtype), problem, temperature, trials)
 
     return _over_cells(one, key, problem, n, temperature)
 
@@ -314,10 +288,10 @@ def _fluctuation(
             return jnp.sum(jnp.abs(measure - target[None]), axis=-1) / 2
 
         start = jnp.zeros((LANES,), target.dtype)
-        totals = _totals(distance, _add_rows, start, key, trials, blocks)
-        sizes = _group_sizes(trials).astype(target.dtype)
-        mean, without = _means(totals[:, None], sizes)
-        return Fluctuation(mean[0], _jackknife(mean, without, sizes)[1][0])
+        totals = _groups.accumulate(distance, _groups.add_rows, start, key, trials, blocks)
+        sizes = _groups.group_sizes(trials).astype(target.dtype)
+        mean, without = _groups.means(totals[:, None], sizes)
+        return Fluctuation(mean[0], _groups.jackknife(mean, without, sizes)[1][0])
 
     return _over_cells(one, key, problem, n, temperature)
 
@@ -336,14 +310,15 @@ def _controlled_law(key: Array, problem: Problem, n: Array, temperature: Array) 
     measure = _softmax_measure(counts, problem, temperature)
     target = jnp.exp(law.log_tilted(problem, temperature))
     logits, _, _ = scaled(problem.rewards, temperature[None], problem.log_probs > -jnp.inf)
-    log_mean = jax.nn.logsumexp(logits + problem.log_probs)
-    log_square = jnp.maximum(  # log(1 + CV²), not below 0 by rounding
-        jax.nn.logsumexp(2 * (logits - log_mean) + problem.log_probs), 0
-    )
-    # In logs, because CV² overflows at small temperatures, and then s is useless and c is 0.
-    log_control = -jnp.logaddexp(0, log_square + jnp.log(-jnp.expm1(-log_square)) - jnp.log(n))
-    shares = counts * jnp.exp(logits - log_mean - jnp.log(n) + log_control)[None]
-    control = jnp.where(temperature > 0, jnp.sum(shares, axis=-1, keepdims=True), 0)
+    log_weights = logits - jax.nn.logsumexp(logits + problem.log_probs)
+    # In logs, because W overflows at small temperatures, and then s is useless and c is 0.
+    log_away = jnp.log(jnp.maximum(1 - 2 * target + target @ target, 0))  # |1_x - P*|²
+    log_terms = problem.log_probs + log_weights + log_away
+    log_ratio = jax.nn.logsumexp(log_terms + log_weights) - jax.nn.logsumexp(log_terms)
+    log_control = -jnp.logaddexp(jnp.log(n - 1), log_ratio)  # of c/n
+    shares = counts * jnp.exp(log_weights + log_control)[None]
+    useful = (temperature > 0) & jnp.isfinite(log_ratio)  # not if P* is on one outcome
+    control = jnp.where(useful, jnp.sum(shares, axis=-1, keepdims=True), 0)
     return target[None] + (1 - control) * (measure - target[None])
 
 
@@ -361,50 +336,41 @@ def _race_law(key: Array, problem: Problem, n: Array, temperature: Array) -> Arr
 # From totals by group to estimates ----------------------------------------------------------------
 
 
-def _means(totals: Array, sizes: Array) -> tuple[Array, Array]:
-    """The mean `[...]` of all trials and the means `[LANES, ...]` with each group left out."""
-    total, trials = jnp.sum(totals, axis=0), jnp.sum(sizes)
-    return total / trials, (total[None] - totals) / (trials - sizes)[:, None]
-
-
-def _jackknife(value: Array, without: Array, sizes: Array) -> tuple[Array, Array]:
-    """Bias-corrected value and standard error `[...]`, from the values with each group left out."""
-    sizes = sizes.reshape(LANES, *(1,) * value.ndim)
-    trials, some = jnp.sum(sizes), sizes > 0
-    groups = jnp.sum(some).astype(sizes.dtype)
-    corrected = value + jnp.sum(
-        jnp.where(some, (1 - sizes / trials) * (value[None] - without), 0), 0
-    )
-    ratio = trials / jnp.where(some, sizes, 1)
-    pseudo = value[None] + (ratio - 1) * (value[None] - without)
-    squares = (pseudo - corrected[None]) ** 2 / (ratio - 1)
-    return corrected, jnp.sqrt(jnp.sum(jnp.where(some, squares, 0), axis=0) / groups)
-
-
 def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array) -> Estimate:
-    sizes = _group_sizes(trials).astype(totals.dtype)
-    probs, without = _means(totals, sizes)
-    _, probs_se = _jackknife(probs, without, sizes)
-
-    def metrics_of(probs: Array) -> Metrics:
-        return law_metrics(problem, jnp.log(probs), temperature)
-
-    plain, plain_without = metrics_of(probs), metrics_of(without)
-    pairs = [_jackknife(x, y, sizes) for x, y in zip(plain, plain_without, strict=True)]
-    corrected, errors = Metrics(*(x for x, _ in pairs)), Metrics(*(x for _, x in pairs))
+    sizes = _groups.group_sizes(trials).astype(totals.dtype)
+    probs, without = _groups.means(totals, sizes)
+    _, probs_se = _groups.jackknife(probs, without, sizes)
+    # One call for the law and for those with a group left out; one row a metric.
+    laws = jnp.concatenate([probs[None], without])
+    rows = jnp.stack(_metrics_of(laws, problem, temperature))
+    plain = rows[:, 0]
+    corrected, errors = _groups.jackknife(plain, rows[:, 1:].T, sizes)
     floor = _noise_floor(problem, temperature, probs, probs_se)
 
-    def report(plain: Array, corrected: Array, error: Array, floor: Array) -> Array:
-        above = (floor == 0) | (corrected >= floor + 2 * error)
-        clear = jnp.isfinite(corrected) & above
-        # An infinite value has no corrections (inf - inf) and needs none.
-        return jnp.where(jnp.isposinf(plain), plain, jnp.where(clear, corrected, jnp.nan))
-
-    reported = jax.tree.map(report, plain, corrected, errors, floor)
+    clear = (jnp.stack(floor) == 0) | (corrected >= jnp.stack(floor) + 2 * errors)
+    clear = clear & jnp.isfinite(corrected)
+    # An infinite value has no corrections (inf - inf) and needs none.
+    reported = jnp.where(jnp.isposinf(plain), plain, jnp.where(clear, corrected, jnp.nan))
+    metrics = Metrics(*reported)
     # P_n > 0 wherever P > 0: an infinite KL(P*‖P_n) says only that an outcome has not come up.
-    missed = jnp.isposinf(reported.kl_tilted_soft)
-    reported = reported._replace(kl_tilted_soft=jnp.where(missed, jnp.nan, reported.kl_tilted_soft))
-    return Estimate(probs, probs_se, reported, errors, floor)
+    missed = jnp.isposinf(metrics.kl_tilted_soft)
+    metrics = metrics._replace(kl_tilted_soft=jnp.where(missed, jnp.nan, metrics.kl_tilted_soft))
+    return Estimate(probs, probs_se, metrics, Metrics(*errors), floor)
+
+
+def _metrics_of(laws: Array, problem: Problem, temperature: Array) -> Metrics:
+    """Metrics `[B]` of estimates `[B, K]`; of one that strays below 0, no divergence but TV."""
+    positive, negative = jnp.maximum(laws, 0), jnp.maximum(-laws, 0)
+    both = law_metrics(problem, jnp.log(jnp.stack([positive, negative])), temperature)
+    value = Metrics(*(x[0] for x in both))
+    below = jnp.sum(negative, axis=-1)
+    linear = ("reward", "reward_gap", "relative_reward_gap", "win_rate")
+    divergences = ("kl_tilted_soft", "kl_soft_tilted", "kl_soft_base", "chi2")
+    return value._replace(
+        **{name: getattr(value, name) - getattr(both, name)[1] for name in linear},
+        **{name: jnp.where(below > 0, jnp.nan, getattr(value, name)) for name in divergences},
+        tv=value.tv + below / 2,
+    )
 
 
 def _noise_floor(problem: Problem, temperature: Array, probs: Array, se: Array) -> Metrics:

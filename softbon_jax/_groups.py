@@ -1,0 +1,82 @@
+"""Simulated trials in groups: totals in bounded memory, and the grouped jackknife.
+
+Trials are made in blocks of `LANES` with a key each, and trial j of every block belongs to group j.
+The spread between groups gives standard errors, and leaving out one group at a time (the jackknife)
+the bias of what is not linear in the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from softbon_jax._draws import LANES
+
+Array = jax.Array
+
+
+def group_sizes(trials: Array) -> Array:
+    """How many of the trials each of the `LANES` groups has."""
+    lane = jnp.arange(LANES, dtype=jnp.int32)
+    return trials // LANES + (lane < trials % LANES).astype(jnp.int32)
+
+
+def accumulate(
+    simulate_block: Callable[[Array], Array],
+    add: Callable[[Array, Array, Array], Array],
+    start: Array,
+    key: Array,
+    trials: Array,
+    blocks: int,
+) -> Array:
+    """Totals by group over all trials, `blocks` blocks at a time.
+
+    Block b has key fold_in(key, b) and is added b-th, so `blocks` does not show in the result.
+    """
+    lane = jnp.arange(LANES, dtype=jnp.int32)
+    within = jnp.arange(blocks, dtype=jnp.int32)
+
+    def step(i: Array, total: Array) -> Array:
+        block = i * blocks + within
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, block)
+        counts = block[:, None] * LANES + lane[None] < trials
+
+        def add_one(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+            return add(total, *block), None
+
+        return lax.scan(add_one, total, (jax.vmap(simulate_block)(keys), counts))[0]
+
+    return lax.fori_loop(0, (trials - 1) // (LANES * blocks) + 1, step, start)
+
+
+def add_rows(total: Array, value: Array, counts: Array) -> Array:
+    """Add the per-trial values `[LANES, ...]` of the trials that count to the groups' totals."""
+    return total + jnp.where(counts.reshape(LANES, *(1,) * (value.ndim - 1)), value, 0)
+
+
+def add_selected(total: Array, outcome: Array, counts: Array) -> Array:
+    """Add the selected outcomes `[LANES]` to the groups' histograms `[LANES, K]`."""
+    return total.at[jnp.arange(LANES), outcome].add(counts.astype(total.dtype))
+
+
+def means(totals: Array, sizes: Array) -> tuple[Array, Array]:
+    """The mean `[...]` of all trials and the means `[LANES, ...]` with each group left out."""
+    total, trials = jnp.sum(totals, axis=0), jnp.sum(sizes)
+    return total / trials, (total[None] - totals) / (trials - sizes)[:, None]
+
+
+def jackknife(value: Array, without: Array, sizes: Array) -> tuple[Array, Array]:
+    """Bias-corrected value and standard error `[...]`, from the values with each group left out."""
+    sizes = sizes.reshape(LANES, *(1,) * value.ndim)
+    trials, some = jnp.sum(sizes), sizes > 0
+    groups = jnp.sum(some).astype(sizes.dtype)
+    corrected = value + jnp.sum(
+        jnp.where(some, (1 - sizes / trials) * (value[None] - without), 0), 0
+    )
+    ratio = trials / jnp.where(some, sizes, 1)
+    pseudo = value[None] + (ratio - 1) * (value[None] - without)
+    squares = (pseudo - corrected[None]) ** 2 / (ratio - 1)
+    return corrected, jnp.sqrt(jnp.sum(jnp.where(some, squares, 0), axis=0) / groups)
