@@ -281,9 +281,9 @@ def _soft_metrics(
 
 
 def _mean(q: Array, rewards: Array) -> Array:
-    """E_q[r], counted from the best reward, so that its derivatives do not see a common offset."""
-    best = jax.lax.stop_gradient(jnp.max(rewards))
-    return best + q @ (rewards - best)
+    """E_q[r], counted from the likeliest reward: its derivatives do not see a common offset."""
+    likeliest = jax.lax.stop_gradient(rewards[jnp.argmax(q)])
+    return likeliest + q @ (rewards - likeliest)
 
 
 def _near(log_ratio: Array) -> Array:
