@@ -405,6 +405,7 @@ def test_control_variate_does_no_harm_at_small_n():
 # Chunks, cells and memory ------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # for the two programs that it alone compiles
 @pytest.mark.parametrize("method", ["counts", "literal"])
 def test_the_answer_does_not_depend_on_the_chunk(method):
     """1,001 trials: neither a whole number of chunks nor of blocks."""
