@@ -1,0 +1,86 @@
+"""KL of the empirical law of a pool, and the same with its bias reduced by the jackknife."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from softbon_jax import _numerics
+from softbon_jax._subsets import Pool, quadrature
+
+Array = jax.Array
+
+
+def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array, Array]:
+    """KL(P_n‖P) `[M]` of the empirical law for a temperature in (0, inf), plain and reduced.
+
+    P_n(x) = (n/N) Σ_q weight z e^{-z} φ^{n-1} with z = t w(x). Without candidate i, φ loses its
+    e^{-z_i}, and the laws of all N pools of N - 1 candidates are one matrix product.
+    """
+    dtype = pool.rewards.dtype
+    there = jnp.arange(pool.rewards.shape[0], dtype=jnp.int32) < pool.size
+    log_total = jax.lax.stop_gradient(jnp.log(jnp.max(n, initial=1.0)))[None]
+    points = quadrature(pool.rewards, temperature, log_total, nodes)
+    lead = pool.rewards[points.lead][:, None]
+    log_z = points.u[:, None] - (lead - pool.rewards[None]) / temperature
+    z = jnp.exp(jnp.minimum(log_z, 30.0))
+    x = jnp.where(there[None], jnp.exp(-z), 0.0)
+    density = jnp.where(there[None], z * x, 0.0) * points.weight[:, None]
+    total, size = jnp.sum(x, axis=1), pool.count
+    fewer = jnp.maximum(size - 1, 1)
+    remaining = jnp.maximum(total[:, None] - x, 0.0) / fewer
+
+    def at(n: Array) -> tuple[Array, Array]:
+        def power(phi: Array) -> Array:
+            return jnp.where(n > 1, jnp.exp((n - 1) * _numerics.safe_log(phi)), 1.0)
+
+        def kl(ratio: Array, kept: Array, size: Array) -> Array:
+            positive = kept & (ratio > 0)
+            delta = jnp.where(positive, ratio - 1, 0.0)
+            terms = jnp.where(positive, _numerics.ratio_log_ratio(delta), 1.0)
+            return jnp.sum(jnp.where(kept, terms, 0.0), axis=-1) / size
+
+        whole = kl(n * (power(total / size) @ density), there, size)
+        # Row i: the pool without candidate i.
+        ratios = n * (power(remaining).T @ density)
+        others = there[None] & ~jnp.eye(there.size, dtype=bool)
+        without = jnp.where(there, kl(ratios, others, fewer), 0.0)
+        return whole, size * whole - (size - 1) * jnp.sum(without) / size
+
+    plain, reduced = jax.lax.map(at, n)
+    poison = jnp.where(points.resolved, 0.0, jnp.nan).astype(dtype)
+    return plain + poison, reduced + poison
+
+
+def hard_kl(pool: Pool, n: Array) -> tuple[Array, Array]:
+    """KL(P_n‖P) `[M]` of hard best-of-n from the empirical law, plain and reduced.
+
+    Tied candidates are one outcome.
+    """
+    dtype = pool.rewards.dtype
+    there = jnp.arange(pool.rewards.shape[0], dtype=jnp.int32) < pool.size
+    lower = pool.rewards[None] < pool.rewards[:, None]  # [x, j]: j is worse than x
+    same = pool.rewards[None] == pool.rewards[:, None]
+    below = jnp.sum(lower & there[None], axis=1).astype(dtype)
+    tied = jnp.sum(same & there[None], axis=1).astype(dtype)
+    size = pool.count
+    fewer = jnp.maximum(size - 1, 1)
+
+    def at(n: Array) -> tuple[Array, Array]:
+        def kl(below: Array, tied: Array, counts: Array, size: Array) -> Array:
+            """Σ over candidates of share/tied · log(share · size/tied), 0 where it does not count."""
+            top, bottom = (below + tied) / size, below / size
+            share = jnp.where(counts, top**n - bottom**n, 0.0)
+            tied = jnp.where(counts, tied, 1.0)
+            log_ratio = _numerics.safe_log(share * size / tied)
+            terms = jnp.where(share > 0, share / tied * jnp.where(share > 0, log_ratio, 0.0), 0.0)
+            return jnp.sum(terms, axis=-1)
+
+        whole = kl(below, tied, there, size)
+        others = there[None] & ~jnp.eye(there.size, dtype=bool)
+        # Row i, column x: the counts of x without candidate i.
+        less = (below[None] - lower.T.astype(dtype), tied[None] - same.T.astype(dtype))
+        without = jnp.where(there, kl(*less, others, fewer), 0.0)
+        return whole, size * whole - (size - 1) * jnp.sum(without) / size
+
+    return jax.lax.map(at, n)
