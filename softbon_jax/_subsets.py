@@ -46,6 +46,10 @@ def rule_for(dtype: Any) -> Rule:
     return Rule(0.5, 1.0, 12.0, 3.0, 18.0, 5)
 
 
+TILE = 64
+"""Quadrature points in work at once."""
+
+
 class Plan(NamedTuple):
     """What the kernel is compiled for; static.
 
@@ -76,7 +80,9 @@ def plan_for(rewards: np.ndarray, size: np.ndarray, n: np.ndarray, temperature: 
         there = np.arange(width, slots) < size[:, None]
         low, high = (width + 1, high) if (inside & there).any() else (low, width)
     largest = int(n[n < size.max()].max(initial=1))
-    return Plan(rounded_up(int(parts.stop[:, -1].max())), min(rounded_up(low), slots), largest)
+    return Plan(
+        rounded_up(int(parts.stop[:, -1].max())), min(rounded_up(low, least=2), slots), largest
+    )
 
 
 def nodes_needed(rewards: np.ndarray, temperature: float, log_total: float) -> int:
@@ -87,9 +93,9 @@ def nodes_needed(rewards: np.ndarray, temperature: float, log_total: float) -> i
     return rounded_up(int(parts.stop[:, -1].max()))
 
 
-def rounded_up(size: int) -> int:
-    """`size` rounded up to 2^i or 3·2^i, at least 32: few sizes, so few compilations."""
-    bucket = 32
+def rounded_up(size: int, least: int = 32) -> int:
+    """`size` rounded up to 2^i or 3·2^i, at least `least`: few sizes, so few compilations."""
+    bucket = least
     while bucket < size:
         bucket = bucket * 3 // 2 if bucket & (bucket - 1) == 0 else bucket * 4 // 3
     return bucket
@@ -261,34 +267,41 @@ def soft(pool: Pool, n: Array, temperature: Array, plan: Plan) -> Array:
     width, largest = min(plan.width, slots), plan.largest
     log_total = log_sum(jnp, pool.rewards, pool.size, temperature)
     nodes = quadrature(pool.rewards, temperature, log_total, plan.nodes)
-    start = jnp.minimum(nodes.first, jnp.maximum(pool.size - width, 0))
-    slot = start[None] + jnp.arange(width, dtype=jnp.int32)[:, None]
-    there = slot < pool.size
-    log_z = nodes.u[None] - (pool.rewards[nodes.lead][None] - pool.rewards[slot]) / temperature
-    z = jnp.exp(jnp.minimum(log_z, 30.0))
-    x = jnp.exp(-z)
-    y = pool.values[slot] * z * x
-    idle = jnp.maximum(pool.size - start - width, 0)
-    members = (idle[None] + jnp.arange(1, width + 1, dtype=jnp.int32)[:, None]).astype(dtype)
-    share = jnp.where(there, 1 / members, 0.0)
+    shares = subset_shares(pool.count, n, slots, dtype)
     k = jnp.arange(1, largest + 1, dtype=jnp.int32)[:, None]
-    row = k.astype(dtype)
-
-    def add(state: tuple[Array, Array], candidate: tuple[Array, ...]) -> tuple[Any, None]:
-        e, d = state
-        x, y, share = (part[None] for part in candidate)
-        rise = row * share
-        e_less = jnp.concatenate([jnp.ones_like(x), e[:-1]])
-        d_less = jnp.concatenate([jnp.zeros_like(x), d[:-1]])
-        return (e + rise * (x * e_less - e), d + rise * (x * d_less + y * e_less - d)), None
-
-    e = (k <= idle[None]).astype(dtype)
-    (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), (x, y, share))
-    alive = subset_shares(pool.count, n, slots, dtype)[:, pool.size - start]
     rows = jnp.clip(n.astype(jnp.int32), 1, largest) - 1
-    total = jnp.where(
-        nodes.resolved, jnp.sum(d[rows] * alive * nodes.weight[None], axis=1), jnp.nan
+
+    def part(nodes: Nodes) -> Array:
+        """The sum over a few points, so few that E and D stay in the cache."""
+        start = jnp.minimum(nodes.first, jnp.maximum(pool.size - width, 0))
+        slot = start[None] + jnp.arange(width, dtype=jnp.int32)[:, None]
+        lead = pool.rewards[nodes.lead][None]
+        z = jnp.exp(jnp.minimum(nodes.u[None] - (lead - pool.rewards[slot]) / temperature, 30.0))
+        x = jnp.exp(-z)
+        idle = jnp.maximum(pool.size - start - width, 0)
+        members = idle[None] + jnp.arange(1, width + 1, dtype=jnp.int32)[:, None]
+        share = jnp.where(slot < pool.size, 1 / members.astype(dtype), 0.0)
+
+        def add(state: tuple[Array, Array], candidate: tuple[Array, ...]) -> tuple[Any, None]:
+            e, d = state
+            x, y, share = (row[None] for row in candidate)
+            rise = k.astype(dtype) * share
+            e_less = jnp.concatenate([jnp.ones_like(x), e[:-1]])
+            d_less = jnp.concatenate([jnp.zeros_like(x), d[:-1]])
+            return (e + rise * (x * e_less - e), d + rise * (x * d_less + y * e_less - d)), None
+
+        e = (k <= idle[None]).astype(dtype)
+        steps = (x, pool.values[slot] * z * x, share)
+        (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps)
+        return jnp.sum(d[rows] * shares[:, pool.size - start] * nodes.weight[None], axis=1)
+
+    tiles = -(-nodes.u.size // TILE)
+    points = tuple(
+        jnp.pad(row, (0, tiles * TILE - row.size)).reshape(tiles, TILE)
+        for row in (nodes.first, nodes.lead, nodes.u, nodes.weight)
     )
+    total = jnp.sum(jax.lax.map(lambda row: part(Nodes(*row, nodes.resolved)), points), axis=0)
+    total = jnp.where(nodes.resolved, total, jnp.nan)
     # The only subset of all candidates needs no integral.
     inside = jnp.arange(slots, dtype=jnp.int32) < pool.size
     w = jnp.where(inside, jnp.exp((pool.rewards - pool.rewards[0]) / temperature), 0.0)
