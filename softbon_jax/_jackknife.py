@@ -26,7 +26,7 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
     z = jnp.exp(jnp.minimum(log_z, 30.0))
     x = jnp.where(there[None], jnp.exp(-z), 0.0)
     density = jnp.where(there[None], z * x, 0.0) * points.weight[:, None]
-    total, size = jnp.sum(x, axis=1), pool.count
+    total, size = jnp.sum(x, axis=1), pool.slots_used
     fewer = jnp.maximum(size - 1, 1)
     remaining = jnp.maximum(total[:, None] - x, 0.0) / fewer
 
@@ -63,7 +63,7 @@ def hard_kl(pool: Pool, n: Array) -> tuple[Array, Array]:
     same = pool.rewards[None] == pool.rewards[:, None]
     below = jnp.sum(lower & there[None], axis=1).astype(dtype)
     tied = jnp.sum(same & there[None], axis=1).astype(dtype)
-    size = pool.count
+    size = pool.slots_used
     fewer = jnp.maximum(size - 1, 1)
 
     def at(n: Array) -> tuple[Array, Array]:

@@ -115,7 +115,7 @@ class Pool(NamedTuple):
     size: Array
 
     @property
-    def count(self) -> Array:
+    def slots_used(self) -> Array:
         """The size as a float."""
         return self.size.astype(self.rewards.dtype)
 
@@ -267,16 +267,16 @@ def soft(pool: Pool, n: Array, temperature: Array, plan: Plan) -> Array:
     width, largest = min(plan.width, slots), plan.largest
     log_total = log_sum(jnp, pool.rewards, pool.size, temperature)
     nodes = quadrature(pool.rewards, temperature, log_total, plan.nodes)
-    shares = subset_shares(pool.count, n, slots, dtype)
+    shares = subset_shares(pool.slots_used, n, slots, dtype)
     k = jnp.arange(1, largest + 1, dtype=jnp.int32)[:, None]
     rows = jnp.clip(n.astype(jnp.int32), 1, largest) - 1
 
-    def part(nodes: Nodes) -> Array:
+    def part(first: Array, lead: Array, u: Array, weight: Array) -> Array:
         """The sum over a few points, so few that E and D stay in the cache."""
-        start = jnp.minimum(nodes.first, jnp.maximum(pool.size - width, 0))
+        start = jnp.minimum(first, jnp.maximum(pool.size - width, 0))
         slot = start[None] + jnp.arange(width, dtype=jnp.int32)[:, None]
-        lead = pool.rewards[nodes.lead][None]
-        z = jnp.exp(jnp.minimum(nodes.u[None] - (lead - pool.rewards[slot]) / temperature, 30.0))
+        reference = pool.rewards[lead][None]
+        z = jnp.exp(jnp.minimum(u[None] - (reference - pool.rewards[slot]) / temperature, 30.0))
         x = jnp.exp(-z)
         idle = jnp.maximum(pool.size - start - width, 0)
         members = idle[None] + jnp.arange(1, width + 1, dtype=jnp.int32)[:, None]
@@ -293,25 +293,25 @@ def soft(pool: Pool, n: Array, temperature: Array, plan: Plan) -> Array:
         e = (k <= idle[None]).astype(dtype)
         steps = (x, pool.values[slot] * z * x, share)
         (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps)
-        return jnp.sum(d[rows] * shares[:, pool.size - start] * nodes.weight[None], axis=1)
+        return jnp.sum(d[rows] * shares[:, pool.size - start] * weight[None], axis=1)
 
     tiles = -(-nodes.u.size // TILE)
     points = tuple(
         jnp.pad(row, (0, tiles * TILE - row.size)).reshape(tiles, TILE)
         for row in (nodes.first, nodes.lead, nodes.u, nodes.weight)
     )
-    total = jnp.sum(jax.lax.map(lambda row: part(Nodes(*row, nodes.resolved)), points), axis=0)
+    total = jnp.sum(jax.lax.map(lambda row: part(*row), points), axis=0)
     total = jnp.where(nodes.resolved, total, jnp.nan)
     # The only subset of all candidates needs no integral.
     inside = jnp.arange(slots, dtype=jnp.int32) < pool.size
     w = jnp.where(inside, jnp.exp((pool.rewards - pool.rewards[0]) / temperature), 0.0)
-    return jnp.where(n == pool.count, w @ pool.values / jnp.sum(w), total)
+    return jnp.where(n == pool.slots_used, w @ pool.values / jnp.sum(w), total)
 
 
 def hard(pool: Pool, n: Array) -> Array:
     """`[M]`: the mean over all n-subsets of the value of the best, ties sharing equally."""
     slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
-    shares = subset_shares(pool.count, n, slots, dtype)
+    shares = subset_shares(pool.slots_used, n, slots, dtype)
     index = jnp.arange(slots, dtype=jnp.int32)
     there = index < pool.size
     # From the worst up, the candidate on slot i is number size - i; C(f-1, n-1) = C(f, n) n/f.

@@ -333,7 +333,7 @@ def _over_prompts(one: Any, pools: _Pools, n: Any, temperature: Array, rule: str
         proper = temperature
         if rule == "any":
             proper = law.proper_temperature(temperature, rewards)
-        poison = jnp.where((n >= 1) & (n <= pool.count) & (temperature >= 0), 0.0, jnp.nan)
+        poison = jnp.where((n >= 1) & (n <= pool.slots_used) & (temperature >= 0), 0.0, jnp.nan)
         return jax.tree.map(lambda x: x + poison.astype(dtype), one(pool, proper, centre, n))
 
     return jax.lax.map(prompt, pools)
