@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _numerics
-from softbon_jax._subsets import Pool, quadrature
+from softbon_jax._subsets import Pool, over_tiles, quadrature
 
 Array = jax.Array
 
@@ -40,11 +40,16 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
             terms = jnp.where(positive, _numerics.ratio_log_ratio(delta), 1.0)
             return jnp.sum(jnp.where(kept, terms, 0.0), axis=-1) / size
 
-        whole = kl(n * (power(total / size) @ density), there, size)
-        # Row i: the pool without candidate i.
-        ratios = n * (power(remaining).T @ density)
+        def part(phi: Array, density: Array) -> Array:
+            return power(phi).T @ density
+
+        # The last row: the whole pool. Row i: the pool without candidate i.
+        phi = jnp.concatenate([remaining, (total / size)[:, None]], axis=1)
+        zero = jnp.zeros((phi.shape[1], density.shape[1]), dtype)
+        ratios = n * over_tiles(part, (phi, density), points.weight, zero)
+        whole = kl(ratios[-1], there, size)
         others = there[None] & ~jnp.eye(there.size, dtype=bool)
-        without = jnp.where(there, kl(ratios, others, fewer), 0.0)
+        without = jnp.where(there, kl(ratios[:-1], others, fewer), 0.0)
         return whole, size * whole - (size - 1) * jnp.sum(without) / size
 
     plain, reduced = jax.lax.map(at, n)

@@ -79,10 +79,10 @@ def plan_for(rewards: np.ndarray, size: np.ndarray, n: np.ndarray, temperature: 
             inside = offsets[:, width:] - offsets[:, :-width] <= reach
         there = np.arange(width, slots) < size[:, None]
         low, high = (width + 1, high) if (inside & there).any() else (low, width)
+    while slots // 4 >= low:
+        slots //= 4
     largest = int(n[n < size.max()].max(initial=1))
-    return Plan(
-        rounded_up(int(parts.stop[:, -1].max())), min(rounded_up(low, least=2), slots), largest
-    )
+    return Plan(rounded_up(int(parts.stop[:, -1].max())), slots, largest)
 
 
 def nodes_needed(rewards: np.ndarray, temperature: float, log_total: float) -> int:
@@ -93,11 +93,11 @@ def nodes_needed(rewards: np.ndarray, temperature: float, log_total: float) -> i
     return rounded_up(int(parts.stop[:, -1].max()))
 
 
-def rounded_up(size: int, least: int = 32) -> int:
-    """`size` rounded up to 2^i or 3·2^i, at least `least`: few sizes, so few compilations."""
-    bucket = least
+def rounded_up(size: int) -> int:
+    """`size` rounded up to 128·8^i: few sizes, so few compilations."""
+    bucket = 128
     while bucket < size:
-        bucket = bucket * 3 // 2 if bucket & (bucket - 1) == 0 else bucket * 4 // 3
+        bucket *= 8
     return bucket
 
 
@@ -233,6 +233,26 @@ def quadrature(rewards: Array, temperature: Array, log_total: Array, nodes: int)
     )
 
 
+def over_tiles(part: Any, points: tuple[Array, ...], weight: Array, zero: Array) -> Array:
+    """The sum of `part(*tile)` over tiles of `TILE` points; tiles without weight cost nothing.
+
+    So the number of points is a bound, and what is computed follows what a pool needs.
+    """
+    tiles = -(-weight.size // TILE)
+
+    def tiled(x: Array) -> Array:
+        rest = ((0, tiles * TILE - weight.size), *((0, 0),) * (x.ndim - 1))
+        return jnp.pad(x, rest).reshape(tiles, TILE, *x.shape[1:])
+
+    def add(total: Array, tile: tuple[Any, Array]) -> tuple[Array, None]:
+        arrays, used = tile
+        more = jax.lax.cond(used, lambda x: part(*x), lambda x: jnp.zeros_like(zero), arrays)
+        return total + more, None
+
+    used = jnp.any(tiled(weight) != 0, axis=1)
+    return jax.lax.scan(add, zero, (tuple(map(tiled, points)), used))[0]
+
+
 def log_sum(xp: Any, rewards: Any, size: Any, temperature: Any) -> Any:
     """Log Σw `[..., 1]` of sorted pools, w = 1 for the best candidate."""
     there = xp.arange(rewards.shape[-1], dtype=np.int32) < xp.expand_dims(size, -1)
@@ -295,12 +315,8 @@ def soft(pool: Pool, n: Array, temperature: Array, plan: Plan) -> Array:
         (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps)
         return jnp.sum(d[rows] * shares[:, pool.size - start] * weight[None], axis=1)
 
-    tiles = -(-nodes.u.size // TILE)
-    points = tuple(
-        jnp.pad(row, (0, tiles * TILE - row.size)).reshape(tiles, TILE)
-        for row in (nodes.first, nodes.lead, nodes.u, nodes.weight)
-    )
-    total = jnp.sum(jax.lax.map(lambda row: part(*row), points), axis=0)
+    points = (nodes.first, nodes.lead, nodes.u, nodes.weight)
+    total = over_tiles(part, points, nodes.weight, jnp.zeros(n.shape, dtype))
     total = jnp.where(nodes.resolved, total, jnp.nan)
     # The only subset of all candidates needs no integral.
     inside = jnp.arange(slots, dtype=jnp.int32) < pool.size
