@@ -34,12 +34,6 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
         def power(phi: Array) -> Array:
             return jnp.where(n > 1, jnp.exp((n - 1) * _numerics.safe_log(phi)), 1.0)
 
-        def kl(ratio: Array, kept: Array, size: Array) -> Array:
-            positive = kept & (ratio > 0)
-            delta = jnp.where(positive, ratio - 1, 0.0)
-            terms = jnp.where(positive, _numerics.ratio_log_ratio(delta), 1.0)
-            return jnp.sum(jnp.where(kept, terms, 0.0), axis=-1) / size
-
         def part(phi: Array, density: Array) -> Array:
             return power(phi).T @ density
 
@@ -47,9 +41,9 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
         phi = jnp.concatenate([remaining, (total / size)[:, None]], axis=1)
         zero = jnp.zeros((phi.shape[1], density.shape[1]), dtype)
         ratios = n * over_tiles(part, (phi, density), points.weight, zero)
-        whole = kl(ratios[-1], there, size)
+        whole = _mean_kl(ratios[-1], there, size)
         others = there[None] & ~jnp.eye(there.size, dtype=bool)
-        without = jnp.where(there, kl(ratios[:-1], others, fewer), 0.0)
+        without = jnp.where(there, _mean_kl(ratios[:-1], others, fewer), 0.0)
         return whole, size * whole - (size - 1) * jnp.sum(without) / size
 
     plain, reduced = jax.lax.map(at, n)
@@ -73,13 +67,9 @@ def hard_kl(pool: Pool, n: Array) -> tuple[Array, Array]:
 
     def at(n: Array) -> tuple[Array, Array]:
         def kl(below: Array, tied: Array, counts: Array, size: Array) -> Array:
-            """Σ over candidates of share/tied · log(share · size/tied), 0 where it does not count."""
-            top, bottom = (below + tied) / size, below / size
-            share = jnp.where(counts, top**n - bottom**n, 0.0)
             tied = jnp.where(counts, tied, 1.0)
-            log_ratio = _numerics.safe_log(share * size / tied)
-            terms = jnp.where(share > 0, share / tied * jnp.where(share > 0, log_ratio, 0.0), 0.0)
-            return jnp.sum(terms, axis=-1)
+            share = ((below + tied) / size) ** n - (below / size) ** n
+            return _mean_kl(share * size / tied, counts, size)
 
         whole = kl(below, tied, there, size)
         others = there[None] & ~jnp.eye(there.size, dtype=bool)
@@ -89,3 +79,14 @@ def hard_kl(pool: Pool, n: Array) -> tuple[Array, Array]:
         return whole, size * whole - (size - 1) * jnp.sum(without) / size
 
     return jax.lax.map(at, n)
+
+
+def _mean_kl(ratio: Array, counts: Array, size: Array) -> Array:
+    """Σ ρ log ρ - ρ + 1 over the candidates that count, divided by `size`: terms >= 0."""
+    near = jnp.abs(ratio - 1) < 0.5
+    delta = jnp.where(near, ratio - 1, 0.0)
+    positive = ratio > 0
+    safe = jnp.where(positive, ratio, 1.0)
+    far = jnp.where(positive, safe * jnp.log(safe) - safe + 1, 1.0)
+    terms = jnp.where(near, _numerics.ratio_log_ratio(delta), far)
+    return jnp.sum(jnp.where(counts, terms, 0.0), axis=-1) / size

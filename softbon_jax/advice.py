@@ -6,6 +6,7 @@ the choice of prompts, by the bootstrap. Where the data cannot tell, the answer 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -131,13 +132,19 @@ def default_temperatures(scores: Scores) -> np.ndarray:
     return np.array([0.0, *between, np.inf])
 
 
-def tabulate(scores: Scores, n: np.ndarray, temperature: np.ndarray) -> Table:
+def tabulate(
+    scores: Scores,
+    n: np.ndarray,
+    temperature: np.ndarray,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> Table:
     """The estimates for all prompts that have at least max(n) responses.
 
     Args:
       scores: pools.
       n: `[M]` integers >= 1.
       temperature: `[T]` in reward units, at least 0.
+      tell: is called with how many temperatures are done, and of how many.
 
     Returns:
       `Table`. Prompts with smaller pools are left out, so that all points are about the same prompts.
@@ -152,14 +159,16 @@ def tabulate(scores: Scores, n: np.ndarray, temperature: np.ndarray) -> Table:
     if not prompts.size:
         raise ValueError(f"n must be at most {sizes.max()}, the largest pool, got {n.max()}")
     rewards, where = scores.rewards[prompts], scores.where[prompts]
-    reward = pool_curve(rewards, n, temperature, None, where).per_prompt
-    gold = None
-    if scores.gold is not None:
-        gold = np.asarray(
-            pool_curve(rewards, n, temperature, scores.gold[prompts], where).per_prompt
-        )
-    kl = pool_kl(rewards, n, temperature, where).per_prompt
-    return Table(temperature, n, np.asarray(reward), gold, np.asarray(kl), prompts)
+    columns: list[list[np.ndarray]] = []
+    for done, t in enumerate(temperature):
+        tell(done, len(temperature))
+        values = [rewards] if scores.gold is None else [rewards, scores.gold[prompts]]
+        curves = [pool_curve(rewards, n, t, x, where).per_prompt for x in values]
+        kl = pool_kl(rewards, n, t, where).per_prompt
+        columns.append([np.asarray(x) for x in (curves[0], curves[-1], kl)])
+    tell(len(temperature), len(temperature))
+    reward, gold, cost = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
+    return Table(temperature, n, reward, None if scores.gold is None else gold, cost, prompts)
 
 
 def choose(
@@ -197,12 +206,14 @@ def choose(
             f"no point of the grid is within the budget: the lowest mean KL is {lowest:.3g} nats"
         )
         return _no_choice(reason, shape)
-    best = int(np.argmax(np.where(within, mean, -np.inf)))
+    # Of points that are equally good but for rounding, the cheapest.
+    slight = np.ptp(mean) * 1e-9 / max(float(np.ptp(mean_kl)), 1e-300)
+    best = int(np.argmax(np.where(within, mean - slight * mean_kl, -np.inf)))
     if prompts < FEWEST_PROMPTS:
         return _no_choice(f"{prompts} prompts are too few, {FEWEST_PROMPTS} are needed", shape)
     means, kls = weights @ objective, weights @ costs
     allowed = in_reach.ravel() & (kls <= (np.inf if kl is None else kl))
-    choices = np.argmax(np.where(allowed, means, -np.inf), axis=1)
+    choices = np.argmax(np.where(allowed, means - slight * kls, -np.inf), axis=1)
     optimism = float(np.mean(means[np.arange(samples), choices] - mean[choices]))
     single = objective[:, int(np.argmin(table.n))]
     gains = means[:, best] - weights @ single

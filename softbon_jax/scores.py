@@ -119,7 +119,7 @@ def read(
         header) and column. ImportError: Parquet without pyarrow. OSError: it cannot be read.
     """
     path = Path(path)
-    kind = _format(path)
+    kind = format_of(path)
     if kind == "npz":
         names, stream = _npz(path, prompt, reward)
     else:
@@ -162,7 +162,8 @@ def padded(pools: Mapping[str, np.ndarray], gold: Mapping[str, np.ndarray] | Non
 Stream = Iterator[Mapping[str, Any]]
 
 
-def _format(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """csv, jsonl, parquet or npz, from the name of the file; ValueError if it is none of them."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     last = (
         suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
@@ -173,7 +174,8 @@ def _format(path: Path) -> str:
     return FORMATS[last]
 
 
-def _text(path: Path) -> IO[str]:
+def open_text(path: Path) -> IO[str]:
+    """The file as text, unpacked if its name ends in .gz."""
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
@@ -187,7 +189,7 @@ def _csv(path: Path) -> tuple[list[str], Stream]:
 
     def records() -> Iterator[list[str]]:
         try:
-            with _text(path) as file:
+            with open_text(path) as file:
                 yield from (row for row in csv.reader(file, delimiter=delimiter) if row)
         except csv.Error as error:
             raise ValueError(f"{path}: not a CSV file: {error}") from None
@@ -216,7 +218,7 @@ def _csv(path: Path) -> tuple[list[str], Stream]:
 def _jsonl(path: Path) -> tuple[list[str], Stream]:
     def records() -> Iterator[tuple[int, str]]:
         try:
-            with _text(path) as file:
+            with open_text(path) as file:
                 lines = (line for line in file if line.strip())
                 yield from enumerate(lines, 1)
         except _NOT_TEXT as error:
