@@ -1,4 +1,4 @@
-"""KL of the empirical law of a pool, and the same with its bias reduced by the jackknife."""
+"""The empirical law of a pool: its value, its KL, and the KL with its bias reduced by the jackknife."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _numerics
-from softbon_jax._subsets import Pool, over_tiles, quadrature
+from softbon_jax._subsets import Nodes, Pool, over_tiles, quadrature
 
 Array = jax.Array
 
@@ -17,25 +17,15 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
     P_n(x) = (n/N) Σ_q weight z e^{-z} φ^{n-1} with z = t w(x). Without candidate i, φ loses its
     e^{-z_i}, and the laws of all N pools of N - 1 candidates are one matrix product.
     """
-    dtype = pool.rewards.dtype
-    there = jnp.arange(pool.rewards.shape[0], dtype=jnp.int32) < pool.size
-    log_total = jax.lax.stop_gradient(jnp.log(jnp.max(n, initial=1.0)))[None]
-    points = quadrature(pool.rewards, temperature, log_total, nodes)
-    lead = pool.rewards[points.lead][:, None]
-    log_z = points.u[:, None] - (lead - pool.rewards[None]) / temperature
-    z = jnp.exp(jnp.minimum(log_z, 30.0))
-    x = jnp.where(there[None], jnp.exp(-z), 0.0)
-    density = jnp.where(there[None], z * x, 0.0) * points.weight[:, None]
-    total, size = jnp.sum(x, axis=1), pool.slots_used
+    x, density, points = _points(pool, n, temperature, nodes)
+    dtype, there, size = x.dtype, _there(pool), pool.slots_used
+    total = jnp.sum(x, axis=1)
     fewer = jnp.maximum(size - 1, 1)
     remaining = jnp.maximum(total[:, None] - x, 0.0) / fewer
 
     def at(n: Array) -> tuple[Array, Array]:
-        def power(phi: Array) -> Array:
-            return jnp.where(n > 1, jnp.exp((n - 1) * _numerics.safe_log(phi)), 1.0)
-
         def part(phi: Array, density: Array) -> Array:
-            return power(phi).T @ density
+            return _power(phi, n).T @ density
 
         # The last row: the whole pool. Row i: the pool without candidate i.
         phi = jnp.concatenate([remaining, (total / size)[:, None]], axis=1)
@@ -51,13 +41,54 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
     return plain + poison, reduced + poison
 
 
+def soft_plug_in(pool: Pool, n: Array, temperature: Array, nodes: int) -> Array:
+    """The expected value `[M]` of what is selected from the empirical law, 0 < temperature < inf."""
+    x, density, points = _points(pool, n, temperature, nodes)
+    phi = jnp.sum(x, axis=1, keepdims=True) / pool.slots_used
+    ratios = n[:, None] * (_power(phi, n[None]).T @ density)
+    total = ratios @ pool.values / pool.slots_used
+    return jnp.where(points.resolved, total, jnp.nan)
+
+
+def hard_plug_in(pool: Pool, n: Array) -> Array:
+    """The expected value `[M]` of the best of n draws from the empirical law."""
+    there, size, dtype = _there(pool), pool.slots_used, pool.rewards.dtype
+    lower = (pool.rewards[None] < pool.rewards[:, None]) & there[None]
+    same = (pool.rewards[None] == pool.rewards[:, None]) & there[None]
+    below, tied = (jnp.sum(x, axis=1).astype(dtype)[None] for x in (lower, same))
+    n = n[:, None]
+    share = ((below + tied) / size) ** n - (below / size) ** n
+    return (share / jnp.maximum(tied, 1.0)) @ jnp.where(there, pool.values, 0.0)
+
+
+def _there(pool: Pool) -> Array:
+    return jnp.arange(pool.rewards.shape[0], dtype=jnp.int32) < pool.size
+
+
+def _power(phi: Array, n: Array) -> Array:
+    """φ^{n-1}, 1 at n = 1."""
+    return jnp.where(n > 1, jnp.exp((n - 1) * _numerics.safe_log(phi)), 1.0)
+
+
+def _points(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array, Array, Nodes]:
+    """E^{-tw} and weight · tw e^{-tw} on points × candidates, and the points."""
+    there = _there(pool)[None]
+    log_total = jax.lax.stop_gradient(jnp.log(jnp.max(n, initial=1.0)))[None]
+    points = quadrature(pool.rewards, temperature, log_total, nodes)
+    lead = pool.rewards[points.lead][:, None]
+    log_z = points.u[:, None] - (lead - pool.rewards[None]) / temperature
+    z = jnp.exp(jnp.minimum(log_z, 30.0))
+    x = jnp.where(there, jnp.exp(-z), 0.0)
+    return x, jnp.where(there, z * x, 0.0) * points.weight[:, None], points
+
+
 def hard_kl(pool: Pool, n: Array) -> tuple[Array, Array]:
     """KL(P_n‖P) `[M]` of hard best-of-n from the empirical law, plain and reduced.
 
     Tied candidates are one outcome.
     """
     dtype = pool.rewards.dtype
-    there = jnp.arange(pool.rewards.shape[0], dtype=jnp.int32) < pool.size
+    there = _there(pool)
     lower = pool.rewards[None] < pool.rewards[:, None]  # [x, j]: j is worse than x
     same = pool.rewards[None] == pool.rewards[:, None]
     below = jnp.sum(lower & there[None], axis=1).astype(dtype)

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks, _jackknife, _subsets, law
-from softbon_jax.problem import empirical
 
 Array = jax.Array
 
@@ -116,7 +115,13 @@ def pool_curve(
 
 
 def plug_in_curve(
-    rewards: Any, n: Any, temperature: Any, values: Any = None, where: Any = None
+    rewards: Any,
+    n: Any,
+    temperature: Any,
+    values: Any = None,
+    where: Any = None,
+    *,
+    nodes: int | None = None,
 ) -> Curve:
     """The expected value of what soft best-of-n selects from the empirical law of each pool.
 
@@ -129,6 +134,7 @@ def plug_in_curve(
       temperature: `[T]` or scalar, at least 0, traced.
       values: `[prompts, N]` what is averaged; the rewards if None.
       where: `[prompts, N]` bool.
+      nodes: as in `pool_curve`.
 
     Returns:
       `Curve`, as `pool_curve`.
@@ -139,10 +145,12 @@ def plug_in_curve(
     Source: the law of arXiv:2505.03156's sampler on the empirical distribution, see `log_soft_bon`.
     """
     pools, n, temperature = _arguments(rewards, n, temperature, values, where)
-    problem = empirical(pools.rewards[:, None], pools.where[:, None])
-    each = [jnp.exp(law.log_soft_bon(problem, n.reshape(-1), t)) for t in temperature.reshape(-1)]
-    per_prompt = jnp.stack([jnp.einsum("pmk,pk->pm", q, pools.values) for q in each], 1)
-    return _curve(per_prompt, pools, n, temperature)
+    log_n = np.log(n.max()) if isinstance(n, np.ndarray) else jnp.log(jnp.max(n))
+    columns = [
+        _plug_in(pools, n.reshape(-1), t, _rule(t), _kl_nodes(pools, log_n, t, nodes))
+        for t in temperature.reshape(-1)
+    ]
+    return _curve(jnp.stack(columns, 1), pools, n, temperature)
 
 
 def pool_kl(
@@ -354,6 +362,24 @@ def _unbiased(pools: _Pools, n: Any, temperature: Array, rule: str, plan: _subse
         limit = jnp.where(temperature == 0, hard, base)
         usual = (temperature > 0) & (temperature < jnp.inf)
         return centre + jnp.where(usual, soft, limit)
+
+    return _over_prompts(one, pools, n, temperature, rule)
+
+
+@partial(jax.jit, static_argnames=("rule", "nodes"))
+def _plug_in(pools: _Pools, n: Any, temperature: Array, rule: str, nodes: int) -> Array:
+    """`[prompts, M]` at one temperature."""
+
+    def one(pool: _subsets.Pool, proper: Array, centre: Array, n: Array) -> Array:
+        base = jnp.zeros_like(n)
+        if rule == "base":
+            return centre + base
+        hard = _jackknife.hard_plug_in(pool, n) if rule != "soft" else base
+        if rule == "hard":
+            return centre + hard
+        soft = _jackknife.soft_plug_in(pool, n, proper, nodes)
+        usual = (temperature > 0) & (temperature < jnp.inf)
+        return centre + jnp.where(usual, soft, jnp.where(temperature == 0, hard, base))
 
     return _over_prompts(one, pools, n, temperature, rule)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import NAMES
-from figures import frontier, kl_rate, pool_frontier, reward_rate, style
+from figures import estimator_bias, frontier, kl_rate, pool_frontier, pools, reward_rate, style
 from figures.__main__ import main, render
 from tests import smoke
 
@@ -15,6 +15,8 @@ MODULES = {
     "kl_rate": kl_rate,
     "reward_rate": reward_rate,
     "pool_frontier": pool_frontier,
+    "pools": pools,
+    "estimator_bias": estimator_bias,
 }
 
 

@@ -9,9 +9,11 @@ import softbon_jax as sb
 from experiments import NAMES, module, runner, verify
 from experiments.__main__ import main
 from experiments.claims import TOLERANCES
+from experiments.claims import estimator_bias as estimator_claims
 from experiments.claims import frontier as frontier_claims
 from experiments.claims import kl_rate as kl_claims
 from experiments.claims import pool_frontier as pool_claims
+from experiments.claims import pools as pools_claims
 from experiments.claims import reward_rate as reward_claims
 from tests import smoke
 
@@ -20,6 +22,8 @@ CLAIMS = {
     "kl_rate": kl_claims,
     "reward_rate": reward_claims,
     "pool_frontier": pool_claims,
+    "pools": pools_claims,
+    "estimator_bias": estimator_claims,
 }
 
 
@@ -95,6 +99,15 @@ PERTURBED = [
     ("pool_frontier", "pool_mean", scaled(1.01), "n = 1"),
     ("pool_frontier", "kl_tilted_base", scaled(1.1), "no law beats the tilted one"),
     ("pool_frontier", "kl_soft_base", scaled(1.1), "≤ log n - (n-1)/n"),
+    ("pools", "pool_mean", scaled(1.01), "n = 1"),
+    ("pools", "proxy_reward_mean", scaled(-1), "mean proxy reward never falls"),
+    ("pools", "kl_mean", scaled(1.1), "≤ log n - (n-1)/n, for n up to N/2"),
+    ("pools", "kl_mean", scaled(2.0), "within the KL budget"),
+    ("pools", "p_value", one_nan, "turns down in gold"),
+    ("pools", "gold_drop", scaled(-1), "more pairs over-optimise less"),
+    ("estimator_bias", "bias", shifted(8), "the U-statistic is unbiased"),
+    ("estimator_bias", "bias", scaled(0.01), "biased low at n = N"),
+    ("estimator_bias", "coverage", scaled(0.8), "hold the truth"),
 ]
 
 

@@ -30,6 +30,7 @@ class Tolerances:
       standard_errors: between simulation and exact value.
       appearances: of the rarest outcome, expected in a simulation that is to be compared.
       spread: of the root mean square of those deviations from 1.
+      jackknife: of a KL that was estimated from pools, relative: bias of order 1/N² is left.
     """
 
     rounding: float = 1e-10
@@ -41,6 +42,7 @@ class Tolerances:
     standard_errors: float = 5.0
     appearances: float = 30.0
     spread: float = 0.3
+    jackknife: float = 0.02
 
 
 TOLERANCES = Tolerances()
