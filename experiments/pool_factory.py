@@ -37,8 +37,9 @@ class Config:
       pairs: sample sizes of the preferences that the proxies learn from.
       tokens: size of the alphabet.
       length: of the sequences.
-      knee: the trait, in standard deviations of the policy, beyond which gold begins to dislike it.
-      turn: how much it does: the excess squared costs so much.
+      stuck: share of the sequences that keep repeating themselves, and so have much of some trait.
+      knee: the trait, in standard deviations of the others, beyond which gold begins to dislike it.
+      turn: how much it does: a unit of excess costs so much.
       noise: scale of the logistic noise in a preference, in gold units.
       hidden: units of a proxy's hidden layer.
       steps: of Adam.
@@ -50,7 +51,8 @@ class Config:
     pairs: tuple[int, ...] = (128, 1024, 16384)
     tokens: int = 6
     length: int = 24
-    knee: float = 1.0
+    stuck: float = 0.04
+    knee: float = 1.5
     turn: float = 2.0
     noise: float = 0.5
     hidden: int = 16
@@ -105,15 +107,17 @@ def make(config: Config) -> Pools:
 def write_sequences(key: Array, config: Config, prompts: int, responses: int) -> Array:
     """Standardised token counts `[prompts, responses, tokens]` of sequences from a Markov policy.
 
-    The next token is the last one with probability a third, else a fresh one, all equally likely.
+    The next token is the last one with probability a third (nine tenths in sequences that are stuck),
+    else a fresh one, all equally likely.
     """
-    first_key, key = jax.random.split(key)
+    first_key, stuck_key, key = jax.random.split(key, 3)
     shape = (prompts, responses)
+    stay = jnp.where(jax.random.uniform(stuck_key, shape) < config.stuck, 0.9, 1 / 3)
 
     def step(token: Array, key: Array) -> tuple[Array, Array]:
         stay_key, fresh_key = jax.random.split(key)
         fresh = jax.random.randint(fresh_key, shape, 0, config.tokens)
-        token = jnp.where(jax.random.uniform(stay_key, shape) < 1 / 3, token, fresh)
+        token = jnp.where(jax.random.uniform(stay_key, shape) < stay, token, fresh)
         return token, jax.nn.one_hot(token, config.tokens, dtype=float)
 
     start = jax.random.randint(first_key, shape, 0, config.tokens)
@@ -125,9 +129,9 @@ def write_sequences(key: Array, config: Config, prompts: int, responses: int) ->
 
 
 def gold_reward(features: Array, tastes: Array, config: Config) -> Array:
-    """The trait, which is the features along the prompt's taste, less the square of its excess."""
+    """The trait, which is the features along the prompt's taste, less `turn` times its excess."""
     trait = jnp.sum(features * tastes, axis=-1)
-    return trait - config.turn * jnp.maximum(trait - config.knee, 0.0) ** 2
+    return trait - config.turn * jnp.maximum(trait - config.knee, 0.0)
 
 
 class _Preferences(NamedTuple):

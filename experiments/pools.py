@@ -55,10 +55,10 @@ class Config:
 PAPER = Config()
 SMOKE = Config(
     prompts=96,
-    responses=32,
-    pairs=(128, 4096),
+    responses=64,
+    pairs=(128, 8192),
     relative_temperatures=(0.0, 0.4),
-    n=(1, 2, 4, 8, 16, 32),
+    n=(1, 2, 4, 8, 16, 32, 64),
 )
 
 
