@@ -48,7 +48,8 @@ def draw(dataset: xr.Dataset) -> Figure:
             axes[2].plot(x, y, "o", ms=9, mfc="none", mec=shade, zorder=5)
     axes[2].set_xlabel("mean KL from the policy (nats)")
     axes[2].set_title("hard best-of-n; ○ recommended")
-    axes[2].legend(loc="lower left")
+    axes[2].set_ylabel("mean gold reward")
+    axes[2].legend(loc="lower right")
     style.legend_below(figure, axes[0])
     return figure
 

@@ -327,10 +327,10 @@ def _temperatures_for(
         raise ValueError(f"--kl must be positive, got {kl}")
     span = float(np.ptp(known.rewards)) or 1.0
     hard = np.asarray(metrics(known, n, 0.0).kl_soft_base)
-    low, high = np.full(n.shape, np.log(span * 1e-3)), np.full(n.shape, np.log(span * 1e6))
-    for _ in range(60):
+    low, high = (np.full(n.shape, np.log(span * x)) for x in (1e-2, 1e6))
+    for _ in range(50):
         middle = (low + high) / 2
-        exact = metrics(known, n, jnp.asarray(np.exp(middle)), nodes=16384)
+        exact = metrics(known, n, jnp.asarray(np.exp(middle)), nodes=2048)
         above = np.asarray(exact.kl_soft_base) > kl
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     reached = hard >= kl

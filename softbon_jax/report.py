@@ -290,11 +290,11 @@ def _pictures(analysis: Analysis) -> str:
             ax.plot(
                 cost[row, at], objective[row, at], "o", ms=11, mfc="none", mec=COLOURS[2], mew=1.8
             )
-            left = cost[row, at] > 0.6 * cost.max()
             ax.annotate(
-                "recommended", (cost[row, at], objective[row, at]), (-9 if left else 9, -12),
-                textcoords="offset points", color=COLOURS[2], ha="right" if left else "left",
+                "recommended", (cost[row, at], objective[row, at]), (0, 10),
+                textcoords="offset points", color=COLOURS[2], ha="center",
             )  # fmt: skip
+        ax.margins(x=0.12, y=0.12)
         ax.set(xlabel="mean KL from the policy (nats)", ylabel=f"mean {curves[-1][0]}")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
