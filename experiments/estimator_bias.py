@@ -125,7 +125,8 @@ def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The result from the pieces of `cells(config)`, in order."""
     title = f"estimates of best-of-n from pools of {config.size}"
     attributes = {x: getattr(config, x) for x in ("size", "prompts", "studies")}
-    return assemble(parts, "temperature", {"title": title, **attributes})
+    whole = assemble(parts, "temperature", {"title": title, **attributes})
+    return whole.assign_coords(grid(temperature=config.temperatures))
 
 
 def run(config: Config) -> xr.Dataset:
