@@ -23,6 +23,8 @@ NAMES = (
     "tv_rate",
     "simulation_check",
     "pool_frontier",
+    "pools",
+    "estimator_bias",
 )
 """The experiments, in the order in which `reproduce` runs them."""
 

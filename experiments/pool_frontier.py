@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 
 import softbon_jax as sb
-from experiments import score_file
 from experiments.dataset import METRICS, REWARD, assemble, grid, metric_variables, variable
+from softbon_jax import scores as score_files
 
 GRID = ("prompt", "temperature", "n")
 SOFT = ("reward", "kl_soft_base")
@@ -29,7 +29,7 @@ class Config:
     """Settings of the experiment.
 
     Attributes:
-      scores: CSV file, plain or gzipped, one row a candidate; without one, pools are made up.
+      scores: file that `softbon_jax.scores` reads, a row a candidate; without one, pools are made up.
       prompt_column: of that file: which candidates belong together.
       score_column: of that file: the reward.
       lowest: smallest positive temperature, in units of the range of all scores.
@@ -62,11 +62,27 @@ def inputs(config: Config) -> list[Path]:
     return [] if config.scores is None else [config.scores]
 
 
-def pools(config: Config) -> score_file.Pools:
+def pools(config: Config) -> score_files.Scores:
     """The scores to work on."""
     if config.scores is None:
-        return score_file.made_up(config.made_up, config.seed)
-    return score_file.read(config.scores, config.prompt_column, config.score_column)
+        return made_up(config.made_up, config.seed)
+    return score_files.read(
+        config.scores,
+        prompt=config.prompt_column,
+        reward=config.score_column,
+        gold=None,
+        response=None,
+    )
+
+
+def made_up(prompts: int, seed: int) -> score_files.Scores:
+    """Ragged pools of 12 to 32 candidates: prompts differ in mean, in spread and in skewness."""
+    random = np.random.default_rng(seed)
+    parts = {}
+    for index in range(prompts):
+        noise = random.gamma(random.uniform(1, 8), size=random.integers(12, 33))
+        parts[f"made up {index}"] = random.normal() + random.uniform(0.3, 1) * noise
+    return score_files.padded(parts)
 
 
 def cells(config: Config) -> list[str]:
@@ -78,7 +94,8 @@ def cells(config: Config) -> list[str]:
 
 def compute(config: Config, cell: str) -> xr.Dataset:
     """All temperatures and n of some prompts."""
-    prompts, rewards, where = pools(config)
+    scores = pools(config)
+    prompts, rewards, where = list(scores.prompts), scores.rewards, scores.where
     spread = np.ptp(rewards[where])
     # Scores that are all equal have no scale of their own, and no temperature matters to them.
     between = np.geomspace(config.lowest, config.highest, config.temperatures) * (spread or 1.0)

@@ -9,7 +9,7 @@ Arrays are `[..., K]` with outcomes on the last axis, divergences are in nats, a
 the paper's λ (arXiv:2505.03156), in reward units.
 """
 
-from softbon_jax import bounds, rates
+from softbon_jax import bounds, rates, scores
 from softbon_jax.law import (
     log_best_of_n,
     log_ratio_soft_bon,
@@ -17,6 +17,14 @@ from softbon_jax.law import (
     log_tilted,
 )
 from softbon_jax.metrics import Metrics, law_metrics, metrics, sweep
+from softbon_jax.pool import (
+    Curve,
+    KlCurve,
+    plug_in_curve,
+    pool_curve,
+    pool_effective_size,
+    pool_kl,
+)
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -42,8 +50,10 @@ from softbon_jax.simulation import Estimate, Fluctuation, conditional_fluctuatio
 __version__ = "0.1.0"
 
 __all__ = [
+    "Curve",
     "Estimate",
     "Fluctuation",
+    "KlCurve",
     "Metrics",
     "Problem",
     "Reservoir",
@@ -61,10 +71,15 @@ __all__ = [
     "log_soft_bon",
     "log_tilted",
     "metrics",
+    "plug_in_curve",
+    "pool_curve",
+    "pool_effective_size",
+    "pool_kl",
     "rates",
     "reservoir_init",
     "reservoir_merge",
     "reservoir_update",
+    "scores",
     "select",
     "select_best",
     "select_many",

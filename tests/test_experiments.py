@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import NAMES, module, pool_frontier, runner, score_file
+from experiments import NAMES, module, pool_frontier, runner
 from experiments.__main__ import main
 from tests import oracles, smoke
 
@@ -237,42 +237,6 @@ def write(tmp_path, text, name="scores.csv"):
     path = tmp_path / name
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     return path
-
-
-@pytest.mark.parametrize("name", ["scores.csv", "scores.csv.gz"])
-def test_pools_are_read(tmp_path, name):
-    text = 'q,note,score\nb,"x,\ny",2\na,,-1e3\nb,,3.5\nb,,2\n'
-    pools = score_file.read(write(tmp_path, text, name), "q", "score")
-    assert pools.prompts == ["b", "a"]
-    np.testing.assert_array_equal(pools.rewards, [[2, 3.5, 2], [-1000, 0, 0]])
-    np.testing.assert_array_equal(pools.where, [[True] * 3, [True, False, False]])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not a CSV"),
-        ("prompt_id,proxy_reward\n", "no rows"),
-        ("prompt_id,score\na,1\n", "no column 'proxy_reward'; the columns are prompt_id, score"),
-        ("prompt,proxy_reward\na,1\n", "no column 'prompt_id'"),
-        ("prompt_id,proxy_reward\na,1\na,\n", "row 2, column 'proxy_reward'.*is empty"),
-        ("prompt_id,proxy_reward\na,1\na,nan\n", "row 2, column 'proxy_reward'.*is 'nan'"),
-        ("prompt_id,proxy_reward\na,inf\na,1\n", "row 1, column 'proxy_reward'.*is 'inf'"),
-        ("prompt_id,proxy_reward\na,1\na,x\na,y\n", "row 2,.*is 'x' .and 1 rows more"),
-        ("prompt_id,proxy_reward\na,\nb,\n", "'proxy_reward' is empty in all 2 rows"),
-        ("prompt_id,proxy_reward\na,1\n,2\n", "row 2, column 'prompt_id'.*is empty"),
-    ],
-)
-def test_bad_score_files_are_explained(tmp_path, text, message):
-    with pytest.raises(ValueError, match=message):
-        score_file.read(write(tmp_path, text), "prompt_id", "proxy_reward")
-
-
-def test_a_file_that_is_no_gzip_is_explained(tmp_path):
-    path = tmp_path / "scores.csv.gz"
-    path.write_text("prompt_id,proxy_reward\na,1\n")
-    with pytest.raises(ValueError, match="not a plain or gzipped text file"):
-        score_file.read(path, "prompt_id", "proxy_reward")
 
 
 # pool_frontier against plain NumPy ----------------------------------------------------------------

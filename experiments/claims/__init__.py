@@ -36,6 +36,7 @@ class Tolerances:
       noise: of a ratio of two standard errors, each good to about 6 % (127 degrees of freedom).
       noisy_exponent: of an exponent fitted to simulated values.
       noisy_constant: of their constant, relative.
+      jackknife: of a KL that was estimated from pools, relative: bias of order 1/N² is left.
     """
 
     rounding: float = 1e-10
@@ -52,6 +53,7 @@ class Tolerances:
     noise: float = 0.2
     noisy_exponent: float = 0.02
     noisy_constant: float = 0.02
+    jackknife: float = 0.02
 
 
 TOLERANCES = Tolerances()

@@ -1,0 +1,65 @@
+"""`pool_curve` on 200 prompts × 256 scores and 10,000 × 64, beside resampling subsets in NumPy.
+
+python -m benchmarks.bench_pools [--rounds N] [--json FILE]
+
+The usual way to the curve draws subsets of n scores and averages the softmax mean over them. 1,200
+subsets a prompt and n leave an error of their own, which is printed; the exact average has none.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import softbon_jax as sb
+from benchmarks import _timing
+
+TEMPERATURE, SUBSETS = 0.5, 1200
+
+
+def resample(rewards: np.ndarray, numbers: list[int], rng: np.random.Generator) -> np.ndarray:
+    """`[prompts, M]`: the mean over random subsets, what a careful NumPy user would write."""
+    result = np.empty((len(rewards), len(numbers)))
+    size = rewards.shape[1]
+    for i, row in enumerate(rewards):
+        weights = np.exp((row - row.max()) / TEMPERATURE)
+        for j, n in enumerate(numbers):
+            order = rng.random((SUBSETS, size)).argpartition(n - 1, axis=1)[:, :n]
+            w = weights[order]
+            result[i, j] = np.mean((w * row[order]).sum(1) / w.sum(1))
+    return result
+
+
+def main() -> None:
+    """Run all contestants and print the tables."""
+    options = _timing.arguments(__doc__ or "", rounds=5)
+    jax.config.update("jax_enable_x64", True)
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(size=(200, 256)), rng.normal(size=(10_000, 64))
+    small_n, large_n = 2 ** np.arange(9), 2 ** np.arange(7)
+    few = small[:10]  # resampling is slow: a twentieth of the prompts, scaled up in the ratio
+    calls = {
+        "pool_curve, 200 x 256, 9 n": lambda: sb.pool_curve(small, small_n, TEMPERATURE).mean,
+        "pool_curve, 200 x 256, hard": lambda: sb.pool_curve(small, small_n, 0.0).mean,
+        "pool_kl, 200 x 256, 9 n": lambda: sb.pool_kl(small, small_n, TEMPERATURE).mean,
+        "pool_curve, 10,000 x 64, 7 n": lambda: sb.pool_curve(large, large_n, TEMPERATURE).mean,
+        "NumPy subsets, 10 x 256, 9 n": lambda: resample(few, small_n.tolist(), rng),
+    }
+    times = _timing.race(calls, options.rounds)
+    _timing.print_times("float64, one λ", times)
+    ratios = {
+        "NumPy subsets / pool_curve, a prompt": _timing.ratio(
+            times, ["NumPy subsets, 10 x 256, 9 n"], ["pool_curve, 200 x 256, 9 n"], scale=20.0
+        )
+    }
+    _timing.print_ratios("ratios of times, median and range over the rounds", ratios)
+    exact = sb.pool_curve(few, small_n, TEMPERATURE).per_prompt
+    error = jnp.sqrt(jnp.mean((exact - resample(few, small_n.tolist(), rng)) ** 2, axis=0))
+    print(f"error of {SUBSETS:,} subsets, rms over prompts: {[f'{x:.2g}' for x in error]}")
+    _timing.write_json(options.json, {"pools": times}, ratios)
+
+
+if __name__ == "__main__":
+    print(f"softbon_jax {sb.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}")
+    main()

@@ -1,0 +1,65 @@
+"""Claims on pools with a gold reward: over-optimisation, and the point to serve at."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from experiments.claims import TOLERANCES, Claim, at_most
+
+NAME = "pools"
+
+
+def claims(dataset: xr.Dataset) -> list[Claim]:
+    """What holds on any pools, and what the factory's show."""
+    base = dataset.gold_mean.sel(n=1)
+    kl = dataset.kl_mean.where((dataset.n > 1) & (dataset.n <= dataset.n.max() / 2), drop=True)
+    rows = [
+        at_most(
+            NAME,
+            "n = 1: the mean gold reward, at every λ",
+            abs(base - dataset.pool_mean) / abs(dataset.gold_mean).max(),
+            TOLERANCES.rounding,
+            "largest difference, relative",
+        ),
+        at_most(
+            NAME,
+            "mean proxy reward never falls as n grows",
+            -dataset.proxy_reward_mean.diff("n") / dataset.spread,
+            TOLERANCES.rounding,
+            "largest fall, in spreads of the proxy",
+        ),
+        at_most(
+            NAME,
+            "mean KL(P_n‖P) ≤ log n - (n-1)/n, for n up to N/2",
+            kl / (np.log(kl.n) - (kl.n - 1) / kl.n),
+            1 + TOLERANCES.jackknife,
+            "largest ratio",
+        ),
+        at_most(
+            NAME,
+            "the recommended point is within the KL budget",
+            (dataset.kl_mean * dataset.chosen).sum(("temperature", "n")),
+            dataset.attrs["budget"],
+            "largest mean KL in nats",
+        ),
+    ]
+    if dataset.sizes["proxy"] > 1:
+        few, many = dataset.isel(proxy=0), dataset.isel(proxy=-1)
+        rows += [
+            at_most(
+                NAME,
+                f"hard best-of-n on the proxy of {few.proxy.item()} turns down in gold",
+                few.p_value,
+                0.05,
+                f"gold falls by {float(few.gold_drop):.3g} ± {float(few.gold_drop_se):.2g}, p",
+            ),
+            at_most(
+                NAME,
+                f"more pairs over-optimise less: the drop of {many.proxy.item()}",
+                many.gold_drop - few.gold_drop,
+                -1.645 * float(np.hypot(few.gold_drop_se, many.gold_drop_se)),
+                "difference of the drops",
+            ),
+        ]
+    return rows

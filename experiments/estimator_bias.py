@@ -1,0 +1,134 @@
+"""Three estimates of a best-of-n curve from pools, against the truth: bias, and coverage of intervals.
+
+Pools are drawn from a law that is known, so that the truth is exact. The U-statistic averages over all
+subsets of the pool; the plug-in takes the pool for the law; the bootstrap draws n with replacement
+from the pool, which is a noisy plug-in. Both of these are too low, the more so the nearer n is to N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import softbon_jax as sb
+from experiments.dataset import REWARD, assemble, grid, variable
+
+GRID = ("temperature", "estimator", "n")
+ESTIMATORS = ("U-statistic", "plug-in", "bootstrap")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the experiment.
+
+    Attributes:
+      outcomes: of the law: quantiles of a standard normal reward, equally likely.
+      size: N, candidates in a pool.
+      prompts: pools in a study, over which its standard error is taken.
+      studies: how many studies.
+      resamples: of the bootstrap, for each pool and n.
+      temperatures: in reward units, of standard deviation about 1.
+      n: numbers of candidates.
+      seed: of the pools.
+    """
+
+    outcomes: int = 256
+    size: int = 32
+    prompts: int = 50
+    studies: int = 200
+    resamples: int = 20
+    temperatures: tuple[float, ...] = (0.0, 0.3)
+    n: tuple[int, ...] = (1, 2, 4, 8, 16, 24, 32)
+    seed: int = 0
+
+
+PAPER = Config()
+SMOKE = Config(outcomes=64, size=16, prompts=25, studies=40, resamples=4, n=(1, 2, 4, 16))
+
+
+def cells(config: Config) -> list[str]:
+    """One a temperature."""
+    return [f"{temperature:g}" for temperature in config.temperatures]
+
+
+def law(config: Config) -> sb.Problem:
+    """Quantiles of a standard normal reward."""
+    ranks = sb.uniform_quantiles(config.outcomes)
+    return sb.Problem(ranks.log_probs, jax.scipy.special.ndtri(ranks.rewards))
+
+
+def compute(config: Config, cell: str) -> xr.Dataset:
+    """All estimates at one temperature."""
+    index = cells(config).index(cell)
+    temperature, problem = config.temperatures[index], law(config)
+    draw_key, boot_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index))
+    total = config.studies * config.prompts
+    drawn = jax.random.randint(draw_key, (total, config.size), 0, config.outcomes)
+    pools = problem.rewards[drawn]
+    estimates = np.stack(
+        [
+            sb.pool_curve(pools, config.n, temperature).per_prompt,
+            sb.plug_in_curve(pools, config.n, temperature).per_prompt,
+            _bootstrap(boot_key, pools, config, temperature),
+        ],
+        axis=1,
+    )
+    truth = np.asarray(sb.metrics(problem, np.array(config.n, float), temperature).reward)
+    # [studies, prompts, estimator, n]
+    studies = estimates.reshape(config.studies, config.prompts, *estimates.shape[1:])
+    centre = studies.mean(1)
+    error = studies.std(1, ddof=1) / np.sqrt(config.prompts)
+    covered = np.abs(centre - truth) <= 1.96 * error
+    return xr.Dataset(
+        {
+            "truth": variable(truth[None], ["temperature", "n"], "E_{P_n}[r], exact", REWARD),
+            "bias": variable((estimates - truth).mean(0)[None], GRID, "mean error", REWARD),
+            "bias_se": variable(
+                estimates.std(0, ddof=1)[None] / np.sqrt(total),
+                GRID,
+                "standard error of it",
+                REWARD,
+            ),
+            "spread": variable(
+                estimates.std(0, ddof=1)[None], GRID, "standard deviation between pools", REWARD
+            ),
+            "coverage": variable(
+                covered.mean(0)[None], GRID, "share of 95% intervals that hold the truth", "1"
+            ),
+        },
+        coords=grid(temperature=[temperature], estimator=list(ESTIMATORS), n=config.n),
+        attrs={"size": config.size, "prompts": config.prompts, "studies": config.studies},
+    )
+
+
+def _bootstrap(key: jax.Array, pools: jax.Array, config: Config, temperature: float) -> np.ndarray:
+    """`[pools, M]`: the mean softmax average over resamples of n with replacement."""
+    columns = []
+    for i, n in enumerate(config.n):
+        shape = (len(pools), config.resamples, n)
+        index = jax.random.randint(jax.random.fold_in(key, i), shape, 0, config.size)
+        rewards = jnp.take_along_axis(pools[:, None], index, axis=2)
+        if temperature == 0:
+            columns.append(jnp.mean(jnp.max(rewards, axis=2), axis=1))
+        else:
+            weights = jax.nn.softmax(rewards / temperature, axis=2)
+            columns.append(jnp.mean(jnp.sum(weights * rewards, axis=2), axis=1))
+    return np.stack(columns, axis=1)
+
+
+def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The result from the pieces of `cells(config)`, in order."""
+    title = f"estimates of best-of-n from pools of {config.size}"
+    attributes = {x: getattr(config, x) for x in ("size", "prompts", "studies")}
+    whole = assemble(parts, "temperature", {"title": title, **attributes})
+    return whole.assign_coords(grid(temperature=config.temperatures))
+
+
+def run(config: Config) -> xr.Dataset:
+    """The whole result."""
+    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])
