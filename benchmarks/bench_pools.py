@@ -1,20 +1,20 @@
 """`pool_curve` on 200 prompts × 256 scores and 10,000 × 64, beside resampling subsets in NumPy.
 
-python -m benchmarks.bench_pools [--rounds N] [--json FILE]
-
 The usual way to the curve draws subsets of n scores and averages the softmax mean over them. 1,200
 subsets a prompt and n leave an error of their own, which is printed; the exact average has none.
 """
 
 from __future__ import annotations
 
-import jax
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 
 import softbon_jax as sb
 from benchmarks import _timing
 
+DOUBLE, ROUNDS = True, 5
 TEMPERATURE, SUBSETS = 0.5, 1200
 
 
@@ -31,10 +31,8 @@ def resample(rewards: np.ndarray, numbers: list[int], rng: np.random.Generator) 
     return result
 
 
-def main() -> None:
+def run(rounds: int, json: Path | None) -> None:
     """Run all contestants and print the tables."""
-    options = _timing.arguments(__doc__ or "", rounds=5)
-    jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
     small, large = rng.normal(size=(200, 256)), rng.normal(size=(10_000, 64))
     small_n, large_n = 2 ** np.arange(9), 2 ** np.arange(7)
@@ -46,7 +44,7 @@ def main() -> None:
         "pool_curve, 10,000 x 64, 7 n": lambda: sb.pool_curve(large, large_n, TEMPERATURE).mean,
         "NumPy subsets, 10 x 256, 9 n": lambda: resample(few, small_n.tolist(), rng),
     }
-    times = _timing.race(calls, options.rounds)
+    times = _timing.race(calls, rounds)
     _timing.print_times("float64, one λ", times)
     ratios = {
         "NumPy subsets / pool_curve, a prompt": _timing.ratio(
@@ -57,9 +55,4 @@ def main() -> None:
     exact = sb.pool_curve(few, small_n, TEMPERATURE).per_prompt
     error = jnp.sqrt(jnp.mean((exact - resample(few, small_n.tolist(), rng)) ** 2, axis=0))
     print(f"error of {SUBSETS:,} subsets, rms over prompts: {[f'{x:.2g}' for x in error]}")
-    _timing.write_json(options.json, {"pools": times}, ratios)
-
-
-if __name__ == "__main__":
-    print(f"softbon_jax {sb.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}")
-    main()
+    _timing.write_json(json, {"pools": times}, ratios)
