@@ -9,7 +9,14 @@ Arrays are `[..., K]` with outcomes on the last axis, divergences are in nats, a
 the paper's λ (arXiv:2505.03156), in reward units.
 """
 
-from softbon_jax import bounds, rates
+from softbon_jax import bounds, calibrate, rates
+from softbon_jax.calibrate import (
+    Calibration,
+    n_for_kl,
+    temperature_for_kl,
+    temperature_for_reward,
+)
+from softbon_jax.hedging import Hedge, hedge
 from softbon_jax.law import (
     log_best_of_n,
     log_ratio_soft_bon,
@@ -29,27 +36,56 @@ from softbon_jax.problem import (
     worst_case,
     zipf,
 )
+from softbon_jax.rival_selection import (
+    pessimism_law,
+    pessimism_log_probs,
+    poisson_mask,
+    select_pessimist,
+    select_rejection,
+)
+from softbon_jax.rivals import (
+    log_best_of_poisson,
+    log_rejection,
+    log_uniform_race,
+    race_metrics,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Calibration",
+    "Hedge",
     "Metrics",
     "Problem",
     "bernoulli",
     "bounds",
+    "calibrate",
     "dirichlet",
     "empirical",
     "from_logits",
     "from_probs",
+    "hedge",
     "jackpot",
     "law_metrics",
     "log_best_of_n",
+    "log_best_of_poisson",
     "log_ratio_soft_bon",
+    "log_rejection",
     "log_soft_bon",
     "log_tilted",
+    "log_uniform_race",
     "metrics",
+    "n_for_kl",
+    "pessimism_law",
+    "pessimism_log_probs",
+    "poisson_mask",
+    "race_metrics",
     "rates",
+    "select_pessimist",
+    "select_rejection",
     "sweep",
+    "temperature_for_kl",
+    "temperature_for_reward",
     "uniform_quantiles",
     "worst_case",
     "zipf",

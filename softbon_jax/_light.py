@@ -48,17 +48,13 @@ def nodes_for(
     return _numerics.node_bucket(4 * needed) // 4
 
 
-def base_ratio(
-    terms: law.TiltedTerms, log_n: Array, rule: _numerics.Rule, nodes: int
-) -> Array:
+def base_ratio(terms: law.TiltedTerms, log_n: Array, rule: _numerics.Rule, nodes: int) -> Array:
     """P_n/P `[K]` for a `[K]` problem and a scalar log n: n ∫ t w e^{-tw} φ^{n-1} d(log t).
 
     Every factor of the integrand but n is at most 1, so that no logarithm is needed. Ratios below the
     range of the float type are 0; NaN where `nodes` points are too few.
     """
-    u, log_h, resolved = _numerics.lattice(
-        rule, -terms.exponents, log_n, terms.log_mean, nodes
-    )
+    u, log_h, resolved = _numerics.lattice(rule, -terms.exponents, log_n, terms.log_mean, nodes)
     p = jnp.exp(terms.log_probs)
     log_z = jnp.minimum(u[:, None] + terms.exponents[None], 30.0)
     z = jnp.exp(log_z)

@@ -13,11 +13,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 
 from softbon_jax import _checks, _light, _numerics, law
 from softbon_jax.bounds import log_n_for_kl_upper
-from softbon_jax.metrics import _metrics
+from softbon_jax.metrics import _metrics, metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -201,8 +200,6 @@ def frontier(problem: Problem, n: Any, kl: Any, *, nodes: int | None = None) -> 
     problem = Problem(*(x[..., None, :] for x in problem))
     n = _checks.as_float("n", n)[..., None]
     answer = temperature_for_kl(problem, n, kl.reshape((1,) * n.ndim + (-1,))[0], nodes=nodes)
-    from softbon_jax.metrics import metrics
-
     reward = metrics(problem, n, answer.value, nodes=nodes).reward
     return Frontier(answer.achieved, reward, answer.value, answer.feasible)
 
@@ -239,9 +236,7 @@ def _temperature(
 ) -> Calibration:
     problem, _, log_n = law.checked_arguments(problem, n, 1.0, None)
     target = _checks.as_float("target", target).astype(problem.rewards.dtype)
-    shape = _checks.batch_shape(
-        problem=problem.batch_shape, n=log_n.shape, target=target.shape
-    )
+    shape = _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape, target=target.shape)
     log_n, target = jnp.broadcast_to(log_n, shape), jnp.broadcast_to(target, shape)
     ends = _temperature_ends(problem, log_n, target, quantity)
     goal, between = _Goal(quantity, "temperature"), _checks.concrete(ends.between)
@@ -361,7 +356,9 @@ def _candidate_ends(
 @functools.partial(jax.jit, static_argnames="quantity")
 def _candidate_answer(ends: _Ends, root: _Root, quantity: str) -> Calibration:
     none, all_of_it = (1.0, jnp.inf) if quantity == "kl_soft_base" else (jnp.inf, 1.0)
-    value = jnp.where(ends.between, 1 + jnp.exp(root.at), jnp.where(ends.target <= 0, none, all_of_it))
+    value = jnp.where(
+        ends.between, 1 + jnp.exp(root.at), jnp.where(ends.target <= 0, none, all_of_it)
+    )
     value = jnp.where(jnp.isnan(ends.target + ends.high), jnp.nan, value)
     achieved = jnp.where(ends.between, root.value, jnp.where(ends.target <= 0, ends.low, ends.high))
     return Calibration(value, achieved, ends.target <= ends.high, ends.low, ends.high)
@@ -423,24 +420,27 @@ def _solve(goal: _Goal, plan: law.Plan, few: int, question: _Question, *, thorou
         fixed = jax.lax.stop_gradient(question)
         # Whether there is a root in the bracket is a matter for the exact law.
         short = excess(fixed.low, fixed, 0) < 0
-        start = _bracketed(
-            lambda at: excess(at, fixed, 0 if thorough else few),
-            fixed.low,
-            fixed.high,
-            80 if thorough else 12,
+
+        def solve(f: Callable[[Array], Array], low: Array) -> Array:
+            def near(at: Array) -> Array:
+                return f(at) if thorough else excess(at, fixed, few)
+
+            at = _bracketed(near, low, fixed.high, 60 if thorough else 12)
+            slope, left = jax.grad(near)(at), f(at)
+            for _ in range(2):  # secants, the first with the slope of the rough law
+                step = jnp.clip(at - left / slope, low, fixed.high) - at
+                at, before, left = at + step, left, f(at + step)
+                moved = (step != 0) & (left != before)
+                slope = jnp.where(moved, (left - before) / jnp.where(moved, step, 1.0), slope)
+            return jnp.clip(at - left / slope, low, fixed.high)
+
+        def tangent_solve(tangent: Callable[[Array], Array], y: Array) -> Array:
+            return y / tangent(jnp.ones_like(y))
+
+        at = jax.lax.custom_root(
+            lambda at: excess(at, question, 0), fixed.low, solve, tangent_solve
         )
-        # A step of this size is followed by none that matters.
-        tolerance = float(jnp.finfo(question.rewards.dtype).eps) ** 0.4
-        solution = optx.root_find(
-            lambda at, question: excess(at, question, 0),
-            optx.Newton(rtol=tolerance, atol=tolerance),
-            start,
-            args=question,
-            options={"lower": fixed.low, "upper": fixed.high},
-            max_steps=12,
-            throw=False,
-        )
-        at = jnp.where(short, jnp.nan, solution.value)
+        at = jnp.where(short, jnp.nan, at)
         return _Root(at, _measured(goal, plan, 0, at, question), short)
 
     # In small batches, so that what a batch needs stays in the cache.
@@ -449,9 +449,7 @@ def _solve(goal: _Goal, plan: law.Plan, few: int, question: _Question, *, thorou
     )
 
 
-def _measured(
-    goal: _Goal, plan: law.Plan, few: int, at: Array, question: _Question
-) -> Array:
+def _measured(goal: _Goal, plan: law.Plan, few: int, at: Array, question: _Question) -> Array:
     """The quantity of the goal where the logarithm of the unknown is `at`; roughly if few > 0."""
     if goal.unknown == "temperature":
         temperature, log_n = jnp.exp(at), question.known

@@ -307,9 +307,7 @@ def _race_tv(problem: Problem, temperature: Array, log_n: Array) -> Array:
         loss = jnp.where(hard, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents)) @ p
         mean = jnp.where(hard, jnp.where(best, p, 0.0).sum(), jnp.exp(terms.log_mean))
         rare = mean < 0.5
-        log_loss = jnp.where(
-            rare, jnp.log1p(-jnp.where(rare, mean, 0.0)), _numerics.safe_log(loss)
-        )
+        log_loss = jnp.where(rare, jnp.log1p(-jnp.where(rare, mean, 0.0)), _numerics.safe_log(loss))
         n = jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(p.dtype).max)))
         bound = jnp.where(loss > 0, jnp.exp(n * jnp.where(loss > 0, log_loss, 0.0)), 0.0)
         return jnp.where(jnp.isposinf(temperature), 0.0 * log_n, bound)

@@ -95,7 +95,9 @@ def _reject(
     ties = _noise.uniform(fallback_key, rewards.shape, rewards.dtype, one_word=one_word)
     good = candidate
     if fallback == "best":
-        good &= rewards == jnp.max(rewards, axis=-1, where=candidate, initial=-jnp.inf, keepdims=True)
+        good &= rewards == jnp.max(
+            rewards, axis=-1, where=candidate, initial=-jnp.inf, keepdims=True
+        )
     # The first of the accepted, else the largest of the uniforms.
     some = jnp.any(accepted, axis=-1, keepdims=True)
     scores = jnp.where(some, accepted.astype(ties.dtype), jnp.where(good, ties, -1))
@@ -187,9 +189,7 @@ def pessimism_log_probs(rewards: Any, regularization: Any, where: Any = None) ->
     return jnp.where(jnp.isnan(probs), jnp.nan, log_probs).astype(dtype)
 
 
-def select_pessimist(
-    key: Array, rewards: Any, regularization: Any, where: Any = None
-) -> Array:
+def select_pessimist(key: Array, rewards: Any, regularization: Any, where: Any = None) -> Array:
     """The index of one candidate, drawn with probability ∝ relu((r_i - τ)/β): inference-time pessimism.
 
     Args:
@@ -304,9 +304,7 @@ def pessimism_law(
     _checks.temperature(regularization, "regularization")
     regularization = _checks.as_float("regularization", regularization)
     regularization = regularization.astype(problem.rewards.dtype)
-    shape = _checks.batch_shape(
-        problem=problem.batch_shape, regularization=regularization.shape
-    )
+    shape = _checks.batch_shape(problem=problem.batch_shape, regularization=regularization.shape)
     keys = jax.random.split(key, shape)
     flat = Problem(
         *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)

@@ -64,9 +64,7 @@ def log_uniform_race(problem: Problem, n: Any, temperature: Any, *, log_n: Any =
     return _log_race(problem, temperature, log_n)
 
 
-def race_metrics(
-    problem: Problem, n: Any, temperature: Any, *, log_n: Any = None
-) -> Metrics:
+def race_metrics(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Metrics:
     """Every metric of the uniform race, to full relative accuracy however small it is.
 
     Args:
@@ -175,9 +173,7 @@ def race_terms(terms: law.TiltedTerms, log_n: Array) -> law.SoftTerms:
     step, log_height = jnp.where(summed, step, 0.0), jnp.where(summed, log_height, -jnp.inf)
     rest, rest_scale = (y[::-1] for y in _running_sum(step[::-1], log_height[::-1]))
     log_miss = jnp.where(lowest[-1], -jnp.inf, -n * drop[-1])  # log F(w_max)^n
-    log_last = jnp.where(
-        lowest[-1], 0.0, _numerics.log1mexp(jnp.where(lowest[-1], 1.0, -log_miss))
-    )
+    log_last = jnp.where(lowest[-1], 0.0, _numerics.log1mexp(jnp.where(lowest[-1], 1.0, -log_miss)))
     # The lead of an outcome is its P_n/P* less the smallest one; E_{P*} of it is e^{log_miss}.
     back, pstar = jnp.argsort(order), jnp.exp(terms.log_tilted)
     positive, reached = rest > 0, jnp.isfinite(rest_scale)
@@ -258,11 +254,10 @@ def log_best_of_poisson(
     """
     problem = law.checked_problem(problem)
     dtype = problem.rewards.dtype
-    for name, x in (("mean_extra", mean_extra), ("temperature", temperature)):
-        value = _checks.concrete(x)
-        if value is not None and name == "mean_extra":
-            bad = ~((value >= 0) & (value < math.inf))
-            _checks.offending(name, value, bad, "finite and at least 0")
+    value = _checks.concrete(mean_extra)
+    if value is not None:
+        bad = ~((value >= 0) & (value < math.inf))
+        _checks.offending("mean_extra", value, bad, "finite and at least 0")
     _checks.temperature(temperature)
     temperature = _checks.as_float("temperature", temperature).astype(dtype)
     mean_extra = _checks.as_float("mean_extra", mean_extra).astype(dtype)
@@ -275,15 +270,12 @@ def log_best_of_poisson(
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _log_poisson(
-    problem: Problem, temperature: Array, mean_extra: Array, plan: law.Plan
-) -> Array:
+def _log_poisson(problem: Problem, temperature: Array, mean_extra: Array, plan: law.Plan) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, mean_extra: Array) -> Array:
         mean_extra = jnp.where(mean_extra >= 0, mean_extra, jnp.nan)
         proper = law.proper_temperature(temperature, rewards)
         terms = law.tilted_terms(Problem(log_probs, rewards), proper)
-        soft = poisson_log_base_ratio(terms, mean_extra, plan)
-        hard = _hard_poisson_log_base_ratio(terms, mean_extra)
+        soft, hard = (poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False))
         ratio = jnp.where(temperature == 0, hard, soft)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0 * mean_extra, ratio)
 
@@ -291,8 +283,14 @@ def _log_poisson(
     return law.over_batch(one, elements, problem, (temperature, mean_extra))
 
 
-def poisson_log_base_ratio(terms: law.TiltedTerms, mean_extra: Array, plan: law.Plan) -> Array:
-    """Log of law/P `[K]` for soft best-of-Poisson, of a `[K]` problem and a scalar ν."""
+def poisson_log_base_ratio(
+    terms: law.TiltedTerms, mean_extra: Array, soft: bool, plan: law.Plan
+) -> Array:
+    """Log of law/P `[K]` for best-of-Poisson, of a `[K]` problem and a scalar ν."""
+    if not soft:  # [G(F) - G(F-)]/(F - F-), a sum of non-negative terms
+        below, group, higher = law.rank_masses(jnp.exp(terms.log_probs), terms.rewards)
+        gain = group - below * jnp.expm1(-mean_extra * group)
+        return jnp.log(gain) - jnp.log(group) - mean_extra * higher
     rule = _numerics.rule_for(terms.log_probs.dtype, plan.fine)
     u, log_h, resolved = _numerics.lattice(
         rule, -terms.exponents, jnp.log1p(mean_extra), terms.log_mean, plan.nodes
@@ -304,13 +302,6 @@ def poisson_log_base_ratio(terms: law.TiltedTerms, mean_extra: Array, plan: law.
     log_weight = jnp.log1p(mean_extra * (jnp.exp(-z) @ p)) - mean_extra * lost
     log_ratio = jax.nn.logsumexp((log_h + log_weight)[:, None] + log_tw - z, axis=0)
     return log_ratio + jnp.where(resolved, 0.0, jnp.nan).astype(p.dtype)
-
-
-def _hard_poisson_log_base_ratio(terms: law.TiltedTerms, mean_extra: Array) -> Array:
-    """Log of [G(F) - G(F-)]/(F - F-), a sum of non-negative terms."""
-    below, group, higher = law.rank_masses(jnp.exp(terms.log_probs), terms.rewards)
-    gain = group - below * jnp.expm1(-mean_extra * group)
-    return jnp.log(gain) - jnp.log(group) - mean_extra * higher
 
 
 # Rejection from the envelope ----------------------------------------------------------------------
@@ -356,9 +347,7 @@ def log_rejection(
 
 
 @functools.partial(jax.jit, static_argnames="fallback")
-def _log_rejection(
-    problem: Problem, temperature: Array, log_n: Array, fallback: Fallback
-) -> Array:
+def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback: Fallback) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
         proper = law.proper_temperature(temperature, rewards)
         terms = law.tilted_terms(Problem(log_probs, rewards), proper)
@@ -381,8 +370,6 @@ def _log_rejection(
             ratio = law.hard_terms(safe, worst, log_n).log_base_ratio
             rejected = jnp.where(safe > -jnp.inf, safe + ratio, -jnp.inf)
         mixed = jnp.logaddexp(log_hit + log_target, log_miss + rejected)
-        return jnp.where(
-            jnp.isposinf(temperature) | sure, terms.log_probs + 0.0 * log_n, mixed
-        )
+        return jnp.where(jnp.isposinf(temperature) | sure, terms.log_probs + 0.0 * log_n, mixed)
 
     return law.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))

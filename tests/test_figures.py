@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from experiments import NAMES
-from figures import frontier, kl_rate, pool_frontier, reward_rate, style
+from figures import (
+    frontier,
+    hard_limit,
+    hedging,
+    kl_rate,
+    poisson,
+    pool_frontier,
+    reward_rate,
+    rivals,
+    style,
+)
 from figures.__main__ import main, render
 from tests import smoke
 
@@ -15,6 +25,10 @@ MODULES = {
     "kl_rate": kl_rate,
     "reward_rate": reward_rate,
     "pool_frontier": pool_frontier,
+    "rivals": rivals,
+    "hard_limit": hard_limit,
+    "poisson": poisson,
+    "hedging": hedging,
 }
 
 

@@ -10,9 +10,13 @@ from experiments import NAMES, module, runner, verify
 from experiments.__main__ import main
 from experiments.claims import TOLERANCES
 from experiments.claims import frontier as frontier_claims
+from experiments.claims import hard_limit as hard_claims
+from experiments.claims import hedging as hedging_claims
 from experiments.claims import kl_rate as kl_claims
+from experiments.claims import poisson as poisson_claims
 from experiments.claims import pool_frontier as pool_claims
 from experiments.claims import reward_rate as reward_claims
+from experiments.claims import rivals as rival_claims
 from tests import smoke
 
 CLAIMS = {
@@ -20,6 +24,10 @@ CLAIMS = {
     "kl_rate": kl_claims,
     "reward_rate": reward_claims,
     "pool_frontier": pool_claims,
+    "rivals": rival_claims,
+    "hard_limit": hard_claims,
+    "poisson": poisson_claims,
+    "hedging": hedging_claims,
 }
 
 
@@ -95,6 +103,33 @@ PERTURBED = [
     ("pool_frontier", "pool_mean", scaled(1.01), "n = 1"),
     ("pool_frontier", "kl_tilted_base", scaled(1.1), "no law beats the tilted one"),
     ("pool_frontier", "kl_soft_base", scaled(1.1), "≤ log n - (n-1)/n"),
+    ("rivals", "race_tv", scaled(10), "race: TV ≤"),
+    ("rivals", "race_tv", one_nan, "race: TV ≤"),
+    ("rivals", "rejection_tv", scaled(30), "rejection: TV ≤"),
+    ("rivals", "race_tv", lambda dataset, field: dataset[field] ** 0.5, "log TV falls"),
+    ("rivals", "race_tv", lambda dataset, field: dataset.soft_tv * 1.01, "nearer to the tilted"),
+    ("rivals", "plane_kl", scaled(0.9), "no rule beats the tilted one"),
+    ("rivals", "simulated_race_exact", scaled(1.5), "agrees with the closed form"),
+    ("hard_limit", "kl", scaled(1.1), "KL ≤ log n - (n-1)/n"),
+    ("hard_limit", "kl", scaled(1.1), "the mean of Beirami's estimator"),
+    ("hard_limit", "kl_ceiling", scaled(0.9), "KL ≤ KL of the best outcome"),
+    ("hard_limit", "kl_estimate", scaled(1.1), "estimator ≤ log n"),
+    ("hard_limit", "win_rate", scaled(1.01), "win rate ≤ n/(n+1)"),
+    ("hard_limit", "kl", scaled(1 + 1e-5), "KL = 2.30228"),
+    ("hard_limit", "kl", scaled(0.9), "holds to 1%"),
+    ("poisson", "kl", scaled(0.99), "no rule is cheaper"),
+    ("poisson", "gap", scaled(1.01), "largest gap to the tilt"),
+    ("poisson", "gap", lambda dataset, field: dataset[field] * dataset.n**0.5, "it is near"),
+    (
+        "poisson",
+        "gap",
+        lambda dataset, field: dataset[field][::-1].values + 0 * dataset[field],
+        "best-of-Poisson is nearer",
+    ),
+    ("hedging", "best", scaled(1.1), "gold is largest"),
+    ("hedging", "best", scaled(1.1), "√(p(p+1))"),
+    ("hedging", "best_gold", scaled(0.9), "no point of a curve"),
+    ("hedging", "gold_by_tilt", lambda dataset, field: dataset.best_gold, "misses the optimum"),
 ]
 
 
