@@ -1,8 +1,8 @@
-"""Hard best-of-n on finite alphabets: its exact KL and win rate against the formulas for a continuous one.
+"""Hard best-of-n on finite alphabets: exact KL and win rate against the formulas for a continuous one.
 
-log n - (n-1)/n and n/(n+1) are upper bounds, close while n is well below the number of outcomes; Beirami's
-estimator follows the exact KL where they do not. On the law with a rare jackpot nothing shows before
-n reaches 1/P(jackpot).
+log n - (n-1)/n and n/(n+1) are upper bounds, close while n is well below the number of outcomes;
+Beirami's estimator follows the exact KL where they do not. On the law with a rare jackpot nothing
+shows before n reaches 1/P(jackpot).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Hedging a proxy: the gold reward against n, ν and 1/λ, and the exact optimum of each rule.
 
-The proxy is uniform on [0, 1], r(u) = u, and the gold reward is u^p (1 - u): it rises with the proxy until
-u = p/(p+1) and then falls. The optimal 1/λ of soft best-of-n at finite n is above that of the tilted
-law, which is its limit at n = inf.
+The proxy is uniform on [0, 1], r(u) = u, and the gold reward is u^p (1 - u): it rises with the proxy
+until u = p/(p+1) and then falls. The optimal 1/λ of soft best-of-n at finite n is above that
+of the tilted law, which is its limit at n = inf.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "gold": variable(
                 (jnp.exp(laws) @ gold)[None], ["curve", "strength"], "mean gold reward", REWARD
             ),
-            "best": of_curve(value, "n, ν or 1/λ of the largest gold reward", "1"),
+            "best": of_curve(value, "parameter of the largest gold reward", "1"),
             "best_gold": of_curve(best.gold, "largest mean gold reward", REWARD),
             "gold_by_tilt": of_curve(missed, "mean gold reward at the optimum of the tilt", REWARD),
         },

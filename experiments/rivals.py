@@ -157,9 +157,9 @@ def _simulated_race(
     """Frequencies of the race at the first temperature, the exact law, and its standard error."""
     draw_key, race_key = jax.random.split(key)
     temperature, n = config.temperatures[0], config.plane_n
-    drawn = jax.random.categorical(
-        draw_key, problem.log_probs, shape=(config.trials, n), mode="high"
-    )
+    cumulative = jnp.cumsum(jnp.exp(problem.log_probs))
+    level = jax.random.uniform(draw_key, (config.trials, n)) * cumulative[-1]
+    drawn = jnp.searchsorted(cumulative, level, side="right")
     index = selection.select_race(race_key, problem.rewards[drawn], temperature)
     picked = jnp.take_along_axis(drawn, index[:, None], axis=1)[:, 0]
     counts = jnp.zeros(problem.num_outcomes).at[picked].add(1.0)

@@ -9,7 +9,7 @@ from figures import style
 
 PLAIN = {
     "hard": (style.RED, "hard: n"),
-    "poisson": (style.ORANGE, "Poisson: ν"),
+    "poisson": (style.ORANGE, "Poisson: \N{GREEK SMALL LETTER NU}"),
     "tilted": (style.BLACK, "tilted (n = ∞): 1/λ"),
 }
 
@@ -31,7 +31,11 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.set(xscale="log", xticks=[2, 5, 10, 20, 50], xticklabels=["2", "5", "10", "20", "50"])
         ax.minorticks_off()
         ax.legend(loc="lower center")
-    axes[0].set(xlabel="n, or ν", ylabel="mean gold reward", title="how many candidates")
+    axes[0].set(
+        xlabel="n, or mean number of extra candidates",
+        ylabel="mean gold reward",
+        title="how many candidates",
+    )
     tilt = dataset.sel(curve="tilted")
     axes[1].axvline(float(tilt.best), color=style.BLACK, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
     axes[1].set(xlabel="1/λ", title="soft best-of-n: how cold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -14,14 +15,14 @@ def draw(dataset: xr.Dataset) -> Figure:
     figure, (ax,) = style.panels(1, 2.9, width=style.SINGLE)
     for rule, color, letter in (
         ("best-of-n", style.BLUE, "n"),
-        ("best-of-Poisson", style.RED, "ν"),
+        ("best-of-Poisson", style.RED, "\N{GREEK SMALL LETTER NU}"),
     ):
         gap = dataset.gap.sel(rule=rule)
         ax.plot(gap.n, gap, color=color)
-        top = int(gap.argmax())
+        top = int(np.argmax(gap.values))
         n, high = float(gap.n[top]), float(gap[top])
         ax.plot(n, high, "o", ms=4, color=color)
-        where = n - 1 if letter == "ν" else n
+        where = n - 1 if letter == "\N{GREEK SMALL LETTER NU}" else n
         text = f"{rule}: {high:.3g} nats\nat {letter} = {where:.2f}"
         style.beside(ax, n, high, text, color, 10, 13)
     ax.set(

@@ -30,6 +30,14 @@ import numpy as np
 
 from softbon_jax import _checks, _numerics, law
 from softbon_jax.problem import Problem
+from softbon_jax.rival_bounds import best_of_n_kl_estimate as best_of_n_kl_estimate
+from softbon_jax.rival_bounds import best_of_poisson_kl as best_of_poisson_kl
+from softbon_jax.rival_bounds import best_of_poisson_win_rate as best_of_poisson_win_rate
+from softbon_jax.rival_bounds import (
+    expected_best_of_n_kl_estimate as expected_best_of_n_kl_estimate,
+)
+from softbon_jax.rival_bounds import least_kl_for_win_rate as least_kl_for_win_rate
+from softbon_jax.rival_bounds import race_tv_upper as race_tv_upper
 
 Array = jax.Array
 
@@ -713,14 +721,3 @@ def _log_n(n: Any, log_n: Any) -> Array:
     given = log_n if n is None else n
     dtype = jnp.float32 if given is None else _checks.as_float("n", given).dtype
     return _checks.log_candidates(n, log_n, dtype)
-
-
-# The rivals: a module of its own, one namespace for the reader.
-from softbon_jax.rival_bounds import (  # noqa: E402
-    best_of_n_kl_estimate as best_of_n_kl_estimate,
-    best_of_poisson_kl as best_of_poisson_kl,
-    best_of_poisson_win_rate as best_of_poisson_win_rate,
-    expected_best_of_n_kl_estimate as expected_best_of_n_kl_estimate,
-    least_kl_for_win_rate as least_kl_for_win_rate,
-    race_tv_upper as race_tv_upper,
-)

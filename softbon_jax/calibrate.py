@@ -425,7 +425,7 @@ def _solve(goal: _Goal, plan: law.Plan, few: int, question: _Question, *, thorou
             def near(at: Array) -> Array:
                 return f(at) if thorough else excess(at, fixed, few)
 
-            at = _bracketed(near, low, fixed.high, 60 if thorough else 12)
+            at = bracketed(near, low, fixed.high, 60 if thorough else 12)
             slope, left = jax.grad(near)(at), f(at)
             for _ in range(2):  # secants, the first with the slope of the rough law
                 step = jnp.clip(at - left / slope, low, fixed.high) - at
@@ -467,7 +467,7 @@ def _measured(goal: _Goal, plan: law.Plan, few: int, at: Array, question: _Quest
     return _light.kl_base(p, ratio)
 
 
-def _bracketed(f: Callable[[Array], Array], low: Array, high: Array, steps: int) -> Array:
+def bracketed(f: Callable[[Array], Array], low: Array, high: Array, steps: int) -> Array:
     """A point near the root of a falling function in [low, high].
 
     Regula falsi, the Illinois way, with a bisection every third step.

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optimistix as optx
 
 from softbon_jax import _checks, _light, law, rivals
+from softbon_jax.calibrate import bracketed
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -216,16 +216,13 @@ def _hedge(
         top = jnp.argmax(gains)
         interior = (top > 0) & (top < GRID - 1)
         middle = jnp.clip(top, 1, GRID - 2)
-        solution = optx.root_find(
-            lambda x, gold: jax.grad(gain)(x, gold),
-            optx.Bisection(rtol=1e-12, atol=1e-12),
+        root = jax.lax.custom_root(
+            lambda x: jax.grad(gain)(x, gold),
             grid[middle],
-            args=gold,
-            options={"lower": grid[middle - 1], "upper": grid[middle + 1]},
-            max_steps=64,
-            throw=False,
+            lambda slope, _: bracketed(slope, grid[middle - 1], grid[middle + 1], 45),
+            lambda tangent, y: y / tangent(jnp.ones_like(y)),
         )
-        x = jnp.where(interior, solution.value, grid[top])
+        x = jnp.where(interior, root, grid[top])
         terms, ratio = at(x)
         # The ends: P itself, and what the rule selects at λ = 0 or n = inf.
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)

@@ -323,10 +323,11 @@ def _pessimism_law(
 
     def one(arguments: tuple[Array, Problem, Array]) -> PessimismLaw:
         key, (log_probs, rewards), beta = arguments
-        log_probs = law.normalised(log_probs)
+        cumulative = jnp.cumsum(jnp.exp(law.normalised(log_probs)))
 
         def trial(key: Array) -> Array:
-            drawn = jax.random.categorical(key, log_probs, shape=(n,), mode="high")
+            level = _noise.uniform(key, (n,), dtype, one_word=True) * cumulative[-1]
+            drawn = jnp.searchsorted(cumulative, level, side="right")
             counts = jnp.zeros((outcomes,), dtype).at[drawn].add(1)
             return _pessimism_of_counts(rewards, counts, beta[None])
 

@@ -56,7 +56,8 @@ def log_uniform_race(problem: Problem, n: Any, temperature: Any, *, log_n: Any =
     Numerics: sums of non-negative terms throughout: relative error of the probabilities about
     1e-14 + eps · range/temperature in float64, also where powers of F cancel and where w is tiny. Cost
     O(K log K). Differentiable in everything, also at ties (of the worst outcomes, for n > 1); the
-    gradient with respect to the temperature is 0 at its limits. Probabilities below the range of the float type count as 0.
+    gradient with respect to the temperature is 0 at its limits. Probabilities below the range of the
+    float type count as 0.
     Source: the race is arXiv:2609.21899; the closed form is derived here: the integral of
     n P(x) w(x) v^-2 F(v)^{n-1} over v > w(x), piece by piece.
     """
@@ -175,7 +176,7 @@ def race_terms(terms: law.TiltedTerms, log_n: Array) -> law.SoftTerms:
     log_miss = jnp.where(lowest[-1], -jnp.inf, -n * drop[-1])  # log F(w_max)^n
     log_last = jnp.where(lowest[-1], 0.0, _numerics.log1mexp(jnp.where(lowest[-1], 1.0, -log_miss)))
     # The lead of an outcome is its P_n/P* less the smallest one; E_{P*} of it is e^{log_miss}.
-    back, pstar = jnp.argsort(order), jnp.exp(terms.log_tilted)
+    back = jnp.argsort(order)
     positive, reached = rest > 0, jnp.isfinite(rest_scale)
     log_lead = jnp.where(
         positive, jnp.log(jnp.where(positive, rest, 1.0)) + rest_scale + terms.log_mean, -jnp.inf

@@ -10,7 +10,7 @@ from mpmath import mp, mpf
 from scipy import stats
 
 import softbon_jax as sb
-from softbon_jax import bounds, rival_selection, selection
+from softbon_jax import bounds, selection
 from tests import oracles
 
 PROBS, REWARDS = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]
@@ -20,7 +20,7 @@ TIED = sb.from_probs(TIED_PROBS, TIED_REWARDS)
 
 
 def race_by_integration(probs, rewards, n, temperature):
-    """n P w ∫ F(1/s)^{n-1} ds over s = 1/v < 1/w, F(v) = Σ P (1 - w/v)+, by adaptive quadrature."""
+    """The law n P w ∫ F(1/s)^{n-1} ds over s = 1/v < 1/w, F(v) = Σ P (1 - w/v)+."""
     with mp.workdps(30):
         p = [mpf(float(x)) for x in probs]
         p = [x / mp.fsum(p) for x in p]
@@ -255,7 +255,7 @@ def test_kernels_refuse_what_select_refuses(bad):
         lambda r: sb.select_pessimist(key(0), r, 0.3),
         lambda r: sb.pessimism_log_probs(r, 0.3),
     ):
-        with pytest.raises(ValueError, match="rewards must be|number of candidates"):
+        with pytest.raises(ValueError, match=r"rewards must be|number of candidates"):
             pick(rewards)
     assert jax.jit(lambda r: sb.select_pessimist(key(0), r, 0.3))(rewards) == -1
 

@@ -20,7 +20,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     """Each optimum against its value, that it is one, and what the condition on the tilt misses."""
     allowed = DISCRETE * (1024 / int(dataset.attrs["outcomes"])) ** 2
     curves = [str(x) for x in dataset.curve.values]
-    letters = {"hard": "n", "poisson": "ν"}
+    letters = {"hard": "n", "poisson": "\N{GREEK SMALL LETTER NU}"}
     rows = [
         at_most(
             NAME,
