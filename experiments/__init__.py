@@ -25,6 +25,7 @@ NAMES = (
     "hard_limit",
     "poisson",
     "hedging",
+    "distillation",
 )
 """The experiments, in the order in which `reproduce` runs them."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -20,8 +22,10 @@ def draw(dataset: xr.Dataset) -> Figure:
     figure, axes = style.panels(2, 2.9, sharey=True)
     soft = [str(x) for x in dataset.curve.values if str(x).startswith("soft")]
     shades = dict(zip(soft, style.shades(len(soft)), strict=True))
-    left = [(name, *PLAIN[name]) for name in ("hard", "poisson")]
-    right = [(name, shades[name], f"n = {name.partition('_')[2]}") for name in soft]
+    left: list[tuple[str, Any, str]] = [(name, *PLAIN[name]) for name in ("hard", "poisson")]
+    right: list[tuple[str, Any, str]] = [
+        (name, shades[name], f"n = {name.partition('_')[2]}") for name in soft
+    ]
     right.append(("tilted", *PLAIN["tilted"]))
     for ax, curves in zip(axes, (left, right), strict=True):
         for name, color, label in curves:

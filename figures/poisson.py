@@ -24,7 +24,8 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.plot(n, high, "o", ms=4, color=color)
         where = n - 1 if letter == "\N{GREEK SMALL LETTER NU}" else n
         text = f"{rule}: {high:.3g} nats\nat {letter} = {where:.2f}"
-        style.beside(ax, n, high, text, color, 10, 13)
+        up = rule == "best-of-n"
+        style.beside(ax, n, high, text, color, 10 if up else -10, 13 if up else -100)
     ax.set(
         xscale="log",
         yscale="log",

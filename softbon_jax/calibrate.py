@@ -240,6 +240,10 @@ def _temperature(
     log_n, target = jnp.broadcast_to(log_n, shape), jnp.broadcast_to(target, shape)
     ends = _temperature_ends(problem, log_n, target, quantity)
     goal, between = _Goal(quantity, "temperature"), _checks.concrete(ends.between)
+    nowhere = jnp.full_like(target, jnp.nan)
+    root = _Root(nowhere, nowhere, jnp.zeros_like(ends.between))
+    if between is not None and not between.any():  # nothing to search for
+        return _temperature_answer(ends, root)
     # Few temperatures are low, and low ones cost more; last, one below which nothing changes.
     lows = [jnp.log(ends.span / x) for x in SPANS] + [ends.smallest]
     for low in lows[1:2] if between is None else lows:
@@ -426,13 +430,20 @@ def _solve(goal: _Goal, plan: law.Plan, few: int, question: _Question, *, thorou
                 return f(at) if thorough else excess(at, fixed, few)
 
             at = bracketed(near, low, fixed.high, 60 if thorough else 12)
-            slope, left = jax.grad(near)(at), f(at)
-            for _ in range(2):  # secants, the first with the slope of the rough law
-                step = jnp.clip(at - left / slope, low, fixed.high) - at
-                at, before, left = at + step, left, f(at + step)
-                moved = (step != 0) & (left != before)
+            apart = 1e-4 * jnp.ones_like(at)
+            here, there = jax.lax.map(near, jnp.stack([at, at + apart]))
+
+            def secant(_: Array, state: tuple) -> tuple:
+                at, step, before, slope = state
+                left = f(at)
+                moved = (step != 0) & (left != before) & jnp.isfinite(before)
                 slope = jnp.where(moved, (left - before) / jnp.where(moved, step, 1.0), slope)
-            return jnp.clip(at - left / slope, low, fixed.high)
+                next_at = jnp.clip(at - left / slope, low, fixed.high)
+                return next_at, next_at - at, left, slope
+
+            # The first with the slope of the rough law.
+            start = (at, jnp.zeros_like(at), jnp.full_like(at, jnp.nan), (there - here) / apart)
+            return jax.lax.fori_loop(0, 3, secant, start)[0]
 
         def tangent_solve(tangent: Callable[[Array], Array], y: Array) -> Array:
             return y / tangent(jnp.ones_like(y))
@@ -473,7 +484,8 @@ def bracketed(f: Callable[[Array], Array], low: Array, high: Array, steps: int) 
     Regula falsi, the Illinois way, with a bisection every third step.
     """
     eps = jnp.finfo(low.dtype).eps
-    f_low, f_high = jnp.maximum(f(low), eps), jnp.minimum(f(high), -eps)
+    f_low, f_high = jax.lax.map(f, jnp.stack([low, high]))
+    f_low, f_high = jnp.maximum(f_low, eps), jnp.minimum(f_high, -eps)
 
     def step(i: Array, state: tuple) -> tuple:
         low, f_low, high, f_high, _ = state

@@ -15,14 +15,14 @@ FIELDS = ("kl_soft_base", "kl_tilted_soft", "kl_soft_tilted")
 
 
 def test_temperature_for_kl_inverts():
-    n = np.array([2.0, 16.0, 1.3, 1e6])[:, None]
+    n = np.repeat([2.0, 16.0, 1.3, 1e6], 4)
     top = sb.metrics(PROBLEM, n, 0.0).kl_soft_base
-    kl = top * np.array([1e-6, 0.1, 0.5, 0.99])
+    kl = top * np.tile([1e-6, 0.1, 0.5, 0.99], 4)
     got = sb.temperature_for_kl(PROBLEM, n, kl)
     assert got.feasible.all()
     np.testing.assert_allclose(sb.metrics(PROBLEM, n, got.value).kl_soft_base, kl, rtol=2e-10)
     np.testing.assert_allclose(got.achieved, kl, rtol=1e-10)
-    np.testing.assert_allclose(got.high, jnp.broadcast_to(top, kl.shape), rtol=1e-12)
+    np.testing.assert_allclose(got.high, top, rtol=1e-12)
 
 
 @pytest.mark.parametrize("field", FIELDS[1:])
@@ -145,7 +145,7 @@ def test_bad_arguments_are_named(call, message):
 
 # E[u^12 (1 - u)] of the selected u, for rewards that are uniform: by SciPy, from densities.
 POWER = 12
-OUTCOMES = 256
+OUTCOMES = 128
 UNIFORM = sb.uniform_quantiles(OUTCOMES)
 GOLD = UNIFORM.rewards**POWER * (1 - UNIFORM.rewards)
 
@@ -177,8 +177,8 @@ def test_hedging_a_uniform_reward(rule):
     value = 1 / got.value if rule == "tilted" else got.value
     exact = best(density, 5, 30)
     assert exact == pytest.approx(published, abs=1e-3)
-    # The alphabet of 256 is that far from a continuous reward.
-    np.testing.assert_allclose(value, exact, rtol=8e-3 * (256 / OUTCOMES) ** 2)
+    # The alphabet is that far from a continuous reward.
+    np.testing.assert_allclose(value, exact, rtol=8e-3)
     assert got.interior
 
 
@@ -199,12 +199,12 @@ def test_hedging_soft_is_stationary_and_the_tilt_condition_misses_it():
 
 
 def test_hedging_where_gold_is_the_proxy_goes_to_the_end():
+    either = np.stack([REWARDS, -np.asarray(REWARDS)])
     for rule, given in (("soft", {"n": 4}), ("tilted", {})):
-        got = sb.hedge(PROBLEM, REWARDS, rule=rule, **given)
-        assert (float(got.value), bool(got.interior)) == (0.0, False)
-        against = sb.hedge(PROBLEM, -np.asarray(REWARDS), rule=rule, **given)
-        assert against.value == np.inf
-        np.testing.assert_allclose(against.proxy, 0.25, rtol=1e-12)
+        got = sb.hedge(PROBLEM, either, rule=rule, **given)
+        np.testing.assert_array_equal(got.value, [0.0, np.inf])
+        assert not got.interior.any()
+        np.testing.assert_allclose(got.proxy[1], 0.25, rtol=1e-12)
     got = sb.hedge(PROBLEM, REWARDS, rule="hard")
     assert got.value == np.inf
     np.testing.assert_allclose(got.gold, 1.0, rtol=1e-12)

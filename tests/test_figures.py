@@ -7,6 +7,7 @@ import pytest
 
 from experiments import NAMES
 from figures import (
+    distillation,
     frontier,
     hard_limit,
     hedging,
@@ -29,6 +30,7 @@ MODULES = {
     "hard_limit": hard_limit,
     "poisson": poisson,
     "hedging": hedging,
+    "distillation": distillation,
 }
 
 

@@ -9,6 +9,7 @@ import softbon_jax as sb
 from experiments import NAMES, module, runner, verify
 from experiments.__main__ import main
 from experiments.claims import TOLERANCES
+from experiments.claims import distillation as distillation_claims
 from experiments.claims import frontier as frontier_claims
 from experiments.claims import hard_limit as hard_claims
 from experiments.claims import hedging as hedging_claims
@@ -28,6 +29,7 @@ CLAIMS = {
     "hard_limit": hard_claims,
     "poisson": poisson_claims,
     "hedging": hedging_claims,
+    "distillation": distillation_claims,
 }
 
 
@@ -130,6 +132,19 @@ PERTURBED = [
     ("hedging", "best", scaled(1.1), "√(p(p+1))"),
     ("hedging", "best_gold", scaled(0.9), "no point of a curve"),
     ("hedging", "gold_by_tilt", lambda dataset, field: dataset.best_gold, "misses the optimum"),
+    (
+        "distillation",
+        "distance",
+        lambda dataset, field: dataset[field] + 1e-5,
+        "ends at the tilted",
+    ),
+    (
+        "distillation",
+        "kl_policy_soft",
+        lambda dataset, field: dataset[field] + dataset.n * 1.0,
+        "nearer to the trained",
+    ),
+    ("distillation", "kl_policy_soft", scaled(1.01), "as far from it"),
 ]
 
 
