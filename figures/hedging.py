@@ -34,11 +34,11 @@ def draw(dataset: xr.Dataset) -> Figure:
             ax.plot(one.best, one.best_gold, "o", ms=4, color=color, zorder=4)
         ax.set(xscale="log", xticks=[2, 5, 10, 20, 50], xticklabels=["2", "5", "10", "20", "50"])
         ax.minorticks_off()
-        ax.legend(loc="lower center")
+        ax.legend(loc="upper left")
     axes[0].set(
         xlabel="n, or mean number of extra candidates",
         ylabel="mean gold reward",
-        title="how many candidates",
+        title="how many candidates (dots: exact optima)",
     )
     tilt = dataset.sel(curve="tilted")
     axes[1].axvline(float(tilt.best), color=style.BLACK, lw=0.8, ls=(0, (1, 1.5)), zorder=0)

@@ -23,9 +23,11 @@ def draw(dataset: xr.Dataset) -> Figure:
         n, high = float(gap.n[top]), float(gap[top])
         ax.plot(n, high, "o", ms=4, color=color)
         where = n - 1 if letter == "\N{GREEK SMALL LETTER NU}" else n
-        text = f"{rule}: {high:.3g} nats\nat {letter} = {where:.2f}"
-        up = rule == "best-of-n"
-        style.beside(ax, n, high, text, color, 10 if up else -10, 13 if up else -100)
+        # The label of the lower curve stands to the right of both, where there is room.
+        x, y, right, up = (n, high, 10, 13) if rule == "best-of-n" else (12.0, 0.012, 0, 0)
+        style.beside(
+            ax, x, y, f"{rule}:\n{high:.3g} nats at {letter} = {where:.2f}", color, right, up
+        )
     ax.set(
         xscale="log",
         yscale="log",

@@ -41,7 +41,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         axes[0], float(one.n[at]), 1e-9, "(1 - μ/$w_{max}$)$^n$,\nrejection", style.GREY, 8, 0
     )
     style.beside(axes[0], size, float(one.soft_tv[-1]), "soft: 1/n", style.BLUE, 0, 16, ha="right")
-    style.beside(axes[1], size, float(one.soft_kl[-1]), "soft: 1/n²", style.BLUE, 0, 26, ha="right")
+    style.beside(axes[1], size, float(one.soft_kl[-1]), "soft: 1/n²", style.BLUE, 0, 36, ha="right")
     for ax, field in zip(axes, ("tv", "kl"), strict=False):
         low = one[f"race_{field}"].where(one[f"race_{field}"] > 1e-6, drop=True)
         style.beside(

@@ -1,13 +1,12 @@
 """Choosing λ and n: the temperature or the number of candidates that meets a budget.
 
-One root in one unknown, found in log λ or log(n - 1): bracketed on a coarse quadrature, polished by
-Newton's method on the exact law, and differentiable by the implicit function theorem.
+Each is one root in one unknown (`_roots`), in a bracket that bounds certify, and differentiable by the
+implicit function theorem. A target that cannot be met is reported with the range that can.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks, _light, _numerics, law
+from softbon_jax._roots import Goal, Question, Root, find
 from softbon_jax.bounds import log_n_for_kl_upper
-from softbon_jax.metrics import _metrics, metrics
+from softbon_jax.metrics import metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -24,9 +24,6 @@ Divergence = Literal["kl_soft_base", "kl_tilted_soft", "kl_soft_tilted"]
 
 SPANS = (16.0, 64.0)
 """Range/temperature of the smallest temperatures that are tried, one after the other."""
-
-_TOLERANCE = 1e-10
-"""Relative; what the quick search must have met, else the thorough one is run."""
 
 
 class Calibration(NamedTuple):
@@ -210,25 +207,7 @@ def _at_least_zero(name: str, x: Any) -> None:
         _checks.offending(name, value, ~(value >= 0), "at least 0")
 
 
-# What the two unknowns share ----------------------------------------------------------------------
-
-
-class _Goal(NamedTuple):
-    """What is to be met, and by what; static."""
-
-    quantity: str  # a field of Metrics; "reward" is measured as the gain over E_P[r]
-    unknown: Literal["temperature", "n"]
-
-
-class _Question(NamedTuple):
-    """One problem `[K]` and scalars: what is known, and the bracket of the unknown's logarithm."""
-
-    log_probs: Array
-    rewards: Array
-    known: Array  # log n where the temperature is asked for, else the temperature
-    target: Array
-    low: Array  # log λ, or log(n - 1)
-    high: Array
+# From arguments to brackets, and from roots to answers --------------------------------------------
 
 
 def _temperature(
@@ -239,17 +218,17 @@ def _temperature(
     shape = _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape, target=target.shape)
     log_n, target = jnp.broadcast_to(log_n, shape), jnp.broadcast_to(target, shape)
     ends = _temperature_ends(problem, log_n, target, quantity)
-    goal, between = _Goal(quantity, "temperature"), _checks.concrete(ends.between)
+    goal, between = Goal(quantity, "temperature"), _checks.concrete(ends.between)
     nowhere = jnp.full_like(target, jnp.nan)
-    root = _Root(nowhere, nowhere, jnp.zeros_like(ends.between))
+    root = Root(nowhere, nowhere, jnp.zeros_like(ends.between))
     if between is not None and not between.any():  # nothing to search for
         return _temperature_answer(ends, root)
     # Few temperatures are low, and low ones cost more; last, one below which nothing changes.
     lows = [jnp.log(ends.span / x) for x in SPANS] + [ends.smallest]
     for low in lows[1:2] if between is None else lows:
         low = jnp.minimum(low, ends.bracket_high - 2)
-        question = _Question(*problem, log_n, ends.goal, low, ends.bracket_high)
-        root = _root(goal, question, nodes)
+        question = Question(*problem, log_n, ends.goal, low, ends.bracket_high)
+        root = find(goal, question, nodes)
         short = _checks.concrete(root.short)
         if short is None or between is None or not (short & between).any():
             break
@@ -269,8 +248,8 @@ def _candidates(
     if quantity == "kl_tilted_soft":
         certified = log_n_for_kl_upper(problem, jnp.where(kl > 0, kl, 1.0), temperature)
     ends = _candidate_ends(problem, temperature, kl, certified, quantity)
-    question = _Question(*problem, temperature, kl, ends.bracket_low, ends.bracket_high)
-    return _candidate_answer(ends, _root(_Goal(quantity, "n"), question, nodes), quantity)
+    question = Question(*problem, temperature, kl, ends.bracket_low, ends.bracket_high)
+    return _candidate_answer(ends, find(Goal(quantity, "n"), question, nodes), quantity)
 
 
 class _Ends(NamedTuple):
@@ -279,7 +258,7 @@ class _Ends(NamedTuple):
     low: Array
     high: Array
     target: Array
-    goal: Array  # the target in the measure of `_Goal`
+    goal: Array  # the target in the measure of `Goal`
     between: Array  # bool: strictly inside the range
     bracket_low: Array
     bracket_high: Array
@@ -322,7 +301,7 @@ def _temperature_ends(problem: Problem, log_n: Array, target: Array, quantity: s
 
 
 @jax.jit
-def _temperature_answer(ends: _Ends, root: _Root) -> Calibration:
+def _temperature_answer(ends: _Ends, root: Root) -> Calibration:
     under, value = ends.goal <= 0, jnp.exp(root.at)
     value = jnp.where(under, jnp.inf, jnp.where(ends.between, value, 0.0))
     value = jnp.where(jnp.isnan(ends.target), jnp.nan, value)
@@ -358,7 +337,7 @@ def _candidate_ends(
 
 
 @functools.partial(jax.jit, static_argnames="quantity")
-def _candidate_answer(ends: _Ends, root: _Root, quantity: str) -> Calibration:
+def _candidate_answer(ends: _Ends, root: Root, quantity: str) -> Calibration:
     none, all_of_it = (1.0, jnp.inf) if quantity == "kl_soft_base" else (jnp.inf, 1.0)
     value = jnp.where(
         ends.between, 1 + jnp.exp(root.at), jnp.where(ends.target <= 0, none, all_of_it)
@@ -366,142 +345,3 @@ def _candidate_answer(ends: _Ends, root: _Root, quantity: str) -> Calibration:
     value = jnp.where(jnp.isnan(ends.target + ends.high), jnp.nan, value)
     achieved = jnp.where(ends.between, root.value, jnp.where(ends.target <= 0, ends.low, ends.high))
     return Calibration(value, achieved, ends.target <= ends.high, ends.low, ends.high)
-
-
-# The root -----------------------------------------------------------------------------------------
-
-
-class _Root(NamedTuple):
-    """Where the target is met, what is met there, and whether the bracket was too short for it."""
-
-    at: Array
-    value: Array
-    short: Array
-
-
-def _root(goal: _Goal, question: _Question, nodes: int | None) -> _Root:
-    """The quick search, and the thorough one where its answer is concrete and not good enough."""
-    problem = Problem(question.log_probs, question.rewards)
-    if goal.unknown == "temperature":
-        temperature, log_n = jnp.exp(question.low), question.known
-    else:
-        temperature, log_n = question.known, jnp.logaddexp(0.0, question.high)
-    plan = law.quadrature_plan(problem, temperature, log_n, nodes)
-    if goal.unknown == "n":
-        plan = plan._replace(fine=True)  # n passes through small numbers that are no integers
-    few = 0
-    if goal.quantity in ("kl_tilted_soft", "kl_soft_tilted"):
-        if goal.unknown == "n" and nodes is None and _checks.concrete(log_n) is not None:
-            plan = plan._replace(nodes=4 * plan.nodes)
-    else:
-        rule, rough = _light.rules_for(problem.rewards.dtype, plan.fine)
-        many = nodes or _light.nodes_for(rule, problem, temperature, log_n)
-        plan = plan._replace(nodes=many or law.DEFAULT_NODES, wide=True)
-        few = _light.nodes_for(rough, problem, temperature, log_n) or plan.nodes // 2
-    root = _solve(goal, plan, few, question, thorough=False)
-    value, short = _checks.concrete(root.value), _checks.concrete(root.short)
-    if value is not None and short is not None:
-        target = np.asarray(jax.lax.stop_gradient(question.target))
-        tolerance = max(_TOLERANCE, 100 * float(jnp.finfo(problem.rewards.dtype).eps))
-        missed = ~(np.abs(value - target) <= tolerance * target) & ~short & (target > 0)
-        if missed.any():
-            root = _solve(goal, plan, few, question, thorough=True)
-    return root
-
-
-@functools.partial(jax.jit, static_argnames=("goal", "plan", "few", "thorough"))
-def _solve(goal: _Goal, plan: law.Plan, few: int, question: _Question, *, thorough: bool) -> _Root:
-    def excess(at: Array, question: _Question, few: int) -> Array:
-        """Log of measured/target, with the sign that makes it fall across the bracket."""
-        value = _measured(goal, plan, few, at, question)
-        rises = goal.unknown == "n" and goal.quantity == "kl_soft_base"
-        excess = jnp.log(jnp.maximum(value, jnp.finfo(value.dtype).tiny) / question.target)
-        return -excess if rises else excess
-
-    def one(*arguments: Array) -> _Root:
-        question = _Question(*arguments)
-        question = question._replace(target=jnp.where(question.target > 0, question.target, 1.0))
-        fixed = jax.lax.stop_gradient(question)
-        # Whether there is a root in the bracket is a matter for the exact law.
-        short = excess(fixed.low, fixed, 0) < 0
-
-        def solve(f: Callable[[Array], Array], low: Array) -> Array:
-            def near(at: Array) -> Array:
-                return f(at) if thorough else excess(at, fixed, few)
-
-            at = bracketed(near, low, fixed.high, 60 if thorough else 12)
-            apart = 1e-4 * jnp.ones_like(at)
-            here, there = jax.lax.map(near, jnp.stack([at, at + apart]))
-
-            def secant(_: Array, state: tuple) -> tuple:
-                at, step, before, slope = state
-                left = f(at)
-                moved = (step != 0) & (left != before) & jnp.isfinite(before)
-                slope = jnp.where(moved, (left - before) / jnp.where(moved, step, 1.0), slope)
-                next_at = jnp.clip(at - left / slope, low, fixed.high)
-                return next_at, next_at - at, left, slope
-
-            # The first with the slope of the rough law.
-            start = (at, jnp.zeros_like(at), jnp.full_like(at, jnp.nan), (there - here) / apart)
-            return jax.lax.fori_loop(0, 3, secant, start)[0]
-
-        def tangent_solve(tangent: Callable[[Array], Array], y: Array) -> Array:
-            return y / tangent(jnp.ones_like(y))
-
-        at = jax.lax.custom_root(
-            lambda at: excess(at, question, 0), fixed.low, solve, tangent_solve
-        )
-        at = jnp.where(short, jnp.nan, at)
-        return _Root(at, _measured(goal, plan, 0, at, question), short)
-
-    # In small batches, so that what a batch needs stays in the cache.
-    return law.over_batch(
-        one, 32 * plan.nodes * question.rewards.shape[-1], question[:2], question[2:]
-    )
-
-
-def _measured(goal: _Goal, plan: law.Plan, few: int, at: Array, question: _Question) -> Array:
-    """The quantity of the goal where the logarithm of the unknown is `at`; roughly if few > 0."""
-    if goal.unknown == "temperature":
-        temperature, log_n = jnp.exp(at), question.known
-    else:
-        temperature, log_n = question.known, jnp.logaddexp(0.0, at)
-    problem = Problem(question.log_probs, question.rewards)
-    if goal.quantity in ("kl_tilted_soft", "kl_soft_tilted"):
-        return getattr(_metrics(problem, temperature, log_n, plan), goal.quantity)
-    terms = law.tilted_terms(problem, temperature)
-    p = jnp.exp(terms.log_probs)
-    exact, rough = _light.rules_for(p.dtype, plan.fine)
-    ratio = _light.base_ratio(terms, log_n, rough if few else exact, few or plan.nodes)
-    if goal.quantity == "reward":
-        return p @ ((ratio - 1) * (terms.rewards - p @ terms.rewards))
-    return _light.kl_base(p, ratio)
-
-
-def bracketed(f: Callable[[Array], Array], low: Array, high: Array, steps: int) -> Array:
-    """A point near the root of a falling function in [low, high].
-
-    Regula falsi, the Illinois way, with a bisection every third step.
-    """
-    eps = jnp.finfo(low.dtype).eps
-    f_low, f_high = jax.lax.map(f, jnp.stack([low, high]))
-    f_low, f_high = jnp.maximum(f_low, eps), jnp.minimum(f_high, -eps)
-
-    def step(i: Array, state: tuple) -> tuple:
-        low, f_low, high, f_high, _ = state
-        secant = low + (high - low) * f_low / jnp.where(f_low > f_high, f_low - f_high, 1.0)
-        bisect = (i % 3 == 2) | ~((secant > low) & (secant < high))
-        at = jnp.where(bisect, (low + high) / 2, secant)
-        value = f(at)
-        above = value > 0
-        # The end that stays counts for half, so that it is left behind at last.
-        return (
-            jnp.where(above, at, low),
-            jnp.where(above, value, f_low / 2),
-            jnp.where(above, high, at),
-            jnp.where(above, f_high / 2, value),
-            at,
-        )
-
-    start = (low, f_low, high, f_high, (low + high) / 2)
-    return jax.lax.fori_loop(0, steps, step, start)[-1]

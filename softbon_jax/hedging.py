@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _checks, _light, law, rivals
-from softbon_jax.calibrate import bracketed
+from softbon_jax._roots import bracketed
 from softbon_jax.problem import Problem
 
 Array = jax.Array
