@@ -120,7 +120,9 @@ def _solve(goal: Goal, plan: law.Plan, few: int, question: Question, *, thorough
         def tangent_solve(tangent: Callable[[Array], Array], y: Array) -> Array:
             return y / tangent(jnp.ones_like(y))
 
-        at = jax.lax.customfind(lambda at: excess(at, question, 0), fixed.low, solve, tangent_solve)
+        at = jax.lax.custom_root(
+            lambda at: excess(at, question, 0), fixed.low, solve, tangent_solve
+        )
         at = jnp.where(short, jnp.nan, at)
         return Root(at, _measured(goal, plan, 0, at, question), short)
 

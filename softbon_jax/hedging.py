@@ -213,17 +213,8 @@ def _hedge(
         share = jnp.linspace(0, 1, GRID, dtype=gold.dtype)
         grid = jax.lax.stop_gradient(first + (last - first) * share)
         gains = jax.lax.map(lambda x: gain(x, gold), grid)
-        top = jnp.argmax(gains)
-        interior = (top > 0) & (top < GRID - 1)
-        middle = jnp.clip(top, 1, GRID - 2)
-        root = jax.lax.custom_root(
-            lambda x: jax.grad(gain)(x, gold),
-            grid[middle],
-            lambda slope, _: bracketed(slope, grid[middle - 1], grid[middle + 1], 45),
-            lambda tangent, y: y / tangent(jnp.ones_like(y)),
-        )
-        x = jnp.where(interior, root, grid[top])
-        terms, ratio = at(x)
+                heat = lowest if unknown == "temperature" else temperature
+        terms = law.tilted_terms(Problem(log_probs, rewards), heat)
         # The ends: P itself, and what the rule selects at λ = 0 or n = inf.
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)
         ratio_best = jnp.where(best, 1 / jnp.sum(jnp.where(best, p, 0.0)), 0.0)
@@ -238,11 +229,28 @@ def _hedge(
                 jnp.exp(terms.exponents - terms.log_mean) if soft or rule == "race" else ratio_best
             )
             at_first, at_last, ends = jnp.ones_like(p), sure, (1.0, jnp.inf)
+        # An end that earns as much, to rounding, is the answer: there the curve has levelled off.
+        limits = jnp.stack([at_first, at_last]) - 1
+        at_ends = (limits * p) @ (gold - p @ gold)
+        rounding = 100 * jnp.finfo(p.dtype).eps * (jnp.max(gold) - jnp.min(gold))
+        top = jnp.argmax(gains)
+        level = at_ends >= gains[top] - rounding
+        interior = (top > 0) & (top < GRID - 1) & ~jnp.any(level)
+        to_first = jnp.where(jnp.any(level), at_ends[0] >= at_ends[1], top == 0)
+        middle = jnp.clip(top, 1, GRID - 2)
+        root = jax.lax.custom_root(
+            lambda x: jax.grad(gain)(x, gold),
+            grid[middle],
+            lambda slope, _: bracketed(slope, grid[middle - 1], grid[middle + 1], 45),
+            lambda tangent, y: y / tangent(jnp.ones_like(y)),
+        )
+        x = jnp.where(interior, root, grid[top])
+        terms, ratio = at(x)
         value = jnp.exp(x)
         if unknown == "mean_extra":
             value, ends = jnp.expm1(x), (0.0, jnp.inf)
-        value = jnp.where(interior, value, jnp.where(top == 0, ends[0], ends[1]))
-        ratio = jnp.where(interior, ratio, jnp.where(top == 0, at_first, at_last))
+        value = jnp.where(interior, value, jnp.where(to_first, ends[0], ends[1]))
+        ratio = jnp.where(interior, ratio, jnp.where(to_first, at_first, at_last))
         value = jnp.where(jnp.isnan(gains[top]), jnp.nan, value)
         q = p * ratio
         return Hedge(value, q @ gold, q @ terms.rewards, _light.kl_base(p, ratio), interior)
