@@ -213,7 +213,7 @@ def _hedge(
         share = jnp.linspace(0, 1, GRID, dtype=gold.dtype)
         grid = jax.lax.stop_gradient(first + (last - first) * share)
         gains = jax.lax.map(lambda x: gain(x, gold), grid)
-                heat = lowest if unknown == "temperature" else temperature
+        heat = lowest if unknown == "temperature" else temperature
         terms = law.tilted_terms(Problem(log_probs, rewards), heat)
         # The ends: P itself, and what the rule selects at λ = 0 or n = inf.
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)
