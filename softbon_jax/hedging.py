@@ -231,7 +231,7 @@ def _hedge(
             at_first, at_last, ends = jnp.ones_like(p), sure, (1.0, jnp.inf)
         # An end that earns as much, to rounding, is the answer: there the curve has levelled off.
         limits = jnp.stack([at_first, at_last]) - 1
-        at_ends = (limits * p) @ (gold - p @ gold)
+        at_ends = (limits * p[None]) @ (gold - p @ gold)
         rounding = 100 * jnp.finfo(p.dtype).eps * (jnp.max(gold) - jnp.min(gold))
         top = jnp.argmax(gains)
         level = at_ends >= gains[top] - rounding
