@@ -12,7 +12,7 @@ from figures import style
 PLAIN = {
     "hard": (style.RED, "hard: n"),
     "poisson": (style.ORANGE, "Poisson: \N{GREEK SMALL LETTER NU}"),
-    "tilted": (style.BLACK, "tilted (n = ∞): 1/λ"),
+    "tilted": (style.BLACK, "tilted law"),
 }
 
 
