@@ -48,8 +48,7 @@ def distill(
     Raises:
       ValueError: a temperature that is not positive and finite, steps below 1, and as `law.log_tilted`.
 
-    Numerics: exact gradients, no samples. optax 0.2.8 does not run under
-    `jax.numpy_dtype_promotion("strict")`. Outcomes of probability 0 stay so.
+    Numerics: exact gradients, no samples. Outcomes of probability 0 stay so.
     Source: arXiv:2505.03156 for the target; the objective in the form above is the Gibbs variational
     principle.
     """
@@ -62,7 +61,9 @@ def distill(
         raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
     temperature = _checks.as_float("temperature", temperature).astype(problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape)
-    return _distill(problem, temperature, int(steps), float(learning_rate))
+    # optax 0.2.8 mixes dtypes, which the strict setting of a caller would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        return _distill(problem, temperature, int(steps), float(learning_rate))
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "learning_rate"))
