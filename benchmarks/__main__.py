@@ -1,4 +1,4 @@
-"""python -m benchmarks [sweep] [selection] [simulation] [pools]: some parts, or all of them."""
+"""python -m benchmarks [sweep] [selection] [simulation] [pools] [calibration]: some parts, or all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 
 import softbon_jax as sb
 
-PARTS = ("sweep", "selection", "simulation", "pools")
+PARTS = ("sweep", "selection", "simulation", "pools", "calibration")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,6 +25,11 @@ NAMES = (
     "pool_frontier",
     "pools",
     "estimator_bias",
+    "rivals",
+    "hard_limit",
+    "poisson",
+    "hedging",
+    "distillation",
 )
 """The experiments, in the order in which `reproduce` runs them."""
 

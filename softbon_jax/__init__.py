@@ -9,22 +9,12 @@ Arrays are `[..., K]` with outcomes on the last axis, divergences are in nats, a
 the paper's λ (arXiv:2505.03156), in reward units.
 """
 
-from softbon_jax import bounds, rates, scores
-from softbon_jax.law import (
-    log_best_of_n,
-    log_ratio_soft_bon,
-    log_soft_bon,
-    log_tilted,
-)
+from softbon_jax import bounds, calibrate, rates, scores
+from softbon_jax.calibrate import Calibration, n_for_kl, temperature_for_kl, temperature_for_reward
+from softbon_jax.hedging import Hedge, hedge
+from softbon_jax.law import log_best_of_n, log_ratio_soft_bon, log_soft_bon, log_tilted
 from softbon_jax.metrics import Metrics, law_metrics, metrics, sweep
-from softbon_jax.pool import (
-    Curve,
-    KlCurve,
-    plug_in_curve,
-    pool_curve,
-    pool_effective_size,
-    pool_kl,
-)
+from softbon_jax.pool import Curve, KlCurve, plug_in_curve, pool_curve, pool_effective_size, pool_kl
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -38,43 +28,57 @@ from softbon_jax.problem import (
     zipf,
 )
 from softbon_jax.reservoir import Reservoir, reservoir_init, reservoir_merge, reservoir_update
-from softbon_jax.selection import (
-    select,
-    select_best,
-    select_many,
-    select_race,
-    selection_log_probs,
+from softbon_jax.rival_selection import (
+    pessimism_law,
+    pessimism_log_probs,
+    poisson_mask,
+    select_pessimist,
+    select_rejection,
 )
+from softbon_jax.rivals import log_best_of_poisson, log_rejection, log_uniform_race, race_metrics
+from softbon_jax.selection import select, select_best, select_many, select_race, selection_log_probs
 from softbon_jax.simulation import Estimate, Fluctuation, conditional_fluctuation, simulate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Calibration",
     "Curve",
     "Estimate",
     "Fluctuation",
+    "Hedge",
     "KlCurve",
     "Metrics",
     "Problem",
     "Reservoir",
     "bernoulli",
     "bounds",
+    "calibrate",
     "conditional_fluctuation",
     "dirichlet",
     "empirical",
     "from_logits",
     "from_probs",
+    "hedge",
     "jackpot",
     "law_metrics",
     "log_best_of_n",
+    "log_best_of_poisson",
     "log_ratio_soft_bon",
+    "log_rejection",
     "log_soft_bon",
     "log_tilted",
+    "log_uniform_race",
     "metrics",
+    "n_for_kl",
+    "pessimism_law",
+    "pessimism_log_probs",
     "plug_in_curve",
+    "poisson_mask",
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "race_metrics",
     "rates",
     "reservoir_init",
     "reservoir_merge",
@@ -83,10 +87,14 @@ __all__ = [
     "select",
     "select_best",
     "select_many",
+    "select_pessimist",
     "select_race",
+    "select_rejection",
     "selection_log_probs",
     "simulate",
     "sweep",
+    "temperature_for_kl",
+    "temperature_for_reward",
     "uniform_quantiles",
     "worst_case",
     "zipf",

@@ -30,6 +30,14 @@ import numpy as np
 
 from softbon_jax import _checks, _numerics, law
 from softbon_jax.problem import Problem
+from softbon_jax.rival_bounds import best_of_n_kl_estimate as best_of_n_kl_estimate
+from softbon_jax.rival_bounds import best_of_poisson_kl as best_of_poisson_kl
+from softbon_jax.rival_bounds import best_of_poisson_win_rate as best_of_poisson_win_rate
+from softbon_jax.rival_bounds import (
+    expected_best_of_n_kl_estimate as expected_best_of_n_kl_estimate,
+)
+from softbon_jax.rival_bounds import least_kl_for_win_rate as least_kl_for_win_rate
+from softbon_jax.rival_bounds import race_tv_upper as race_tv_upper
 
 Array = jax.Array
 

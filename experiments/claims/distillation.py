@@ -1,0 +1,41 @@
+"""Claims on the trained policy."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from experiments.claims import Claim, at_most
+
+NAME = "distillation"
+
+TRAINED = 1e-6
+"""Total variation that Adam leaves after its last step."""
+
+
+def claims(dataset: xr.Dataset) -> list[Claim]:
+    """It lands on the tilted law, and soft best-of-n comes nearer to it with every n."""
+    steps = np.diff(np.log(dataset.kl_policy_soft.values), axis=-1)
+    return [
+        at_most(
+            NAME,
+            "training E[r] - λ KL(·‖P) ends at the tilted law",
+            dataset.distance,
+            TRAINED,
+            "largest total variation",
+        ),
+        at_most(
+            NAME,
+            "soft best-of-n is nearer to the trained policy with every doubling of n",
+            steps,
+            -1e-3,
+            "largest change of log KL",
+        ),
+        at_most(
+            NAME,
+            "and as far from it as from the tilted law",
+            abs(dataset.kl_policy_soft - dataset.kl_tilted_soft),
+            10 * TRAINED,
+            "largest difference of the divergences",
+        ),
+    ]

@@ -1,0 +1,61 @@
+"""Claims on the optima of hedging, for the gold reward u^12 (1 - u)."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from experiments.claims import TOLERANCES, Claim, at_most
+
+NAME = "hedging"
+
+# Of a uniform proxy, from densities: the optimal n, ν and β = 1/λ.
+OPTIMA = {"hard": 12.490, "poisson": 12.400, "tilted": 13.529}
+OPTIMA |= {"soft_16": 26.12, "soft_32": 17.67, "soft_64": 15.05, "soft_128": 14.18}
+DISCRETE = 5e-4
+"""Relative difference that 1,024 outcomes may make to a continuous reward; it falls as 1/K²."""
+
+
+def claims(dataset: xr.Dataset) -> list[Claim]:
+    """Each optimum against its value, that it is one, and what the condition on the tilt misses."""
+    allowed = DISCRETE * (1024 / int(dataset.attrs["outcomes"])) ** 2
+    curves = [str(x) for x in dataset.curve.values]
+    letters = {"hard": "n", "poisson": "\N{GREEK SMALL LETTER NU}"}
+    rows = [
+        at_most(
+            NAME,
+            f"{curve.replace('_', ', n = ')}: gold is largest at "
+            f"{letters.get(curve, '1/λ')} = {OPTIMA[curve]:g}",
+            [abs(float(dataset.best.sel(curve=curve)) / OPTIMA[curve] - 1)],
+            allowed,
+            f"{float(dataset.best.sel(curve=curve)):.3f}, relative difference",
+        )
+        for curve in curves
+        if curve in OPTIMA
+    ]
+    soft = dataset.sel(curve=[x for x in curves if x.startswith("soft")])
+    power = int(dataset.attrs["power"])
+    return [
+        *rows,
+        at_most(
+            NAME,
+            "hard: the optimal n is √(p(p+1))",
+            [abs(float(dataset.best.sel(curve="hard")) / np.sqrt(power * (power + 1)) - 1)],
+            allowed,
+            "relative difference",
+        ),
+        at_most(
+            NAME,
+            "no point of a curve is above its optimum",
+            dataset.gold / dataset.best_gold,
+            1 + TOLERANCES.rounding,
+            "largest ratio",
+        ),
+        at_most(
+            NAME,
+            "the condition on the tilt misses the optimum at every finite n",
+            soft.gold_by_tilt / soft.best_gold,
+            1 - 1e-4,
+            "largest share of the best gold reward that it earns",
+        ),
+    ]

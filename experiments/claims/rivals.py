@@ -1,0 +1,62 @@
+"""Claims on the rivals: exponential approach of the race, and no rule above the tilted laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from experiments.claims import TOLERANCES, Claim, at_most, bound
+
+NAME = "rivals"
+
+
+def claims(dataset: xr.Dataset) -> list[Claim]:
+    """The bound in n, the ratio of successive n, the frontier, and the simulated race."""
+    t, n = TOLERANCES, dataset.n
+    plane_n = int(dataset.attrs["plane_n"])
+    lead = (dataset.plane_reward - dataset.tilted_reward) - dataset.plane_temperature * (
+        dataset.plane_kl - dataset.tilted_kl
+    )
+    # Where both have underflowed nothing is left to compare.
+    there = (n >= 8) & (dataset.race_tv > 1e-300) & (dataset.tv_upper > 1e-300)
+    fall, rate = (np.log(x.where(there, 0.5)) for x in (dataset.race_tv, dataset.tv_upper))
+    seen = dataset.simulated_race_se > 0
+    deviation = abs(dataset.simulated_race - dataset.simulated_race_exact).where(seen, 0.0)
+    common = dataset.simulated_race_exact > 0.01
+    return [
+        bound(NAME, "race: TV ≤ (1 - μ/w_max)^n", dataset.race_tv, dataset.tv_upper),
+        bound(
+            NAME,
+            "rejection: TV ≤ (1 - μ/w_max)^n",
+            (dataset.rejection_tv - t.rounding).clip(0),
+            dataset.tv_upper,
+        ),
+        at_most(
+            NAME,
+            "race: log TV falls at least as fast as n log(1 - μ/w_max)",
+            rate / fall,
+            1 + t.rounding,
+            "largest ratio of bound's to race's log TV per candidate, n ≥ 8:",
+        ),
+        at_most(
+            NAME,
+            "race is nearer to the tilted law than soft best-of-n at the largest n",
+            (dataset.race_tv / dataset.soft_tv).isel(n=-1),
+            1.0,
+            "largest ratio of total variations",
+        ),
+        at_most(
+            NAME,
+            f"no rule beats the tilted one at n = {plane_n}: E[r] - λ KL(·‖P) is largest there",
+            lead / np.maximum(dataset.plane_temperature, 1.0),
+            t.rounding,
+            "largest lead",
+        ),
+        at_most(
+            NAME,
+            "simulation of the race agrees with the closed form",
+            (deviation / dataset.simulated_race_se.where(seen, 1.0)).where(common, 0.0),
+            t.standard_errors,
+            "standard errors at worst, outcomes above 1%:",
+        ),
+    ]

@@ -1,0 +1,178 @@
+"""Soft best-of-n beside its rivals: how fast each nears the tilted law, and what each costs and earns.
+
+The race and rejection near the tilted law exponentially in n, but only once n exceeds w_max/μ, and they
+must be told or must meet the largest weight; soft best-of-n nears it as 1/n. In the plane of KL(·‖P)
+and reward all rules stay below the tilted laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import softbon_jax as sb
+from experiments import problems
+from experiments.dataset import REWARD, assemble, candidates, grid, variable
+from softbon_jax import bounds, selection
+
+GRID = ("problem", "temperature", "n")
+PLANE = ("problem", "rule", "plane_temperature")
+RULES = ("soft", "race", "poisson", "rejection", "rejection_best", "tilted")
+"""Rules with an exact law; the plane compares them at one n (for Poisson on average)."""
+NODES = 768
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the experiment.
+
+    Attributes:
+      problems: names from `experiments.problems`, rewards in [0, 1].
+      temperatures: in reward units, for the approach to the tilted law.
+      largest_n: the grid of n runs from 1 to here.
+      per_octave: points of that grid to a factor of two.
+      plane_n: number of candidates in the plane of KL and reward.
+      plane_temperatures: temperatures along each rule there, from 0.02 to 20.
+      regularizations: of inference-time pessimism, whose law is simulated.
+      trials: simulated sets of draws each, and simulated races.
+      seed: of the random problems and of the simulations.
+    """
+
+    problems: tuple[str, ...] = ("four", "dirichlet", "zipf", "uniform")
+    temperatures: tuple[float, ...] = (0.1, 0.2, 0.5)
+    largest_n: int = 4096
+    per_octave: int = 2
+    plane_n: int = 16
+    plane_temperatures: int = 41
+    regularizations: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+    trials: int = 20_000
+    seed: int = 0
+
+
+PAPER = Config()
+SMOKE = Config(
+    problems=("four", "dirichlet"),
+    temperatures=(0.2, 0.5),
+    per_octave=1,
+    plane_temperatures=9,
+    regularizations=(0.05, 0.2),
+    trials=2_000,
+)
+
+
+def cells(config: Config) -> list[str]:
+    """One cell a problem."""
+    return list(config.problems)
+
+
+def compute(config: Config, cell: str) -> xr.Dataset:
+    """All rules on the problem called `cell`."""
+    problem = problems.build(cell, config.seed)
+    numbers = candidates(config.largest_n, config.per_octave)
+    n, temperature = jnp.asarray(numbers, float), jnp.asarray(config.temperatures)
+    pairs = (problem, n[None, :], temperature[:, None])
+    soft = sb.sweep(problem, n, temperature, nodes=NODES)
+    race = sb.race_metrics(*pairs)
+    rejection = sb.law_metrics(problem, sb.log_rejection(*pairs), temperature[:, None])
+
+    between = jnp.geomspace(0.02, 20.0, config.plane_temperatures)
+    size = float(config.plane_n)
+    laws = jnp.stack([log_law(rule, problem, size, between) for rule in RULES])
+    plane = sb.law_metrics(problem, laws, between[None])
+    hard = sb.law_metrics(problem, sb.log_best_of_n(problem, n), 0.0)
+    pessimism_key, race_key = (problems.cell_key(config.seed, cell, i) for i in (0, 1))
+    beta = jnp.asarray(config.regularizations)
+    pessimism = sb.pessimism_law(
+        pessimism_key, problem, config.plane_n, beta, max(config.trials // 10, 2)
+    )
+    pessimist = sb.law_metrics(problem, jnp.log(pessimism.probs), 1.0)
+    simulated, expected, error = _simulated_race(race_key, problem, config)
+
+    def of_n(values: jax.Array, name: str, units: str) -> xr.Variable:
+        return variable(values[None], GRID, name, units)
+
+    def of_plane(values: jax.Array, name: str, units: str) -> xr.Variable:
+        return variable(values[None], PLANE, name, units)
+
+    def other(values: jax.Array, dim: str, name: str, units: str) -> xr.Variable:
+        return variable(values[None], ("problem", dim), name, units)
+
+    return xr.Dataset(
+        {
+            "soft_tv": of_n(soft.tv, "TV to the tilted law, soft best-of-n", "1"),
+            "race_tv": of_n(race.tv, "TV to the tilted law, race", "1"),
+            "rejection_tv": of_n(rejection.tv, "TV to the tilted law, rejection", "1"),
+            "tv_upper": of_n(bounds.race_tv_upper(*pairs), "(1 - μ/w_max)^n", "1"),
+            "soft_kl": of_n(soft.kl_tilted_soft, "KL(P*‖P_n), soft best-of-n", "nats"),
+            "race_kl": of_n(race.kl_tilted_soft, "KL(P*‖P_n), race", "nats"),
+            "plane_kl": of_plane(plane.kl_soft_base, "KL from the reference law", "nats"),
+            "plane_reward": of_plane(plane.reward, "mean reward", REWARD),
+            "tilted_kl": of_plane(plane.kl_tilted_base, "KL(P*‖P)", "nats"),
+            "tilted_reward": of_plane(plane.tilted_reward, "mean reward of the tilted law", REWARD),
+            "hard_kl": other(hard.kl_soft_base, "n", "KL(·‖P), hard best-of-n", "nats"),
+            "hard_reward": other(hard.reward, "n", "mean reward, hard best-of-n", REWARD),
+            "simulated_pessimism_kl": other(
+                pessimist.kl_soft_base, "regularization", "KL(·‖P), pessimism, simulated", "nats"
+            ),
+            "simulated_pessimism_reward": other(
+                pessimist.reward, "regularization", "mean reward, pessimism, simulated", REWARD
+            ),
+            "simulated_race": other(simulated, "outcome", "simulated law of the race", "1"),
+            "simulated_race_exact": other(expected, "outcome", "its exact value", "1"),
+            "simulated_race_se": other(error, "outcome", "binomial standard error", "1"),
+        },
+        coords=grid(
+            problem=[cell],
+            temperature=config.temperatures,
+            n=numbers,
+            rule=list(RULES),
+            plane_temperature=between,
+            regularization=config.regularizations,
+            outcome=np.arange(problem.num_outcomes),
+        ),
+    )
+
+
+def log_law(rule: str, problem: sb.Problem, n: float, temperature: jax.Array) -> jax.Array:
+    """The exact law `[T, K]` of a rule with n candidates."""
+    laws = {
+        "soft": lambda: sb.log_soft_bon(problem, n, temperature, nodes=NODES),
+        "race": lambda: sb.log_uniform_race(problem, n, temperature),
+        "poisson": lambda: sb.log_best_of_poisson(problem, n - 1, temperature, nodes=NODES),
+        "rejection": lambda: sb.log_rejection(problem, n, temperature),
+        "rejection_best": lambda: sb.log_rejection(problem, n, temperature, fallback="best"),
+        "tilted": lambda: sb.log_tilted(problem, temperature),
+    }
+    return laws[rule]()
+
+
+def _simulated_race(
+    key: jax.Array, problem: sb.Problem, config: Config
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Frequencies of the race at the first temperature, the exact law, and its standard error."""
+    draw_key, race_key = jax.random.split(key)
+    temperature, n = config.temperatures[0], config.plane_n
+    cumulative = jnp.cumsum(jnp.exp(problem.log_probs))
+    level = jax.random.uniform(draw_key, (config.trials, n)) * cumulative[-1]
+    drawn = jnp.searchsorted(cumulative, level, side="right")
+    index = selection.select_race(race_key, problem.rewards[drawn], temperature)
+    picked = jnp.take_along_axis(drawn, index[:, None], axis=1)[:, 0]
+    counts = jnp.zeros(problem.num_outcomes).at[picked].add(1.0)
+    law = jnp.exp(sb.log_uniform_race(problem, n, temperature))
+    return counts / config.trials, law, jnp.sqrt(law * (1 - law) / config.trials)
+
+
+def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The result from the pieces of `cells(config)`, in order."""
+    attributes = {"title": "soft best-of-n and its rivals", "plane_n": config.plane_n}
+    return assemble(parts, "problem", attributes)
+
+
+def run(config: Config) -> xr.Dataset:
+    """The whole result."""
+    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])
