@@ -1,4 +1,4 @@
-"""python -m benchmarks [sweep] [selection] [simulation] [pools] [calibration]: some parts, or all of them."""
+"""python -m benchmarks [PART ...]: some parts, or all of them."""
 
 from __future__ import annotations
 

@@ -58,9 +58,9 @@ def find(goal: Goal, question: Question, nodes: int | None) -> Root:
         temperature, log_n = jnp.exp(question.low), question.known
     else:
         temperature, log_n = question.known, jnp.logaddexp(0.0, question.high)
-    plan = law.quadrature_plan(problem, temperature, log_n, nodes)
-    if goal.unknown == "n":
-        plan = plan._replace(fine=True)  # n passes through small numbers that are no integers
+    plan = law.quadrature_plan(problem, temperature, log_n, nodes)._replace(limits=True)
+    if goal.unknown == "n":  # n passes through small numbers that are no integers
+        plan = plan._replace(fine=True, own_eta=True)
     few = 0
     if goal.quantity in ("kl_tilted_soft", "kl_soft_tilted"):
         if goal.unknown == "n" and nodes is None and _checks.concrete(log_n) is not None:
