@@ -10,6 +10,7 @@ the paper's λ (arXiv:2505.03156), in reward units.
 """
 
 from softbon_jax import bounds, rates
+from softbon_jax.decoding import Decoded, decode
 from softbon_jax.law import (
     log_best_of_n,
     log_ratio_soft_bon,
@@ -29,14 +30,30 @@ from softbon_jax.problem import (
     worst_case,
     zipf,
 )
+from softbon_jax.sequences import (
+    Costs,
+    Rounded,
+    block_problem,
+    blockwise_metrics,
+    log_block_law,
+    round_to_lattice,
+    sequence_costs,
+    symbolwise_metrics,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Costs",
+    "Decoded",
     "Metrics",
     "Problem",
+    "Rounded",
     "bernoulli",
+    "block_problem",
+    "blockwise_metrics",
     "bounds",
+    "decode",
     "dirichlet",
     "empirical",
     "from_logits",
@@ -44,12 +61,16 @@ __all__ = [
     "jackpot",
     "law_metrics",
     "log_best_of_n",
+    "log_block_law",
     "log_ratio_soft_bon",
     "log_soft_bon",
     "log_tilted",
     "metrics",
     "rates",
+    "round_to_lattice",
+    "sequence_costs",
     "sweep",
+    "symbolwise_metrics",
     "uniform_quantiles",
     "worst_case",
     "zipf",
