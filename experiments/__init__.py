@@ -16,7 +16,16 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-NAMES = ("frontier", "kl_rate", "reward_rate", "pool_frontier")
+NAMES = (
+    "frontier",
+    "kl_rate",
+    "reward_rate",
+    "pool_frontier",
+    "blocks",
+    "threshold",
+    "gain",
+    "samples_needed",
+)
 """The experiments, in the order in which `reproduce` runs them."""
 
 

@@ -166,7 +166,9 @@ def test_pytrees_dtypes_and_one_trace():
     @chex.assert_max_traces(n=4)  # two shapes checks and two scans
     def step(key, state):
         noise = jax.random.normal(key, (3,), jnp.float32)
-        cache = jax.lax.dynamic_update_slice(state["cache"], noise[None], (state["at"], jnp.int32(0)))
+        cache = jax.lax.dynamic_update_slice(
+            state["cache"], noise[None], (state["at"], jnp.int32(0))
+        )
         token = {"vector": noise, "label": state["at"]}
         return {"cache": cache, "at": state["at"] + 1}, token, noise[0].astype(jnp.bfloat16)
 

@@ -30,6 +30,10 @@ class Tolerances:
       standard_errors: between simulation and exact value.
       appearances: of the rarest outcome, expected in a simulation that is to be compared.
       spread: of the root mean square of those deviations from 1.
+      limit: of the divergence per symbol of long sequences from its limit, away from its corner, nats.
+      approach: of the gain of hard best-of-n from its limit, in reward units times (1 + log m)/m.
+      deviations: of log n for whole sequences from m D, in standard deviations of log W under P*.
+      growth: of an exponent of the length m that is read off its last two values.
     """
 
     rounding: float = 1e-10
@@ -41,6 +45,10 @@ class Tolerances:
     standard_errors: float = 5.0
     appearances: float = 30.0
     spread: float = 0.3
+    limit: float = 1e-3
+    approach: float = 1.0
+    deviations: float = 3.0
+    growth: float = 0.05
 
 
 TOLERANCES = Tolerances()
