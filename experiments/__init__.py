@@ -25,6 +25,7 @@ NAMES = (
     "threshold",
     "gain",
     "samples_needed",
+    "decoding",
 )
 """The experiments, in the order in which `reproduce` runs them."""
 

@@ -21,22 +21,21 @@ def draw(dataset: xr.Dataset) -> Figure:
         at = one.sel(n=n)
         for scheme, color in zip(schemes, style.shades(len(schemes)), strict=True):
             ax.plot(at.length, at.kl_tilted_soft.sel(scheme=scheme), color=color, label=scheme)
-        whole = at.kl_tilted_soft.sel(scheme="whole")
         lower = at.kl_lower.where(at.kl_lower > 0)
         ax.plot(
             at.length,
             at.kl_upper,
             color=style.BLUE,
             ls="--",
-            label="log(1 + ((1 + CV²)$^m$ - 1)/n)",
+            label="upper bound",
         )
-        ax.plot(at.length, lower, color=style.RED, ls=":", lw=1.6, label="m D - log n")
-        ax.set(xscale="log", yscale="log", xlabel="length m (symbols)")
+        ax.plot(
+            at.length, lower, color=style.RED, ls=":", lw=1.6, label="m D - log n (lower bound)"
+        )
+        ax.set(yscale="log", xlabel="length m (symbols)")
         ax.set_xscale("log", base=2)
         ax.set_ylim(bottom=0.3 * float(one.kl_tilted_soft.min()))
         ax.set_title(f"n = {n}")
-        if ax is axes[0]:
-            style.along(ax, at.length, whole, 0.6, "whole", style.BLACK)
     axes[0].set_ylabel("KL($P^*$‖$P_n$) of the sequence (nats)")
     style.legend_below(figure, axes[0])
     return figure

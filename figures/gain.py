@@ -13,7 +13,7 @@ from figures import style
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
     """Hard best-of-n climbs to the tilted law of the same divergence, soft stops at its target."""
-    one = dataset.isel(problem=0)
+    one = dataset.isel(problem=0).where(dataset.rate > 0, drop=True)
     figure, (ax,) = style.panels(1, 3.0, width=style.SINGLE)
     lengths, temperatures = one.length.values, one.temperature.values
     styles = ["-", (0, (4, 1.5)), (0, (1, 1))]
@@ -28,7 +28,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     ax.plot(one.rate, np.sqrt(one.rate / 2), color=style.GREY, ls="--", lw=0.9)
     ax.set(xlim=(0, 1.2 * float(one.rate[-1])), ylim=(0, 1.05 * float(one.gain_upper.max())))
     ax.set_xlabel("R = log n / m (nats per symbol)")
-    ax.set_ylabel("reward gained per symbol (reward units)")
+    ax.set_ylabel("gain per symbol (reward units)")
     handles = [
         Line2D([], [], color=style.GREY, ls="--", lw=0.9, label="Δ√(R/2)"),
         Line2D([], [], color=style.BLACK, lw=3, alpha=0.25, label="tilted law with KL = R"),

@@ -21,7 +21,7 @@ def draw(dataset: xr.Dataset) -> Figure:
             at.log_n_upper,
             color=style.BLUE,
             ls="--",
-            label="enough: (1 + CV²)$^m$/(e$^ε$ - 1)",
+            label="enough, by the bound",
         )
         ax.plot(
             at.length, at.log_n_blocks, color=style.BLACK, marker="o", ms=3, label="whole, exact"
@@ -32,16 +32,29 @@ def draw(dataset: xr.Dataset) -> Figure:
             color=style.RED,
             ls=":",
             lw=1.6,
-            label="necessary: e$^{mD - ε}$",
+            label="necessary: m D - ε",
         )
         ax.plot(
             at.length, at.log_n_symbols, color=style.GREEN, marker="s", ms=3, label="symbols, exact"
         )
-        ax.set_xscale("log", base=2)
-        ax.set(yscale="log", xlabel="length m (symbols)")
+        ax.set(xlim=0, ylim=0, xlabel="length m (symbols)")
         ax.set_title(f"KL of the sequence at most {budget:g} nats")
-        style.along(ax, at.length, at.log_n_blocks, 0.7, "whole", style.BLACK)
-        style.along(ax, at.length, at.log_n_symbols, 0.7, "by symbols", style.GREEN, above=True)
+        if ax is axes[0]:
+            x, y = float(at.length[-2]), float(at.log_n_upper[-2])
+            style.beside(ax, x, y, "slope log(1 + CV²)", style.BLUE, -8, 8, ha="right")
+            style.beside(
+                ax, float(at.length[-2]), float(at.log_n_lower[-2]), "slope D", style.RED, 4, -9
+            )
+        style.beside(
+            ax,
+            float(at.length[-1]),
+            float(at.log_n_symbols[-1]),
+            "by symbols: n ∝ √m",
+            style.GREEN,
+            -2,
+            9,
+            ha="right",
+        )
     axes[0].set_ylabel("log n (nats)")
     style.legend_below(figure, axes[0])
     return figure

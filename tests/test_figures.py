@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from experiments import NAMES
-from figures import frontier, kl_rate, pool_frontier, reward_rate, style
+from figures import (
+    blocks,
+    frontier,
+    gain,
+    kl_rate,
+    pool_frontier,
+    reward_rate,
+    samples_needed,
+    style,
+    threshold,
+)
 from figures.__main__ import main, render
 from tests import smoke
 
@@ -15,6 +25,10 @@ MODULES = {
     "kl_rate": kl_rate,
     "reward_rate": reward_rate,
     "pool_frontier": pool_frontier,
+    "blocks": blocks,
+    "threshold": threshold,
+    "gain": gain,
+    "samples_needed": samples_needed,
 }
 
 
@@ -94,6 +108,25 @@ def test_reward_rate_shows_the_saved_curves():
             ("Cov(r, W)/(n E[r])", "relative_gap_asymptote"),
         ):
             np.testing.assert_array_equal(shown[label].get_ydata(), one[field])
+
+
+def test_sequences_show_the_saved_curves():
+    result = smoke.result("threshold").isel(problem=0, temperature=0)
+    shown = lines(draw("threshold").axes[0])
+    for m in result.length.values:
+        np.testing.assert_array_equal(
+            shown[f"m = {m}"].get_ydata(), result.kl_per_symbol.sel(length=m)
+        )
+    np.testing.assert_array_equal(shown["(D - R)₊"].get_ydata(), result.limit)
+    result = smoke.result("blocks").isel(problem=0, temperature=0)
+    for ax, n in zip(draw("blocks").axes, result.n.values, strict=True):
+        for scheme in result.scheme.values:
+            exact = result.kl_tilted_soft.sel(n=n, scheme=scheme)
+            np.testing.assert_array_equal(lines(ax)[scheme].get_ydata(), exact)
+    result = smoke.result("samples_needed").isel(problem=0, temperature=0)
+    for ax, kl in zip(draw("samples_needed").axes, result.kl.values, strict=True):
+        for label, field in (("whole, exact", "log_n_blocks"), ("symbols, exact", "log_n_symbols")):
+            np.testing.assert_array_equal(lines(ax)[label].get_ydata(), result[field].sel(kl=kl))
 
 
 def test_a_value_below_the_noise_is_not_drawn():

@@ -9,10 +9,14 @@ import softbon_jax as sb
 from experiments import NAMES, module, runner, verify
 from experiments.__main__ import main
 from experiments.claims import TOLERANCES
+from experiments.claims import blocks as block_claims
 from experiments.claims import frontier as frontier_claims
+from experiments.claims import gain as gain_claims
 from experiments.claims import kl_rate as kl_claims
 from experiments.claims import pool_frontier as pool_claims
 from experiments.claims import reward_rate as reward_claims
+from experiments.claims import samples_needed as samples_claims
+from experiments.claims import threshold as threshold_claims
 from tests import smoke
 
 CLAIMS = {
@@ -20,6 +24,10 @@ CLAIMS = {
     "kl_rate": kl_claims,
     "reward_rate": reward_claims,
     "pool_frontier": pool_claims,
+    "blocks": block_claims,
+    "threshold": threshold_claims,
+    "gain": gain_claims,
+    "samples_needed": samples_claims,
 }
 
 
@@ -54,6 +62,11 @@ def slower(dataset, field):
 
 def shifted(errors):
     return lambda dataset, field: dataset[field] + errors * dataset[f"{field}_se"]
+
+
+def longer(dataset, field):
+    """A curve that grows with the length of the sequence."""
+    return dataset[field] * dataset.length
 
 
 def one_nan(dataset, field):
@@ -95,6 +108,29 @@ PERTURBED = [
     ("pool_frontier", "pool_mean", scaled(1.01), "n = 1"),
     ("pool_frontier", "kl_tilted_base", scaled(1.1), "no law beats the tilted one"),
     ("pool_frontier", "kl_soft_base", scaled(1.1), "≤ log n - (n-1)/n"),
+    ("blocks", "kl_tilted_soft", scaled(0.9), "≥ m D - log n"),
+    ("blocks", "kl_upper", scaled(0.5), "≤ log(1 + ((1 + CV²)^m - 1)/n)"),
+    ("blocks", "kl_symbol", scaled(1.01), "m times that of one symbol"),
+    ("blocks", "kl_symbol", scaled(1.01), "all schemes agree"),
+    ("blocks", "kl_tilted_soft", scaled(-1), "larger blocks are farther"),
+    ("blocks", "reward_calls", scaled(2.0), "blocks scored"),
+    ("threshold", "kl_per_symbol", scaled(0.9), "≥ D - R"),
+    ("threshold", "kl_per_symbol", one_nan, "≥ D - R"),
+    ("threshold", "kl_upper", scaled(0.5), "((1 + CV²)^m - 1)/n)/m"),
+    ("threshold", "kl_limit_upper", scaled(0.5), "s/2√m"),
+    ("threshold", "limit", scaled(1.1), "away from the corner"),
+    ("threshold", "kl_per_symbol", longer, "largest excess"),
+    ("threshold", "kl_per_symbol", scaled(-1), "falls as n grows"),
+    ("threshold", "threshold", scaled(2.0), "exponent D"),
+    ("gain", "gain_upper", scaled(0.5), "≤ Δ√(log n/2m)"),
+    ("gain", "frontier", scaled(0.9), "gain ≤ that of the tilted law"),
+    ("gain", "tilted_gain", scaled(0.9), "gain ≤ that of the target"),
+    ("gain", "gain", scaled(-1), "never falls"),
+    ("gain", "gain", scaled(0.5), "hard best-of-n approaches"),
+    ("samples_needed", "log_n_blocks", scaled(0.8), "log n ≥ m D - ε"),
+    ("samples_needed", "log_n_upper", scaled(0.5), "log n ≤ log("),
+    ("samples_needed", "log_n_blocks", scaled(2.0), "m D + O(√m)"),
+    ("samples_needed", "log_n_symbols", scaled(1.5), "n grows like √m"),
 ]
 
 
