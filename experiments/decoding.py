@@ -50,7 +50,7 @@ class Config:
     block_sizes: tuple[int, ...] = (1, 2, 3, 6)
     temperatures: tuple[float, ...] = (0.1, 0.3, 1.0)
     n: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    decoded_n: tuple[int, ...] = (2, 8, 32)
+    decoded_n: tuple[int, ...] = (8,)
     decoded_temperature: float = 0.3
     runs: int = 8192
     seed: int = 0

@@ -42,8 +42,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     )
     ax.set_xlabel("KL from the model (nats)")
     ax.set_ylabel("mean reward (reward units)")
-    ax.set_title(
-        f"λ = {dataset.attrs['decoded_temperature']:g}, n = {', '.join(map(str, one.n.values))}"
-    )
+    temperature, numbers = dataset.attrs["decoded_temperature"], one.n.values
+    ax.set_title(f"λ = {temperature:g}, n = {', '.join(map(str, numbers))}")
     figure.legend(loc="outside lower center", ncols=2, columnspacing=1.0)
     return figure

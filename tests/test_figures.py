@@ -8,6 +8,7 @@ import pytest
 from experiments import NAMES
 from figures import (
     blocks,
+    decoding,
     frontier,
     gain,
     kl_rate,
@@ -29,6 +30,7 @@ MODULES = {
     "threshold": threshold,
     "gain": gain,
     "samples_needed": samples_needed,
+    "decoding": decoding,
 }
 
 

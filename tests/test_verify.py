@@ -10,6 +10,7 @@ from experiments import NAMES, module, runner, verify
 from experiments.__main__ import main
 from experiments.claims import TOLERANCES
 from experiments.claims import blocks as block_claims
+from experiments.claims import decoding as decoding_claims
 from experiments.claims import frontier as frontier_claims
 from experiments.claims import gain as gain_claims
 from experiments.claims import kl_rate as kl_claims
@@ -28,6 +29,7 @@ CLAIMS = {
     "threshold": threshold_claims,
     "gain": gain_claims,
     "samples_needed": samples_claims,
+    "decoding": decoding_claims,
 }
 
 
@@ -131,6 +133,11 @@ PERTURBED = [
     ("samples_needed", "log_n_upper", scaled(0.5), "log n ≤ log("),
     ("samples_needed", "log_n_blocks", scaled(2.0), "m D + O(√m)"),
     ("samples_needed", "log_n_symbols", scaled(1.5), "n grows like √m"),
+    ("decoding", "decoded_reward", shifted(6), "mean reward of decoded"),
+    ("decoding", "decoded_kl_soft_base", shifted(6), "KL(P_n‖P) of decoded"),
+    ("decoding", "kl_soft_base", scaled(0.8), "no decoding beats"),
+    ("decoding", "reward", scaled(1.2), "no decoding beats"),
+    ("decoding", "reward", scaled(-1), "with many candidates"),
 ]
 
 
