@@ -25,10 +25,10 @@ from experiments.symbols import scheme
 GRID = ("block_size", "temperature", "n")
 NODES = 768
 
-TRANSITIONS = np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.7, 0.2, 0.1]])
-REWARDS = np.array([[0.0, 0.6, -0.4], [-0.8, 0.0, 1.0], [0.2, -0.2, 0.5]])
-"""The chain and the reward of going from one token (row) to another: 0 → 1 pays, but what follows 1
-is bad but for the rare step to 2, which it costs to reach otherwise."""
+TRANSITIONS = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.4, 0.2, 0.4]])
+REWARDS = np.array([[0.0, 0.8, -0.3], [-0.5, -0.9, -1.5], [0.0, 0.2, 1.0]])
+"""The chain and the reward of going from one token (row) to another. Token 1 is a bait: it pays at
+once and costs as much later. Token 2 costs at first and pays for as long as one stays."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ def longer(dataset, field):
     return dataset[field] * dataset.length
 
 
+def reversed_blocks(dataset, field):
+    """The curves of the block sizes, each given to another."""
+    return dataset[field].copy(data=dataset[field].values[::-1])
+
+
 def one_nan(dataset, field):
     values = dataset[field].copy(deep=True)
     values[(0,) * values.ndim] = np.nan
@@ -137,7 +142,7 @@ PERTURBED = [
     ("decoding", "decoded_kl_soft_base", shifted(6), "KL(P_n‖P) of decoded"),
     ("decoding", "kl_soft_base", scaled(0.8), "no decoding beats"),
     ("decoding", "reward", scaled(1.2), "no decoding beats"),
-    ("decoding", "reward", scaled(-1), "with many candidates"),
+    ("decoding", "reward", reversed_blocks, "with many candidates"),
 ]
 
 
