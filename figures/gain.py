@@ -27,6 +27,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     ax.plot(one.rate, one.frontier, color=style.BLACK, lw=3, alpha=0.25, zorder=1)
     ax.plot(one.rate, np.sqrt(one.rate / 2), color=style.GREY, ls="--", lw=0.9)
     ax.set(xlim=(0, 1.2 * float(one.rate[-1])), ylim=(0, 1.05 * float(one.gain_upper.max())))
+    ax.set_title("whole sequences of m symbols")
     ax.set_xlabel("R = log n / m (nats per symbol)")
     ax.set_ylabel("gain per symbol (reward units)")
     handles = [

@@ -26,6 +26,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.axvline(exponent, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
         style.beside(ax, exponent, top, text, style.GREY, 2, -4)
     ax.set(xlim=(0, 1.13 * float(one.rate[-1])), ylim=(0, top))
+    ax.set_title(f"whole sequences of m symbols, λ = {float(one.temperature):g}")
     ax.set_xlabel("R = log n / m (nats per symbol)")
     ax.set_ylabel("KL($P^*$‖$P_n$) / m (nats)")
     handles, labels = ax.get_legend_handles_labels()

@@ -2,7 +2,8 @@
 
 With w = e^{r/λ} and W = w/E_P[w], the target is P* = P·W and everything here is a moment of W:
 CV² = Var_P(W) = χ²(P*‖P), Var_{P*}(W), Cov_{P*}(r, W). Bounds hold for every n; asymptotes are the
-leading term as n grows for a fixed problem and bound nothing.
+leading term as n grows for a fixed problem and bound nothing. Those of `sequence_bounds`, for
+sequences with additive rewards, are public here too.
 
 Shared by all functions: outcomes on the last axis; `n` and `temperature` broadcast against the
 problem's batch axes; results have the broadcast batch shape and the problem's float dtype; `log_n`
