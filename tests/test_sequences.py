@@ -165,6 +165,7 @@ def test_whole_blocks_match_enumeration(n, temperature):
     assert_metrics(got, plain_metrics(*enumerated(*[UNEVEN] * 6), n, temperature))
 
 
+@pytest.mark.slow
 def test_whole_blocks_match_the_dense_law():
     every = sb.from_logits(*enumerated(*[UNEVEN] * 6))
     for temperature in (0.3, 3.0, 0.01):
@@ -283,6 +284,7 @@ def test_gradients_match_finite_differences():
     np.testing.assert_allclose(slope, -variance / 0.3**2, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_traced_arguments_and_too_few_nodes():
     symbol = problem()
 
@@ -350,6 +352,7 @@ def test_positions_with_laws_of_their_own():
     assert_product(symbols, parts)
 
 
+@pytest.mark.slow
 def test_float32_blocks_agree_with_float64():
     double = sb.blockwise_metrics(problem(FOUR), 40, N, 0.3, nodes=NODES)
     as_single = sb.Problem(*(x.astype(jnp.float32) for x in problem(FOUR)))
