@@ -197,14 +197,14 @@ def test_whole_blocks_match_mpmath(case):
 def test_what_lies_between_two_bands_counts():
     """A rare best outcome: φ^n falls where no outcome has its band of points."""
     log_probs, rewards, n = (
-        np.array([-50.0, -0.5, -1.0]),
+        np.array([-39.0, -0.5, -1.0]),
         np.array([1.0, 0.5, 0.0]),
-        5 * math.exp(50),
+        5 * math.exp(39),
     )
     log_probs -= np.logaddexp.reduce(log_probs)
     exact = oracles.exact_metrics(log_probs, rewards, n, 0.008).metrics
     got = sb.blockwise_metrics(sb.from_logits(log_probs, rewards), 1, n, 0.008, nodes=NODES)
-    assert 1e-3 < float(exact["kl_tilted_soft"]) < 1e-2
+    assert 1e-3 < float(exact["kl_tilted_soft"]) < 2e-2
     assert_metrics(got, sb.Metrics(**{x: float(y) for x, y in exact.items()}), rtol=1e-11, atol=0)
 
 
