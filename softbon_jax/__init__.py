@@ -11,6 +11,7 @@ the paper's λ (arXiv:2505.03156), in reward units.
 
 from softbon_jax import bounds, calibrate, rates, scores
 from softbon_jax.calibrate import Calibration, n_for_kl, temperature_for_kl, temperature_for_reward
+from softbon_jax.decoding import Decoded, decode
 from softbon_jax.hedging import Hedge, hedge
 from softbon_jax.law import log_best_of_n, log_ratio_soft_bon, log_soft_bon, log_tilted
 from softbon_jax.metrics import Metrics, law_metrics, metrics, sweep
@@ -37,13 +38,25 @@ from softbon_jax.rival_selection import (
 )
 from softbon_jax.rivals import log_best_of_poisson, log_rejection, log_uniform_race, race_metrics
 from softbon_jax.selection import select, select_best, select_many, select_race, selection_log_probs
+from softbon_jax.sequences import (
+    Costs,
+    Rounded,
+    block_problem,
+    blockwise_metrics,
+    log_block_law,
+    round_to_lattice,
+    sequence_costs,
+    symbolwise_metrics,
+)
 from softbon_jax.simulation import Estimate, Fluctuation, conditional_fluctuation, simulate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Calibration",
+    "Costs",
     "Curve",
+    "Decoded",
     "Estimate",
     "Fluctuation",
     "Hedge",
@@ -51,10 +64,14 @@ __all__ = [
     "Metrics",
     "Problem",
     "Reservoir",
+    "Rounded",
     "bernoulli",
+    "block_problem",
+    "blockwise_metrics",
     "bounds",
     "calibrate",
     "conditional_fluctuation",
+    "decode",
     "dirichlet",
     "empirical",
     "from_logits",
@@ -64,6 +81,7 @@ __all__ = [
     "law_metrics",
     "log_best_of_n",
     "log_best_of_poisson",
+    "log_block_law",
     "log_ratio_soft_bon",
     "log_rejection",
     "log_soft_bon",
@@ -83,6 +101,7 @@ __all__ = [
     "reservoir_init",
     "reservoir_merge",
     "reservoir_update",
+    "round_to_lattice",
     "scores",
     "select",
     "select_best",
@@ -91,8 +110,10 @@ __all__ = [
     "select_race",
     "select_rejection",
     "selection_log_probs",
+    "sequence_costs",
     "simulate",
     "sweep",
+    "symbolwise_metrics",
     "temperature_for_kl",
     "temperature_for_reward",
     "uniform_quantiles",

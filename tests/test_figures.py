@@ -145,3 +145,22 @@ def test_figures_command(tmp_path, capsys):
     assert main(["--results", str(smoke.results()), "--out", str(tmp_path)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(NAMES)
     assert len(list(tmp_path.glob("*.svg"))) == len(NAMES)
+
+
+def test_sequences_show_the_saved_curves():
+    result = smoke.result("threshold").isel(problem=0, temperature=0)
+    shown = lines(draw("threshold").axes[0])
+    for m in result.length.values:
+        np.testing.assert_array_equal(
+            shown[f"m = {m}"].get_ydata(), result.kl_per_symbol.sel(length=m)
+        )
+    np.testing.assert_array_equal(shown["(D - R)₊"].get_ydata(), result.limit)
+    result = smoke.result("blocks").isel(problem=0, temperature=0)
+    for ax, n in zip(draw("blocks").axes, result.n.values, strict=True):
+        for scheme in result.scheme.values:
+            exact = result.kl_tilted_soft.sel(n=n, scheme=scheme)
+            np.testing.assert_array_equal(lines(ax)[scheme].get_ydata(), exact)
+    result = smoke.result("samples_needed").isel(problem=0, temperature=0)
+    for ax, kl in zip(draw("samples_needed").axes, result.kl.values, strict=True):
+        for label, field in (("whole, exact", "log_n_blocks"), ("symbols, exact", "log_n_symbols")):
+            np.testing.assert_array_equal(lines(ax)[label].get_ydata(), result[field].sel(kl=kl))

@@ -67,6 +67,16 @@ def shifted(errors):
     return lambda dataset, field: dataset[field] + errors * dataset[f"{field}_se"]
 
 
+def longer(dataset, field):
+    """A curve that grows with the length of the sequence."""
+    return dataset[field] * dataset.length
+
+
+def reversed_blocks(dataset, field):
+    """The curves of the block sizes, each given to another."""
+    return dataset[field].copy(data=dataset[field].values[::-1])
+
+
 def one_nan(dataset, field):
     values = dataset[field].copy(deep=True)
     values[(0,) * values.ndim] = np.nan
@@ -169,6 +179,34 @@ PERTURBED = [
         "nearer to the trained",
     ),
     ("distillation", "kl_policy_soft", scaled(1.01), "as far from it"),
+    ("blocks", "kl_tilted_soft", scaled(0.9), "≥ m D - log n"),
+    ("blocks", "kl_upper", scaled(0.5), "≤ log(1 + ((1 + CV²)^m - 1)/n)"),
+    ("blocks", "kl_symbol", scaled(1.01), "m times that of one symbol"),
+    ("blocks", "kl_symbol", scaled(1.01), "all schemes agree"),
+    ("blocks", "kl_tilted_soft", scaled(-1), "larger blocks are farther"),
+    ("blocks", "reward_calls", scaled(2.0), "blocks scored"),
+    ("threshold", "kl_per_symbol", scaled(0.9), "≥ D - R"),
+    ("threshold", "kl_per_symbol", one_nan, "≥ D - R"),
+    ("threshold", "kl_upper", scaled(0.5), "((1 + CV²)^m - 1)/n)/m"),
+    ("threshold", "kl_limit_upper", scaled(0.5), "s/2√m"),
+    ("threshold", "limit", scaled(1.1), "away from the corner"),
+    ("threshold", "kl_per_symbol", longer, "largest excess"),
+    ("threshold", "kl_per_symbol", scaled(-1), "falls as n grows"),
+    ("threshold", "threshold", scaled(2.0), "exponent D"),
+    ("gain", "gain_upper", scaled(0.5), "≤ Δ√(log n/2m)"),
+    ("gain", "frontier", scaled(0.9), "gain ≤ that of the tilted law"),
+    ("gain", "tilted_gain", scaled(0.9), "gain ≤ that of the target"),
+    ("gain", "gain", scaled(-1), "never falls"),
+    ("gain", "gain", scaled(0.5), "hard best-of-n approaches"),
+    ("samples_needed", "log_n_blocks", scaled(0.8), "log n ≥ m D - ε"),
+    ("samples_needed", "log_n_upper", scaled(0.5), "log n ≤ log("),
+    ("samples_needed", "log_n_blocks", scaled(2.0), "m D + O(√m)"),
+    ("samples_needed", "log_n_symbols", scaled(1.5), "n grows like √m"),
+    ("decoding", "decoded_reward", shifted(6), "mean reward of decoded"),
+    ("decoding", "decoded_kl_soft_base", shifted(6), "KL(P_n‖P) of decoded"),
+    ("decoding", "kl_soft_base", scaled(0.8), "no decoding beats"),
+    ("decoding", "reward", scaled(1.2), "no decoding beats"),
+    ("decoding", "reward", reversed_blocks, "with many candidates"),
 ]
 
 

@@ -37,6 +37,10 @@ class Tolerances:
       noisy_exponent: of an exponent fitted to simulated values.
       noisy_constant: of their constant, relative.
       jackknife: of a KL that was estimated from pools, relative: bias of order 1/N² is left.
+      limit: of the divergence per symbol of long sequences from its limit, away from its corner, nats.
+      approach: of the gain of hard best-of-n from its limit, in reward units times (1 + log m)/m.
+      deviations: of log n for whole sequences from m D, in standard deviations of log W under P*.
+      growth: of an exponent of the length m that is read off its last two values.
     """
 
     rounding: float = 1e-10
@@ -54,6 +58,10 @@ class Tolerances:
     noisy_exponent: float = 0.02
     noisy_constant: float = 0.02
     jackknife: float = 0.02
+    limit: float = 1e-3
+    approach: float = 1.0
+    deviations: float = 3.0
+    growth: float = 0.05
 
 
 TOLERANCES = Tolerances()

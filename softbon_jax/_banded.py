@@ -1,0 +1,363 @@
+"""The law of soft best-of-n for very many outcomes, in time and memory O(K).
+
+`law.soft_terms` evaluates every outcome at every quadrature point. But e^{-tw} changes only while tw
+is between rounding and a few units: below it is 1 - tw, above it is 0. So each outcome is evaluated
+on a band of points around t = 1/w, and what lies outside its band comes from running sums. Of a
+thousand symbols that is 170 points an outcome instead of 16,000.
+
+All sums are of non-negative terms and are carried as logarithms, so that neither the e^{-thousands}
+of a block's tails nor an n of e^{hundreds} leaves the float range.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from softbon_jax import _checks, _numerics, law
+from softbon_jax.metrics import (
+    Metrics,
+    _base_metrics,
+    _divergences,
+    _soft_metrics,
+    _tilt_metrics,
+    _wins,
+)
+from softbon_jax.problem import Problem
+
+Array = jax.Array
+
+
+NOTHING = -1e30
+"""The logarithm of 0: finite, so that gradients are 0 where -inf - (-inf) would make them NaN."""
+
+FILLING = -1e5
+"""log P of the outcomes that `sorted_problem` fills up with: no n of use makes them possible."""
+
+FILLING_STEP = -60.0
+"""The log of the distance, in temperatures, that they are taken to have from each other."""
+
+
+def sorted_problem(problem: Problem) -> Problem:
+    """The outcomes by falling reward, filled up to one of few sizes, so that few kernels compile."""
+    missing = max(256, _numerics.node_bucket(problem.num_outcomes)) - problem.num_outcomes
+    return Problem(
+        jnp.pad(problem.log_probs[::-1], (0, missing), constant_values=FILLING),
+        jnp.pad(problem.rewards[::-1], (0, missing), mode="edge"),
+    )
+
+
+def over_points(
+    problem: Problem, temperature: Array, log_n: Array, plan: law.Plan
+) -> tuple[Metrics, Array]:
+    """Metrics `[...]` and log P_n `[..., K]` for every temperature and log n, both `[...]`.
+
+    One after the other: a point has K bands of work of its own. A loop over a compiled point where
+    the arguments are known, so that their number costs no compilation.
+    """
+    shape = temperature.shape
+    points = (temperature.ravel(), log_n.ravel())
+    if any(_checks.concrete(x) is None for x in (*problem, *points)):
+        out = jax.lax.map(lambda x: point(problem, *x, plan), points)
+    else:
+        several = [point(problem, *x, plan) for x in zip(*points, strict=True)]
+        out = jax.tree.map(lambda *x: jnp.stack(x), *several)
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def point(
+    problem: Problem, temperature: Array, log_n: Array, plan: law.Plan
+) -> tuple[Metrics, Array]:
+    """Every metric of soft best-of-n, as `metrics.metrics`, and its log-probabilities.
+
+    Args:
+      problem: `[K]`, K >= 2, as `sorted_problem` makes it.
+      temperature: scalar, 0 and inf included.
+      log_n: scalar.
+      plan: static; `nodes` and `fine` count.
+    """
+    rewards = problem.rewards
+    proper = law.proper_temperature(temperature, rewards)
+    terms = law.tilted_terms(problem, proper)
+    step = -jnp.diff(rewards)
+    filling = step == 0
+    log_steps = jnp.where(filling, FILLING_STEP, jnp.log(jnp.where(filling, 1.0, step) / proper))
+    wins = _wins(jnp.exp(terms.log_probs), rewards)
+    soft, excess = soft_terms(terms, log_n, plan, log_steps)
+    hard, hard_ratio = _hard_metrics(terms, log_n, wins)
+    near = jnp.abs(terms.exponents - terms.log_mean) < law.NEAR
+    terms = terms._replace(excess=jnp.where(near, excess, 0.0))
+    soft_metrics = _soft_metrics(terms, _tilt_metrics(terms), soft, wins, wide=True)
+    by_rule = (
+        (soft_metrics, terms.log_probs + soft.log_base_ratio),
+        (hard, terms.log_probs + hard_ratio),
+        (_base_metrics(terms, wins), terms.log_probs),
+    )
+    rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
+    poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
+    return jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields) + poison, *by_rule)
+
+
+def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
+    """As `metrics._hard_metrics` where P may underflow, and log P_n/P: F(k)^n - F(k+1)^n in logs."""
+    log_p, rewards = terms.log_probs, terms.rewards
+    from_above, from_below = jax.vmap(_running)(jnp.stack([log_p, log_p[::-1]]))
+    log_above, from_below = from_above[:-1], from_below[::-1]
+    log_up_to, log_below = from_below[:-1], from_below[1:]
+    log_rate = _log_neg_log(log_above, log_up_to)  # log(-log F)
+    log_drop = _log_neg_log(log_p - log_up_to, log_below - log_up_to)  # log(-log F(k+1)/F(k))
+    log_miss = jnp.minimum(log_drop + log_n, 30.0)  # nothing is left of e^-e^30
+    rare = log_miss < -30.0
+    log_step = jnp.where(
+        rare, log_miss, _numerics.log1mexp(jnp.exp(jnp.where(rare, 0.0, log_miss)))
+    )
+    log_base_ratio = log_step - jnp.exp(jnp.minimum(log_rate + log_n, 30.0)) - log_p
+    p, q = jnp.exp(log_p), jnp.exp(log_p + log_base_ratio)
+    near = jnp.abs(log_base_ratio) < law.NEAR
+    eta = jnp.expm1(jnp.where(near, log_base_ratio, 0.0))
+    _, kl_base = _divergences(p, q, eta, log_base_ratio)
+    gap = q @ (rewards[0] - rewards)
+    unbounded = jnp.full((), jnp.inf, q.dtype)
+    result = Metrics(
+        reward=q @ rewards,
+        tilted_reward=rewards[0],
+        reward_gap=gap,
+        relative_reward_gap=gap / rewards[0],
+        kl_tilted_soft=-log_step[0],
+        kl_soft_tilted=unbounded,
+        kl_soft_base=kl_base,
+        kl_tilted_base=-log_p[0],
+        tv=jnp.exp(-jnp.exp(log_miss[0])),
+        chi2=unbounded,
+        win_rate=q @ wins,
+    )
+    return result, log_base_ratio
+
+
+def _log_neg_log(log_missing: Array, log_x: Array) -> Array:
+    """log(-log x) for x = e^log_x = 1 - e^log_missing, from the smaller of the two."""
+    small = log_missing < -math.log(2)
+    missing = jnp.exp(jnp.where(small, log_missing, -1.0))
+    missing = jnp.maximum(missing, jnp.finfo(missing.dtype).eps)
+    return jnp.where(
+        small,
+        log_missing + jnp.log(-jnp.log1p(-missing) / missing),
+        jnp.log(-jnp.where(small, -1.0, log_x)),
+    )
+
+
+class _Bands(NamedTuple):
+    """Which quadrature points belong to which outcome; outcomes by falling reward, `[K, B]` pairs.
+
+    Attributes:
+      u: `[Q]` log t, not decreasing.
+      start: `[K]` the first point of each band: before it, tw is below rounding.
+      stop: `[K]` the first point past it: from there on, e^{-tw} is.
+      point: `[K, B]` the points of the band.
+      inside: `[K, B]` whether that is a point at all.
+      begun: `[Q]` how many bands begin at a point or before.
+      passed: `[Q]` how many end before it.
+    """
+
+    u: Array
+    start: Array
+    stop: Array
+    point: Array
+    inside: Array
+    begun: Array
+    passed: Array
+
+
+def band_width(rule: _numerics.Rule, dtype: Any) -> int:
+    """Points in the band of an outcome: from tw = eps/4 to tw = e^right."""
+    return math.ceil((_linear_below(dtype) + rule.right) / rule.spacing) + 2
+
+
+def _linear_below(dtype: Any) -> float:
+    """The -log of eps/4: below that, 1 - e^{-z} is z and e^{-z} is 1."""
+    return math.log(4 / float(jnp.finfo(dtype).eps))
+
+
+def soft_terms(
+    terms: law.TiltedTerms, log_n: Array, plan: law.Plan, log_steps: Array
+) -> tuple[law.SoftTerms, Array]:
+    """As `law.soft_terms`, for one n and outcomes that are sorted and all possible.
+
+    With outcomes k = 0, 1, ... by falling reward, the differences of neighbours
+
+      ρ(k+1) - ρ(k) = n μ ∫ (e^{-t w(k+1)} - e^{-t w(k)}) φ^{n-1} dt >= 0, ρ = P_n/P*,
+      η(k) - η(k+1) = n(n-1) ∫ (e^{-t w(k+1)} - e^{-t w(k)}) E_P[w e^{-tw}] φ^{n-2} dt >= 0, η = P_n/P-1,
+
+    are summed up from the likeliest outcome of P* and of P, and E_{P*}[ρ] = 1 and E_P[η] = 0 fix the
+    constant.
+
+    Args:
+      terms: of a `[K]` problem as `sorted_problem` makes it: P > 0 everywhere.
+      log_n: scalar.
+      plan: static; `nodes` and `fine` count.
+      log_steps: `[K - 1]` log of (r(k) - r(k+1))/λ.
+
+    Returns:
+      `law.SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN where
+      `plan.nodes` points are too few.
+    """
+    log_p, offsets = terms.log_probs, -terms.exponents
+    rule = _numerics.rule_for(log_p.dtype, plan.fine)
+    u, log_h, resolved = _numerics.lattice(
+        rule, offsets, jnp.where(log_n >= 0, log_n, 0.0), terms.log_mean, plan.nodes
+    )
+    bands = _bands(u, log_h, offsets, rule)
+    log_h = jnp.maximum(log_h, NOTHING)
+    log_z = bands.u[bands.point] - offsets[:, None]
+    z = jnp.exp(jnp.minimum(log_z, 30.0))
+    log_rate, log_density = _at_points(bands, log_p, offsets, log_z, z)
+
+    one_less = -jnp.expm1(-log_n)  # (n-1)/n
+    # (n-1)(-log φ), formed in logs. Where it exceeds e^30 nothing is left of φ^{n-1}.
+    fall = one_less * jnp.exp(jnp.minimum(log_rate + log_n, 30.0))
+    rows = log_n + terms.log_mean + log_h + bands.u - fall  # n μ t φ^{n-1}
+    # n² E_P[wt e^{-tw}] φ^{n-2}; the factor (n-1)/n is left for later, being 0 at n = 1
+    base_rows = 2 * log_n + log_h + log_density + jnp.exp(log_rate) - fall
+
+    so_far = jax.vmap(_running)(jnp.stack([rows, rows + bands.u, base_rows + bands.u]))[
+        :, bands.start
+    ]
+    log_ratio = jnp.logaddexp(so_far[0], _log_sum(_on_band(rows, bands) - z))
+    kernels = _step_kernels(bands, offsets, log_steps, z)
+    log_apart = _log_apart(log_steps)  # log(1 - w(k+1)/w(k))
+    steps = jax.vmap(lambda rows, before: _steps(rows, before, bands, kernels))(
+        jnp.stack([rows, base_rows]), so_far[1:, :-1] + (log_apart - offsets[:-1])[None]
+    )
+    log_w = terms.exponents - terms.log_mean
+    delta, eta, excess = jax.vmap(_centred)(
+        jnp.concatenate([steps, (log_w[:-1] + log_apart)[None]]),
+        jnp.stack([terms.log_tilted, log_p, log_p]),
+    )
+
+    poison = jnp.where(resolved, 0.0, jnp.nan).astype(log_p.dtype)
+    probs = jnp.exp(terms.log_tilted + log_ratio)
+    parts = (probs, *_refined(log_ratio, delta), *_refined(log_ratio + log_w, -one_less * eta))
+    return law.SoftTerms(*(x + poison for x in parts)), -excess
+
+
+def _bands(u: Array, log_h: Array, offsets: Array, rule: _numerics.Rule) -> _Bands:
+    size = u.shape[0]
+    # Points that are not used weigh nothing, wherever they are.
+    u = jnp.where(log_h > -jnp.inf, u, jnp.max(u))
+    offsets = jax.lax.stop_gradient(offsets)
+    start = jnp.searchsorted(u, offsets - _linear_below(u.dtype)).astype(jnp.int32)
+    stop = start + band_width(rule, u.dtype)
+    point = start[:, None] + jnp.arange(band_width(rule, u.dtype), dtype=jnp.int32)[None]
+    position = jnp.arange(size, dtype=jnp.int32)
+    begun, passed = (jnp.searchsorted(x, position, side="right") for x in (start, stop))
+    return _Bands(u, start, stop, jnp.minimum(point, size - 1), point < size, begun, passed)
+
+
+def _on_band(values: Array, bands: _Bands) -> Array:
+    """Logarithms at the points `[Q]` spread to the bands `[K, B]`, NOTHING where there is no point."""
+    return jnp.where(bands.inside, values[bands.point], NOTHING)
+
+
+def _running(values: Array) -> Array:
+    """The log of Σ_{i < k} e^values(i) for k = 0, 1, ... up to all of them.
+
+    One after the other: the parallel `cumlogsumexp` is five times slower on CPU, and compiles for
+    longer than all the rest.
+    """
+
+    def add(total: Array, value: Array) -> tuple[Array, Array]:
+        total = jnp.logaddexp(total, value)
+        return total, total
+
+    nothing = jnp.full((), NOTHING, values.dtype)
+    return jnp.append(nothing, jax.lax.scan(add, nothing, values)[1])
+
+
+def _log_sum(values: Array) -> Array:
+    """The log of Σ e^values over the last axis."""
+    top = jax.lax.stop_gradient(jnp.max(values, axis=-1))
+    return jnp.log(jnp.sum(jnp.exp(values - top[..., None]), axis=-1)) + top
+
+
+def _segment_log_sum(values: Array, segment: Array, count: int) -> Array:
+    """The log of Σ e^values over the entries of each of `count` segments."""
+    top = jax.ops.segment_max(jax.lax.stop_gradient(values), segment, count)
+    top = jnp.maximum(top, NOTHING)
+    total = jax.ops.segment_sum(jnp.exp(values - top[segment]), segment, count)
+    return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1.0)) + top, NOTHING)
+
+
+def _at_points(
+    bands: _Bands, log_p: Array, offsets: Array, log_z: Array, z: Array
+) -> tuple[Array, Array]:
+    """log(-log φ) and log E_P[w t e^{-tw}] at the points."""
+    size, count = bands.u.shape[0], log_p.shape[0]
+    point = jnp.where(bands.inside, bands.point, size).ravel()
+    log_pw = log_p - offsets
+    passed, *ahead = jax.vmap(_running)(jnp.stack([log_p, log_p[::-1], log_pw[::-1]]))
+    passed = passed[bands.passed]
+    ahead, linear = (x[count - bands.begun] for x in ahead)
+    linear = bands.u + linear
+    pairs = jnp.stack([jnp.log(-jnp.expm1(-z)), -z, log_z - z]) + log_p[None, :, None]
+    lost, phi, density = jax.vmap(lambda x: _segment_log_sum(x.ravel(), point, size + 1)[:size])(
+        pairs
+    )
+    log_lost = jnp.logaddexp(jnp.logaddexp(passed, linear), lost)  # 1 - φ
+    log_phi = jnp.logaddexp(ahead, phi)
+    log_density = jnp.logaddexp(linear, density)
+    return _log_neg_log(log_lost, log_phi), log_density
+
+
+def _log_apart(log_steps: Array) -> Array:
+    """log(1 - e^-step)."""
+    return _numerics.log1mexp(jnp.exp(log_steps))
+
+
+def _step_kernels(bands: _Bands, offsets: Array, log_steps: Array, z: Array) -> tuple[Array, Array]:
+    """log(e^{-t w(k+1)} - e^{-t w(k)}) on the band of k, and past that on the band of k+1."""
+    lower = jnp.exp(jnp.minimum(bands.u[bands.point[:-1]] - offsets[1:, None], 30.0))  # t w(k+1)
+    apart = -jnp.expm1(-jnp.exp(log_steps))  # 1 - w(k+1)/w(k)
+    own = jnp.log(-jnp.expm1(-z[:-1] * apart[:, None])) - lower
+    past = bands.point[1:] >= bands.stop[:-1, None]
+    return own, jnp.where(past, -z[1:], NOTHING)
+
+
+def _steps(log_rows: Array, before: Array, bands: _Bands, kernels: tuple[Array, Array]) -> Array:
+    """The log of Σ rows (e^{-t w(k+1)} - e^{-t w(k)}), `[K - 1]`.
+
+    `before` is what the points before the band of k add to it.
+    """
+    on_bands = _on_band(log_rows, bands)
+    own, following = _log_sum(on_bands[:-1] + kernels[0]), _log_sum(on_bands[1:] + kernels[1])
+    # A point between the bands of k and of k+1 has 0 for the one and 1 for the other.
+    between = (
+        (bands.passed > 0) & (bands.begun == bands.passed) & (bands.passed < bands.start.shape[0])
+    )
+    segment = jnp.where(between, bands.passed - 1, 0)
+    gap = _segment_log_sum(jnp.where(between, log_rows, NOTHING), segment, before.shape[0])
+    return jnp.logaddexp(jnp.logaddexp(before, own), jnp.logaddexp(following, gap))
+
+
+def _centred(log_rises: Array, log_q: Array) -> Array:
+    """The x with x(k+1) - x(k) = e^log_rises(k) and E_q[x] = 0."""
+    after = jnp.arange(log_rises.shape[0]) >= jnp.argmax(log_q)
+    directions = jnp.stack(
+        [jnp.where(after, log_rises, NOTHING), jnp.where(after, NOTHING, log_rises)[::-1]]
+    )
+    above, below = jax.vmap(_running)(directions)
+    below = below[::-1]
+    mean = jnp.sum(jnp.exp(log_q + above)) - jnp.sum(jnp.exp(log_q + below))
+    most = math.log(jnp.finfo(log_q.dtype).max) - 1
+    return jnp.exp(jnp.minimum(above, most)) - jnp.exp(jnp.minimum(below, most)) - mean
+
+
+def _refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
+    """(log ratio, ratio - 1), the first from the second where it is near 0, the second 0 elsewhere."""
+    near = jnp.abs(log_ratio) < law.NEAR
+    excess = jnp.where(near, excess, 0.0)
+    return jnp.where(near, jnp.log1p(excess), log_ratio), excess

@@ -1,0 +1,223 @@
+"""Soft best-of-n decoding of any JAX model: block by block, with n candidates for each block.
+
+Blocks of one token are symbolwise decoding, one block of the whole length is best-of-n over
+sequences; `sequences` has the exact laws of both where rewards add up and symbols are independent.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from softbon_jax import _checks
+from softbon_jax.reservoir import Reservoir, reservoir_init, reservoir_update
+from softbon_jax.selection import check_key, compute_dtype
+from softbon_jax.sequences import _count
+
+Array = jax.Array
+Step = Callable[[Array, Any], tuple[Any, Any, Array]]
+
+
+class Decoded(NamedTuple):
+    """A decoded sequence.
+
+    Attributes:
+      tokens: pytree of `[length, ...]`, what `step` returned for each position.
+      rewards: `[length]` its reward increments.
+      log_weights: `[blocks]` log of n times the probability with which each selected candidate was
+        selected among its n: 0 if all were equal, at most log n. Its mean over many runs, summed over
+        blocks, is at least KL(selected law‖reference law); where the law of a block is known, the
+        divergence itself is had from `sequences`. NaN if a block was not in order (see `decode`).
+      state: what `step` returned last.
+    """
+
+    tokens: Any
+    rewards: Array
+    log_weights: Array
+    state: Any
+
+
+class _Stream(NamedTuple):
+    """The candidates of a block so far: the selected one, the largest total and Σ e^{(total - it)/λ}."""
+
+    reservoir: Reservoir
+    largest: Array
+    weight: Array
+
+
+def decode(
+    key: Array,
+    init_state: Any,
+    step: Step,
+    *,
+    length: int,
+    block_size: int | None = None,
+    n: int,
+    temperature: Any,
+    chunk: int | None = None,
+) -> Decoded:
+    """Decode `length` tokens by soft best-of-n over blocks of `block_size` tokens.
+
+    From the current state n candidates of `block_size` tokens are drawn; one is selected with
+    probability ∝ e^{(sum of its rewards)/λ}, λ = `temperature`; decoding goes on from its state. If
+    `block_size` does not divide `length` the last block is shorter.
+
+    Args:
+      key: a typed PRNG key; consumed. For many sequences use `vmap` over keys.
+      init_state: any pytree of arrays: a token, a hidden state, a KV cache with its position.
+      step: `step(key, state) -> (state, token, reward)`, a pure function that draws one token from
+        the reference model, consuming its key, and gives its reward increment, a scalar float; `-inf`
+        excludes the candidate. Shapes and dtypes of the state stay the same. It is static: one
+        object for one compilation. Arrays that it captures, such as parameters, are shared by the
+        candidates; inside of `jit` they may be traced.
+      length: number of tokens, static.
+      block_size: tokens to a block, from 1 (symbolwise) to length (the default), static.
+      n: candidates for each block, static.
+      temperature: scalar, at least 0, in the units of the sum of a block's rewards, traced; 0 and
+        inf are legal.
+      chunk: static; candidates drawn at once, from 1 to n. Default: n. Memory is that of so many
+        states and blocks of tokens, whatever n is. The law does not depend on it, the draws do.
+
+    Returns:
+      `Decoded`. Under tracing `log_weights` of a block are NaN where a reward is NaN or `+inf`, all
+      candidates are excluded, or the temperature is bad; what comes after means nothing.
+
+    Raises:
+      TypeError: `key` is not a typed key.
+      ValueError: a size out of range, a bad temperature, or a `step` that does not keep the shapes
+        and dtypes of the state or whose reward is not a scalar float.
+
+    Numerics: rewards are summed and selected in float32, or in float64 if `step` gives float64. As
+    `reservoir_update`, rare candidates keep their probabilities.
+    Source: arXiv:2505.03156 (symbolwise and blockwise sampling).
+    """
+    check_key(key)
+    length, n = _count("length", length), _count("n", n)
+    block_size = length if block_size is None else _count("block_size", block_size)
+    chunk = n if chunk is None else _count("chunk", chunk)
+    for name, value, most, limit in (
+        ("block_size", block_size, length, "length"),
+        ("chunk", chunk, n, "n"),
+    ):
+        if value > most:
+            raise ValueError(f"{name} must be at most {limit} = {most}, got {value}")
+    _checks.temperature(temperature)
+    init_state = jax.tree.map(jnp.asarray, init_state)
+    reward = _checked_step(step, key, init_state)
+    temperature = _checks.as_float("temperature", temperature, compute_dtype(reward.dtype))
+    if temperature.ndim != 0:
+        raise ValueError(f"temperature must be a scalar, got shape {temperature.shape}")
+    return _decode(
+        key,
+        init_state,
+        temperature,
+        step=step,
+        length=length,
+        block_size=block_size,
+        n=n,
+        chunk=chunk,
+    )
+
+
+def _checked_step(step: Step, key: Array, state: Any) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of the reward of `step`; ValueError where it breaks its contract."""
+    after, _, reward = jax.eval_shape(step, key, state)
+    shapes = [jax.tree.map(lambda x: (str(x.dtype), x.shape), x) for x in (state, after)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"step must keep the state {shapes[0]} (dtype, shape), got {shapes[1]}")
+    if reward.shape != () or not jnp.issubdtype(reward.dtype, jnp.floating):
+        raise ValueError(
+            f"step must return a scalar float reward, got {reward.dtype} of shape {reward.shape}"
+        )
+    return reward
+
+
+@functools.partial(jax.jit, static_argnames=("step", "length", "block_size", "n", "chunk"))
+def _decode(
+    key: Array,
+    state: Any,
+    temperature: Array,
+    *,
+    step: Step,
+    length: int,
+    block_size: int,
+    n: int,
+    chunk: int,
+) -> Decoded:
+    blocks, rest = divmod(length, block_size)
+
+    def advance(state: Any, index: Array) -> tuple[Any, tuple]:
+        own = jax.random.fold_in(key, index)
+        return _block(own, state, temperature, step, block_size, n, chunk)
+
+    state, (tokens, rewards, log_weights) = lax.scan(advance, state, jnp.arange(blocks))
+    tokens, rewards = jax.tree.map(
+        lambda x: x.reshape(blocks * block_size, *x.shape[2:]), (tokens, rewards)
+    )
+    if rest:
+        own = jax.random.fold_in(key, blocks)
+        state, last = _block(own, state, temperature, step, rest, n, chunk)
+        tokens, rewards, log_weights = jax.tree.map(
+            lambda x, y: jnp.concatenate([x, y]),
+            (tokens, rewards, log_weights),
+            (*last[:2], last[2][None]),
+        )
+    return Decoded(tokens, rewards, log_weights, state)
+
+
+def _block(
+    key: Array, state: Any, temperature: Array, step: Step, size: int, n: int, chunk: int
+) -> tuple[Any, tuple[Any, Array, Array]]:
+    """The state after one block, and its tokens, rewards and log weight."""
+    draw_key, select_key = jax.random.split(key)
+
+    def candidate(index: Array) -> tuple[Any, Any, Array]:
+        own = jax.random.fold_in(draw_key, index)
+
+        def advance(state: Any, position: Array) -> tuple[Any, tuple[Any, Array]]:
+            after, token, reward = step(jax.random.fold_in(own, position), state)
+            return jax.tree.map(lambda x, y: x.astype(y.dtype), after, state), (token, reward)
+
+        final, (tokens, rewards) = lax.scan(advance, state, jnp.arange(size))
+        return final, tokens, rewards
+
+    def add(stream: _Stream, first: Any, count: int) -> _Stream:
+        items = jax.vmap(candidate)(first + jnp.arange(count))
+        totals = jnp.sum(items[2].astype(temperature.dtype), axis=1)
+        own = jax.random.fold_in(select_key, first)
+        reservoir = reservoir_update(own, stream.reservoir, items, totals, temperature)
+        largest = jnp.maximum(stream.largest, jnp.max(totals))
+        gaps = jnp.append(totals, stream.largest) - jnp.where(largest > -jnp.inf, largest, 0.0)
+        shares = _power(gaps, temperature)
+        weight = jnp.sum(shares[:-1]) + shares[-1] * stream.weight
+        return _Stream(reservoir, largest, weight)
+
+    example = jax.eval_shape(candidate, jnp.arange(n)[0])
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
+    empty = reservoir_init(zeros, temperature.dtype)
+    stream = _Stream(empty, empty.reward, jnp.zeros_like(temperature))
+    batches, rest = divmod(n, chunk)
+    if batches == 1:
+        stream = add(stream, 0, chunk)
+    else:
+        stream = lax.fori_loop(0, batches, lambda i, x: add(x, i * chunk, chunk), stream)
+    if rest:
+        stream = add(stream, batches * chunk, rest)
+    (state, tokens, rewards), total = stream.reservoir.item, stream.reservoir.reward
+    share = _power(total - stream.largest, temperature) / stream.weight
+    in_order = jnp.isfinite(total) & (temperature >= 0)
+    log_weight = jnp.log(jnp.where(in_order, share * n, jnp.nan))
+    return state, (tokens, rewards, log_weight)
+
+
+def _power(gaps: Array, temperature: Array) -> Array:
+    """The value e^{gap/λ} for gaps <= 0, with its limits: at λ = 0, 1 for no gap and 0 for others."""
+    excluded = gaps == -jnp.inf
+    even = (gaps == 0) | jnp.isposinf(temperature)
+    scaled = jnp.where(even, 0.0, gaps / jnp.where(even, 1.0, temperature))
+    return jnp.where(excluded, 0.0, jnp.exp(scaled))
