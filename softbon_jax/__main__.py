@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import advice, problem, report, scores, selection
+from softbon_jax.calibrate import temperature_for_kl
 from softbon_jax.metrics import metrics
 
 LEARN = """Soft best-of-n draws n responses and returns one of them with probability proportional
@@ -310,31 +311,17 @@ def _plan(options: argparse.Namespace) -> None:
         temperature = np.full(n.shape, options.temperature or 0.0)
         reached = np.ones(n.shape, bool)
     else:
-        temperature, reached = _temperatures_for(known, n, options.kl)
+        if not options.kl > 0:
+            raise ValueError(f"--kl must be positive, got {options.kl}")
+        # Beyond hard best-of-n the budget cannot be spent, and the temperature is 0.
+        answer = temperature_for_kl(known, n, options.kl)
+        temperature, reached = np.asarray(answer.value), np.asarray(answer.feasible)
     exact = metrics(known, n, jnp.asarray(temperature))
     print(f"{'n':>8} {'λ':>10} {'reward':>10} {'KL(nats)':>10} {'win rate':>10}")
     columns = (n, temperature, exact.reward, exact.kl_soft_base, exact.win_rate, reached)
     for size, t, reward, kl, win, enough in zip(*map(np.asarray, columns), strict=True):
         note = "" if enough else "   (spends less: hard best-of-n)"
         print(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")
-
-
-def _temperatures_for(
-    known: problem.Problem, n: np.ndarray, kl: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The temperature at which KL(P_n‖P) is `kl`, by bisection in log λ; 0 where it never gets there."""
-    if not kl > 0:
-        raise ValueError(f"--kl must be positive, got {kl}")
-    span = float(np.ptp(known.rewards)) or 1.0
-    hard = np.asarray(metrics(known, n, 0.0).kl_soft_base)
-    low, high = (np.full(n.shape, np.log(span * x)) for x in (1e-2, 1e6))
-    for _ in range(50):
-        middle = (low + high) / 2
-        exact = metrics(known, n, jnp.asarray(np.exp(middle)), nodes=2048)
-        above = np.asarray(exact.kl_soft_base) > kl
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    reached = hard >= kl
-    return np.where(reached, np.exp(high), 0.0), reached
 
 
 @contextmanager

@@ -249,8 +249,9 @@ class _Tilt(NamedTuple):
 def _tilt_metrics(terms: law.TiltedTerms) -> _Tilt:
     p, pstar = jnp.exp(terms.log_probs), jnp.exp(terms.log_tilted)
     from_ref = terms.rewards - terms.rewards[jnp.argmax(pstar)]
-    log_w = terms.exponents - terms.log_mean
-    _, kl_base = _divergences(p, pstar, terms.excess, jnp.where(p > 0, log_w, 0.0))
+    # Not by P > 0: an outcome whose P underflows may have all of P*.
+    log_w = jnp.where(terms.log_probs > -jnp.inf, terms.exponents - terms.log_mean, 0.0)
+    _, kl_base = _divergences(p, pstar, terms.excess, log_w)
     return _Tilt(_mean(pstar, terms.rewards), from_ref - from_ref @ pstar, pstar, kl_base)
 
 
