@@ -3,13 +3,14 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: test quick lint bench reproduce figures verify clean
+.PHONY: test slow lint bench reproduce figures verify clean
 
+# The tests that take seconds; those that take longer are in `make slow`, and CI runs both.
 test: $(READY)
-	$(PY) -m pytest -n 2 --dist loadfile
-
-quick: $(READY)
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+
+slow: $(READY)
+	$(PY) -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -9,6 +9,7 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import bench_selection
 
 
+@pytest.mark.slow
 def test_a_part_runs_and_writes_its_timings(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench_selection, "SHAPE", (4, 8))
     with jax.debug_key_reuse(False):  # every call of a contestant is to draw the same

@@ -14,6 +14,7 @@ PROBLEM = sb.from_probs(PROBS, REWARDS)
 FIELDS = ("kl_soft_base", "kl_tilted_soft", "kl_soft_tilted")
 
 
+@pytest.mark.slow
 def test_temperature_for_kl_inverts():
     n = np.repeat([2.0, 16.0, 1.3, 1e6], 4)
     top = sb.metrics(PROBLEM, n, 0.0).kl_soft_base
@@ -86,6 +87,7 @@ def test_budget_just_below_hard_best_of_n():
     np.testing.assert_allclose(got.achieved, top - 1e-9, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_inverse():
     def value(kl, rewards, n):
         return sb.temperature_for_kl(sb.Problem(PROBLEM.log_probs, rewards), n, kl).value
@@ -188,6 +190,7 @@ def test_hedging_a_uniform_reward(rule):
     assert got.interior
 
 
+@pytest.mark.slow
 def test_hedging_soft_is_stationary_and_the_tilt_condition_misses_it():
     problem = sb.uniform_quantiles(48)
     gold = problem.rewards**POWER * (1 - problem.rewards)

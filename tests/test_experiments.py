@@ -122,6 +122,7 @@ def test_a_stopped_run_is_continued(tmp_path, computed):
     assert not list((tmp_path / "stopped" / ".cells").iterdir())
 
 
+@pytest.mark.slow
 def test_cells_of_another_config_are_not_reused(tmp_path, computed):
     cells, state = computed
     state["fail"] = "2-3"
@@ -140,6 +141,7 @@ def test_a_finished_result_is_not_computed_again(tmp_path, computed):
     xr.testing.assert_identical(first, second)
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_unless_forced(tmp_path):
     execute(TINY, tmp_path)
     other = dataclasses.replace(TINY, seed=5)
@@ -294,6 +296,7 @@ def shared(name):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "prompts", "mean"),
     [

@@ -17,6 +17,7 @@ def draw(name):
     return importlib.import_module(f"figures.{name}").draw(smoke.result(name))
 
 
+@pytest.mark.slow
 def test_equal_data_give_equal_bytes(tmp_path):
     for folder in "ab":
         paths = render(smoke.results(), tmp_path / folder)
@@ -141,6 +142,7 @@ def test_missing_results_are_explained(tmp_path, capsys):
     assert "no result of frontier" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_command(tmp_path, capsys):
     assert main(["--results", str(smoke.results()), "--out", str(tmp_path)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(NAMES)

@@ -100,7 +100,9 @@ def allowed(case):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("how", [eager_metrics, traced_metrics])
+@pytest.mark.parametrize(
+    "how", [eager_metrics, pytest.param(traced_metrics, marks=pytest.mark.slow)]
+)
 def test_metrics_match_reference(name, how):
     if name not in how():
         pytest.skip("computed under jit alone")
@@ -137,6 +139,7 @@ def laws():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [c.name for c in CASES.values() if c.log_ratio is not None and c.temperature > 0]
 )
@@ -307,6 +310,7 @@ def test_traced_bad_values_are_nan():
     ).all()
 
 
+@pytest.mark.slow
 def test_batches_broadcast_and_agree_with_single_calls():
     key = jax.random.key(0)
     parts = [sb.dirichlet(k, 5) for k in jax.random.split(key, 3)]
@@ -318,6 +322,7 @@ def test_batches_broadcast_and_agree_with_single_calls():
     assert sb.sweep(batch, [1.0, 2.0], [0.1, 0.2, 0.3]).tv.shape == (3, 3, 2)
 
 
+@pytest.mark.slow
 def test_large_batches_run_in_chunks(monkeypatch):
     problem = sb.from_probs(PROBS, REWARDS)
     temperature = jnp.geomspace(0.1, 10, 7)
@@ -332,6 +337,7 @@ def test_large_batches_run_in_chunks(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.slow
 def test_law_metrics_of_the_exact_law_are_the_metrics():
     problem = sb.from_probs(PROBS, REWARDS)
     for temperature in (0.0, 0.3, jnp.inf):

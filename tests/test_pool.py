@@ -97,6 +97,7 @@ def test_scalar_arguments_drop_their_axis(ragged):
     np.testing.assert_allclose(curve.per_prompt, expected[:, 5, 2], rtol=0, atol=2e-14)
 
 
+@pytest.mark.slow
 def test_gradients_against_differences(ragged):
     rewards, values, where, _ = ragged
     rewards = np.where(where, rewards, 0.0)
