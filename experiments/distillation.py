@@ -37,7 +37,7 @@ class Config:
 
     problems: tuple[str, ...] = ("four", "dirichlet", "zipf")
     temperatures: tuple[float, ...] = (0.1, 0.2, 0.5)
-    steps: int = 2000
+    steps: int = 12_000
     learning_rate: float = 0.1
     largest_n: int = 4096
     seed: int = 0

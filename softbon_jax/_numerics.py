@@ -104,7 +104,7 @@ def rule_for(dtype: Any, fine: bool) -> Rule:
     unless n is small, and then a quarter of the spacing is enough.
     """
     if jnp.finfo(dtype).bits >= 64:
-        spacing, left, right, largest_offset = 0.25, 20.0, 4.0, 2.0**40
+        spacing, left, right, largest_offset = 0.28125, 17.5, 3.75, 2.0**40
     else:
         spacing, left, right, largest_offset = 0.5, 9.0, 3.0, 2.0**18
     return Rule(spacing / 4 if fine else spacing, left, right, largest_offset)
@@ -176,8 +176,9 @@ def lattice(rule: Rule, offsets: Array, log_n: Array, log_mean: Array, nodes: in
 
 @functools.cache
 def node_bucket(needed: int) -> int:
-    """`needed` rounded up to 128, 192, 256, 384, 512, ...: few sizes, so few compilations."""
-    size = 128
-    while size < needed:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size
+    """`needed` rounded up to 128, 160, 192, 256, 320, ...: few sizes, so few compilations."""
+    octave = 128
+    while 2 * octave < needed:
+        octave *= 2
+    sizes = (octave, octave * 5 // 4, octave * 3 // 2, octave * 2)
+    return next(size for size in sizes if size >= needed)
