@@ -94,7 +94,10 @@ def assert_law(tokens, law):
 
 @pytest.mark.parametrize(
     ("rule", "block_size"),
-    [(markov, 1), (markov, 2), (markov, LENGTH), (independent, 1), (independent, LENGTH)],
+    [
+        *((markov, size) for size in (1, 2, LENGTH)),
+        *((independent, size) for size in (1, 2, LENGTH)),
+    ],
 )
 def test_output_has_the_exact_law(rule, block_size):
     out = decoded(jax.random.key(block_size), TEMPERATURE, rule=rule, block_size=block_size)
