@@ -1,7 +1,7 @@
 """P_n/P of soft best-of-n by the cheapest sums that will do where P_n is not close to the tilted law.
 
 Everything a budget in KL(·‖P) or a mean reward asks for follows from it. `law.soft_terms` resolves
-P_n/P* - 1 and costs five times as much; here three exponentials per node and outcome are all.
+P_n/P* - 1 beside it; here one ratio and the points of one n are all.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ _EXP_TERMS = 10  # 0.125**10/11! < 1e-16
 
 
 def one_minus_exp(x: Array) -> Array:
-    """1 - e^-x for 0 <= x < SMALL by its series: a quarter of the time of `expm1` on CPU."""
+    """1 - e^-x for 0 <= x < SMALL by its series, cheaper than `expm1` where it fuses."""
     total = jnp.zeros_like(x)
     for k in range(_EXP_TERMS, 0, -1):
         total = 1.0 - total * x / (k + 1)
