@@ -7,11 +7,8 @@ import csv
 import gzip
 import importlib
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import advice, problem, report, scores, selection
+from softbon_jax import _files, advice, problem, report, scores, selection
 from softbon_jax.calibrate import temperature_for_kl
 from softbon_jax.metrics import metrics
 
@@ -212,7 +209,7 @@ def _analyze(options: argparse.Namespace) -> None:
     )
     for path, text in ((options.html, page), (options.json, numbers)):
         if text is not None:
-            with _beside(path) as temporary:
+            with _files.replacing(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
     print(report.as_text(analysis))
 
@@ -248,7 +245,7 @@ def _select(options: argparse.Namespace) -> None:
     )
     chosen = np.zeros(pools.read, int)
     chosen[pools.rows[np.arange(len(pools.prompts)), np.asarray(index)]] = 1
-    with _beside(options.out) as temporary:
+    with _files.replacing(options.out) as temporary:
         _copy(options.file, temporary, options.out, options.column, chosen)
     print(f"{options.out}: {chosen.sum()} of {pools.read} responses selected")
 
@@ -322,20 +319,6 @@ def _plan(options: argparse.Namespace) -> None:
     for size, t, reward, kl, win, enough in zip(*map(np.asarray, columns), strict=True):
         note = "" if enough else "   (spends less: hard best-of-n)"
         print(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, moved onto it if the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def draw(name):
 @pytest.mark.slow
 def test_equal_data_give_equal_bytes(tmp_path):
     for folder in "ab":
-        paths = render(smoke.results(), tmp_path / folder)
+        paths = list(render(smoke.results(), tmp_path / folder))
         assert [path.stem for path in paths] == list(NAMES)
     for path in paths:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
@@ -140,6 +140,14 @@ def test_a_value_below_the_noise_is_not_drawn():
 def test_missing_results_are_explained(tmp_path, capsys):
     assert main(["--results", str(tmp_path), "--out", str(tmp_path / "gallery")]) == 2
     assert "no result of frontier" in capsys.readouterr().err
+
+
+def test_only_the_figures_that_are_named(tmp_path, capsys):
+    folders = ["--results", str(smoke.results()), "--out", str(tmp_path)]
+    assert main(["kl_rate", "poisson", *folders]) == 0
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["kl_rate.svg", "poisson.svg"]
+    assert main(["kl_rate", "dance", *folders]) == 2
+    assert "no experiment is called 'dance'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
+from experiments.claims.sources import source_of
 from softbon_jax.rates import Rate, fit_rate
 
 
@@ -86,6 +87,11 @@ class Claim:
     allowed: str
     passed: bool
     value: float
+
+    @property
+    def source(self) -> str:
+        """The paper that says so, or "derived here", or a check of the computation."""
+        return source_of(self.experiment, self.claim)
 
 
 def at_most(experiment: str, claim: str, values: Any, limit: float, what: str) -> Claim:
