@@ -1,7 +1,8 @@
 """The report of the reproduction: one HTML page that needs nothing else.
 
 For each experiment its figure, its claims (statement, source, measured number, allowed range, pass or
-fail) and the commands that compute and draw it again.
+fail) and the commands that compute and draw it again. On a narrow screen the figure is the one for a
+single column.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import importlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from experiments import runner
 from experiments.claims import Claim
 from experiments.claims.sources import CHECK, DERIVED, PAPER
 from experiments.verify import summary
+from figures import style
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #16181d; --faint: #555b66; --line: #d5d8de; --page: #fff;
@@ -122,10 +125,17 @@ def _contents(names: Sequence[str], claims: Sequence[Claim]) -> str:
 def _section(
     name: str, claims: Sequence[Claim], results: Path, gallery: Path, manifest: dict[str, Any]
 ) -> str:
-    doc = importlib.import_module(f"figures.{name}").draw.__doc__ or ""
-    title = str(runner.load(name, results).attrs["title"])
-    picture = base64.b64encode((gallery / f"{name}.svg").read_bytes()).decode()
-    caption = html.escape(" ".join(doc.split()))
+    dataset = runner.load(name, results)
+    title = str(dataset.attrs["title"])
+    draw = importlib.import_module(f"figures.{name}").draw
+    narrow = io.BytesIO()
+    with style.one_column():
+        style.save(draw(dataset), narrow)
+    wide, narrow_data = (
+        "data:image/svg+xml;base64," + base64.b64encode(x).decode()
+        for x in ((gallery / f"{name}.svg").read_bytes(), narrow.getvalue())
+    )
+    caption = html.escape(" ".join((draw.__doc__ or "").split()))
     head = ("claim", "source", "measured", "allowed", "")
     rows = "".join(_row(head, claim) for claim in claims)
     heads = "".join(f"<th>{x}</th>" for x in head)
@@ -136,7 +146,8 @@ def _section(
     )
     seconds = manifest.get("wall_seconds", float("nan"))
     return f"""<section id="{name}"><h2>{name}: {html.escape(title)}</h2>
-<figure><img alt="{html.escape(title)}: {caption}" src="data:image/svg+xml;base64,{picture}">
+<figure><picture><source media="(max-width: 40rem)" srcset="{narrow_data}">
+<img alt="{html.escape(title)}: {caption}" src="{wide}"></picture>
 <figcaption>{caption}</figcaption></figure>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>
 <pre>{html.escape(commands)}</pre>

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from experiments import NAMES, module, runner
@@ -13,18 +14,22 @@ from figures import style
 
 
 def render(
-    results: Path, out: Path, names: Sequence[str] = NAMES, suffix: str = "svg"
+    results: Path, out: Path, names: Sequence[str] = NAMES, suffix: str = "svg", columns: int = 2
 ) -> Iterator[Path]:
     """Draw the figures of experiments from their results in `results`; the path of each in turn.
+
+    They are up to two columns of a journal wide, or one.
 
     Raises:
       runner.ResultError: a result is missing or damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
-        figure = importlib.import_module(f"figures.{name}").draw(runner.load(name, results))
+        dataset = runner.load(name, results)
+        with style.one_column() if columns == 1 else nullcontext():
+            figure = importlib.import_module(f"figures.{name}").draw(dataset)
         path = out / f"{name}.{suffix}"
-        style.save(figure, path)
+        style.save(figure, path, suffix)
         yield path
 
 
@@ -38,12 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=gallery, help="where figures go")
     parser.add_argument("--format", choices=("svg", "png"), default="svg")
+    parser.add_argument(
+        "--columns", type=int, choices=(1, 2), default=2, help="of a journal, that they may fill"
+    )
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
             module(name)  # an unknown one is refused before anything is drawn
         names = options.names or NAMES
-        for path in render(options.results, options.out, names, options.format):
+        for path in render(options.results, options.out, names, options.format, options.columns):
             print(path)
     except (runner.ResultError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Figures draw what is saved, legibly, and to the same bytes each time."""
 
+import contextlib
 import importlib
 import itertools
 
@@ -13,8 +14,9 @@ from figures.__main__ import main, render
 from tests import smoke
 
 
-def draw(name):
-    return importlib.import_module(f"figures.{name}").draw(smoke.result(name))
+def draw(name, columns=2):
+    with style.one_column() if columns == 1 else contextlib.nullcontext():
+        return importlib.import_module(f"figures.{name}").draw(smoke.result(name))
 
 
 @pytest.mark.slow
@@ -27,15 +29,20 @@ def test_equal_data_give_equal_bytes(tmp_path):
         assert b"<dc:date>" not in path.read_bytes()
 
 
+@pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_labels_are_there_and_legible(name):
-    figure = draw(name)
+def test_labels_are_there_and_legible(name, columns):
+    figure = draw(name, columns)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     for ax in figure.axes:
         assert ax.get_xlabel()
+        assert ax.get_ylabel() or columns == 2
     assert figure.axes[0].get_ylabel()
-    assert figure.get_figwidth() in (style.SINGLE, style.DOUBLE)
+    assert figure.get_figwidth() in (style.SINGLE, style.DOUBLE)[:columns]
+    for legend in figure.legends:
+        box = legend.get_window_extent(renderer)
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
     labels = [text for ax in figure.axes for text in ax.texts] + [ax.title for ax in figure.axes]
     boxes = [text.get_window_extent(renderer) for text in labels]
     for text, box in zip(labels, boxes, strict=True):
