@@ -15,7 +15,15 @@ from softbon_jax.decoding import Decoded, decode
 from softbon_jax.hedging import Hedge, hedge
 from softbon_jax.law import log_best_of_n, log_ratio_soft_bon, log_soft_bon, log_tilted
 from softbon_jax.metrics import Metrics, law_metrics, metrics, sweep
-from softbon_jax.pool import Curve, KlCurve, plug_in_curve, pool_curve, pool_effective_size, pool_kl
+from softbon_jax.pool import (
+    Curve,
+    KlCurve,
+    TiltedKl,
+    plug_in_curve,
+    pool_curve,
+    pool_effective_size,
+    pool_kl,
+)
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -65,6 +73,7 @@ __all__ = [
     "Problem",
     "Reservoir",
     "Rounded",
+    "TiltedKl",
     "bernoulli",
     "block_problem",
     "blockwise_metrics",
