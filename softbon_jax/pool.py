@@ -142,6 +142,72 @@ def pool_curve(
     return _curve(jnp.stack(columns, 1), pools, n, temperature)
 
 
+def leave_one_out(judges: Any) -> tuple[Array, Array]:
+    """Every judge in turn as the one that values what the others select.
+
+    Args:
+      judges: `[..., N, J]` scores of J >= 2 judges, on one scale.
+
+    Returns:
+      `[J, ..., N]` the averages of all but one, which select, and `[J, ..., N]` the one left out, which
+      values, in the dtype of `judges`.
+
+    Raises:
+      ValueError: fewer than two judges.
+
+    Source: cross-fitting. Where the noise of the judges is independent, what the one left out thinks
+      of what the others select is an unbiased estimate of its true score.
+    """
+    judges = _checks.as_float("judges", judges)
+    if judges.ndim < 2 or judges.shape[-1] < 2:
+        raise ValueError(f"judges must be [..., N, J] with J >= 2, got shape {judges.shape}")
+    count = judges.shape[-1]
+    # Sums before the division, so that integer scores that tie still tie.
+    sums = [jnp.sum(jnp.delete(judges, j, axis=-1), axis=-1) for j in range(count)]
+    return jnp.stack(sums) / (count - 1), jnp.moveaxis(judges, -1, 0)
+
+
+def leave_one_out_curve(
+    judges: Any, n: Any, temperature: Any, where: Any = None, *, nodes: int | None = None
+) -> Curve:
+    """The expected score of what soft best-of-n selects by J - 1 of J noisy judges, unbiased.
+
+    The mean over the judges j of `pool_curve` with the average of the others as the rewards that
+    select and judge j as the value. To select and value by the same judges counts their noise as
+    gain; here, where it is independent, it averages out. What is estimated is selection by J - 1
+    judges; by all J it would be slightly better.
+
+    Args:
+      judges: `[prompts, N, J]` scores of J >= 2 judges, exchangeable and on one scale.
+      n: `[M]` or scalar, integers >= 1.
+      temperature: `[T]` or scalar, at least 0, in units of the scores, traced.
+      where: `[prompts, N]` bool; False leaves a candidate out.
+      nodes: as in `pool_curve`.
+
+    Returns:
+      `Curve`, as `pool_curve`; the errors are over prompts.
+
+    Raises:
+      ValueError: fewer than two judges, or as `pool_curve`.
+
+    Numerics: that of `pool_curve`, J times its cost.
+    Source: cross-fitting, see `leave_one_out`.
+    """
+    rewards, values = leave_one_out(judges)
+    if rewards.ndim != 3:
+        raise ValueError(f"judges must be [prompts, N, J], got shape {jnp.shape(judges)}")
+    count, prompts, slots = rewards.shape
+    kept = jnp.ones((prompts, slots), bool) if where is None else jnp.asarray(where)
+    if kept.shape != (prompts, slots):
+        raise ValueError(f"where has shape {kept.shape}, must be {(prompts, slots)}")
+    flat = (x.reshape(-1, slots) for x in (rewards, values, jnp.tile(kept, (count, 1))))
+    selecting, valuing, there = flat
+    each = pool_curve(selecting, n, temperature, valuing, there, nodes=nodes).per_prompt
+    pools, n, temperature = _arguments(rewards[0], n, temperature, None, kept)
+    per_prompt = jnp.mean(each.reshape(count, prompts, *each.shape[1:]), axis=0)
+    return _curve(per_prompt.reshape(prompts, temperature.size, n.size), pools, n, temperature)
+
+
 def plug_in_curve(
     rewards: Any,
     n: Any,

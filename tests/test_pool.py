@@ -163,6 +163,66 @@ def test_unbiased_over_simulated_pools():
     assert np.abs(biased.mean - exact) > 5 * biased.standard_error
 
 
+# Several judges ----------------------------------------------------------------------------------
+
+
+def test_leaving_one_judge_out_by_hand():
+    judges = np.array(
+        [[[1.0, 2, 6], [4, 4, 1], [0, 3, 3], [5, 0, 7]], [[2, 2, 2], [1, 3, 5], [9] * 3, [8] * 3]]
+    )
+    where = np.array([[True] * 4, [True, True, False, False]])
+    selecting, valuing = sb.leave_one_out(judges)
+    np.testing.assert_array_equal(selecting[:, 0, 0], [4, 3.5, 1.5])
+    np.testing.assert_array_equal(valuing[:, 0, 0], [1, 2, 6])
+    n, temperature = np.array([1, 2, 3]), np.array([0.0, 0.7])
+    curve = sb.leave_one_out_curve(judges, n, temperature, where)
+    for p, i, k in itertools.product(range(2), range(2), range(3)):
+        row = judges[p][where[p]]
+        if n[k] > len(row):
+            assert np.isnan(curve.per_prompt[p, i, k])
+            continue
+        parts = [
+            over_subsets(np.delete(row, j, 1).mean(1), row[:, j], n[k], temperature[i])
+            for j in range(3)
+        ]
+        np.testing.assert_allclose(curve.per_prompt[p, i, k], np.mean(parts), rtol=1e-12)
+    np.testing.assert_array_equal(curve.prompts, [2, 2, 1])
+    np.testing.assert_allclose(curve.mean[:, 2], curve.per_prompt[0, :, 2])
+    one = sb.leave_one_out_curve(judges, 2, 0.7, where)
+    np.testing.assert_allclose(one.mean, curve.mean[1, 1], rtol=1e-12)
+
+
+def test_the_noise_of_judges_does_not_pass_for_gain():
+    """Truth and the noise of three judges standard normal; the largest of four is 1.02938 on average.
+
+    Selecting by two judges, the truth is that over √(1 + 1/2); selecting and valuing by all three
+    claims that times √(1 + 1/3), where the truth is that over √(1 + 1/3).
+    """
+    random = np.random.default_rng(8)
+    truth = random.normal(size=(3000, 8, 1))
+    judges = truth + random.normal(size=(3000, 8, 3))
+    largest = 1.0293753730
+    fair = sb.leave_one_out_curve(judges, 4, 0.0)
+    assert abs(fair.mean - largest / 1.5**0.5) < 3 * fair.standard_error
+    naive = sb.pool_curve(judges.mean(2), 4, 0.0)
+    assert abs(naive.mean - largest * (4 / 3) ** 0.5) < 3 * naive.standard_error
+    assert naive.mean - largest / (4 / 3) ** 0.5 > 20 * naive.standard_error
+
+
+@pytest.mark.parametrize(
+    ("judges", "where", "message"),
+    [
+        (np.ones((2, 3, 1)), None, r"J >= 2, got shape \(2, 3, 1\)"),
+        (np.ones((3, 2)), None, r"judges must be \[prompts, N, J\], got shape \(3, 2\)"),
+        (np.ones((2, 3, 2)), np.ones((2, 2), bool), r"where has shape \(2, 2\), must be \(2, 3\)"),
+        (np.full((2, 3, 2), np.nan), None, "rewards must be finite"),
+    ],
+)
+def test_bad_judges_are_explained(judges, where, message):
+    with pytest.raises(ValueError, match=message):
+        sb.leave_one_out_curve(judges, 1, 0.0, where)
+
+
 # KL ----------------------------------------------------------------------------------------------
 
 
