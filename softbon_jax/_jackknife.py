@@ -40,7 +40,9 @@ def tilted_kl(pool: Pool, temperature: Array | None) -> Reduced:
     """KL(P*‖P), scalars; P given the best reward where the temperature is None."""
     counts = _others(_there(pool))
     size = _sizes(pool)
-    kl = _mean_kl(jnp.exp(_log_tilt(pool, counts, size, temperature)), counts, size)
+    log_tilt = _log_tilt(pool, counts, size, temperature)
+    tilt = jnp.exp(log_tilt)
+    kl = _mean_kl(tilt, jnp.where(tilt > 0, log_tilt, 0.0), counts, size)
     return _reduced(kl[-1], kl[:-1], _there(pool), pool.slots_used)
 
 
@@ -76,6 +78,7 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Reduc
     remaining = jnp.maximum(total[:, None] - x, 0.0) / jnp.maximum(size - 1, 1)
     counts, sizes = _others(there), _sizes(pool)
     log_tilt = _log_tilt(pool, counts, sizes, temperature)
+    tilt = jnp.exp(log_tilt)
 
     def at(n: Array) -> tuple[Reduced, Reduced]:
         def part(phi: Array, density: Array) -> Array:
@@ -84,17 +87,21 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Reduc
         phi = jnp.concatenate([remaining, (total / size)[:, None]], axis=1)
         zero = jnp.zeros((phi.shape[1], density.shape[1]), dtype)
         ratios = n * over_tiles(part, (phi, density), points.weight, zero)
-        return _two_kls(ratios, log_tilt, counts, sizes, there)
+        return _two_kls(ratios, log_tilt, tilt, counts, sizes, there)
 
     poison = jnp.where(points.resolved, 0.0, jnp.nan).astype(dtype)
     return jax.tree.map(lambda x: x + poison, jax.lax.map(at, n))
 
 
 def _two_kls(
-    ratio: Array, log_tilt: Array, counts: Array, sizes: Array, there: Array
+    ratio: Array, log_tilt: Array, tilt: Array, counts: Array, sizes: Array, there: Array
 ) -> tuple[Reduced, Reduced]:
-    """KL(P_n‖P) and KL(P*‖P_n), scalars, from ρ and log W of the pools of `_others`."""
-    parts = (_mean_kl(ratio, counts, sizes), _mean_kl_from(log_tilt, ratio, counts, sizes))
+    """KL(P_n‖P) and KL(P*‖P_n), scalars, from ρ, log W and W of the pools of `_others`."""
+    log_ratio = jnp.log(jnp.where(ratio > 0, ratio, 1.0))
+    parts = (
+        _mean_kl(ratio, log_ratio, counts, sizes),
+        _mean_kl_from(tilt, log_tilt, ratio, log_ratio, counts, sizes),
+    )
     base, tilted = (_reduced(kl[-1], kl[:-1], there, sizes[-1]) for kl in parts)
     return base, tilted
 
@@ -153,11 +160,12 @@ def hard_kl(pool: Pool, n: Array) -> tuple[Reduced, Reduced]:
     tied = _without(jnp.equal(pool.rewards[:, None], pool.rewards[None]) & there[:, None], dtype)
     tied = jnp.where(counts, tied, 1.0)
     log_tilt = _log_tilt(pool, counts, sizes, None)
+    tilt = jnp.exp(log_tilt)
 
     def at(n: Array) -> tuple[Reduced, Reduced]:
         size = sizes[:, None]
         share = ((below + tied) / size) ** n - (below / size) ** n
-        return _two_kls(share * size / tied, log_tilt, counts, sizes, there)
+        return _two_kls(share * size / tied, log_tilt, tilt, counts, sizes, there)
 
     return jax.lax.map(at, n)
 
@@ -169,25 +177,25 @@ def _without(marks: Array, dtype: Any) -> Array:
     return jnp.concatenate([total - marks, total])
 
 
-def _mean_kl_from(log_tilt: Array, ratio: Array, counts: Array, size: Array) -> Array:
+def _mean_kl_from(
+    tilt: Array, log_tilt: Array, ratio: Array, log_ratio: Array, counts: Array, size: Array
+) -> Array:
     """Σ W log(W/ρ) - W + ρ over the candidates that count, divided by `size`: terms >= 0."""
-    tilt = jnp.exp(log_tilt)
     known = counts & (ratio > 0) & (tilt > 0)
-    log_excess = jnp.log(jnp.where(known, ratio, 1.0)) - jnp.where(known, log_tilt, 0.0)
-    # 1/2 ≤ ρ/W ≤ 3/2: by ρ/W - 1, which keeps the digits; else by the logarithms, which do not overflow.
-    delta = jnp.where(known, ratio, 1.0) / jnp.where(known, tilt, 1.0) - 1
-    near = known & (jnp.abs(delta) < 0.5)
-    close = tilt * _numerics.ratio_minus_log(jnp.where(near, delta, 0.0))
+    log_excess = jnp.where(known, log_ratio - log_tilt, 0.0)
+    # ρ/W near 1: by ρ/W - 1, which keeps the digits; else by logarithms, which do not overflow.
+    near = known & (jnp.abs(log_excess) < 0.4)
+    delta = jnp.where(near, ratio, 1.0) / jnp.where(near, tilt, 1.0) - 1
+    close = tilt * _numerics.ratio_minus_log(delta, log_excess)
     far = ratio - tilt - jnp.where(known, tilt * log_excess, 0.0)
     return jnp.sum(jnp.where(counts, jnp.where(near, close, far), 0.0), axis=-1) / size
 
 
-def _mean_kl(ratio: Array, counts: Array, size: Array) -> Array:
+def _mean_kl(ratio: Array, log_ratio: Array, counts: Array, size: Array) -> Array:
     """Σ ρ log ρ - ρ + 1 over the candidates that count, divided by `size`: terms >= 0."""
     near = jnp.abs(ratio - 1) < 0.5
     delta = jnp.where(near, ratio - 1, 0.0)
-    positive = ratio > 0
-    safe = jnp.where(positive, ratio, 1.0)
-    far = jnp.where(positive, safe * jnp.log(safe) - safe + 1, 1.0)
-    terms = jnp.where(near, _numerics.ratio_log_ratio(delta), far)
+    close = _numerics.ratio_log_ratio(delta, log_ratio)
+    far = ratio * log_ratio - ratio + 1
+    terms = jnp.where(near, close, far)
     return jnp.sum(jnp.where(counts, terms, 0.0), axis=-1) / size

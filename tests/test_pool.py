@@ -360,6 +360,21 @@ def test_pools_too_small_for_the_tilted_law_say_so():
     assert tied.tilted_base.mean == pytest.approx(base @ weights, rel=1e-10)
 
 
+def test_kl_under_tracing_and_in_single_precision():
+    rewards, n = np.random.default_rng(9).normal(size=(2, 20)), np.array([1, 4, 20])
+    exact = sb.pool_kl(rewards, n, 2.0)
+    traced = jax.jit(sb.pool_kl)(rewards, jnp.asarray(n), jnp.asarray(2.0))
+    chex.assert_trees_all_close(traced, exact, rtol=1e-9, atol=1e-12)
+    single = sb.pool_kl(rewards.astype(np.float32), n, np.float32(2.0))
+    assert single.tilted_soft.mean.dtype == single.tilted_base.mean.dtype == jnp.float32
+    for got, expected in zip(
+        (single.mean, *single.tilted_soft, *single.tilted_base),
+        (exact.mean, *exact.tilted_soft, *exact.tilted_base),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_effective_size():
     rewards = np.array([[0.0, 1.0, 1.0, -1.0], [5.0, 0.0, 0.0, 0.0]])
     where = np.array([[True] * 4, [True, True, False, False]])
