@@ -278,8 +278,10 @@ def pool_kl(
       N/(1 + CV²). For a normal reward and an effective size of 12 to 14 (N = 16, 64, 200) the plug-in
       was 4 to 7 % low for KL(P*‖P) and up to 38 % for KL(P*‖P_n), the jackknife less than 1 % and up to
       7 %; with 4 effective candidates the jackknife is up to 20 % low, with 1 up to 60 %. Hence
-      `FEWEST_EFFECTIVE`. No pool can tell of an outcome so rare and so good that it has not come up.
-      At λ = 0 P* is P given the best reward, and the effective size the number of tied best.
+      `FEWEST_EFFECTIVE`. The size that a pool shows is itself too large where the true one is small (8
+      where it is 4, N = 64), and no pool can tell of an outcome so rare and so good that it has not
+      come up. The standard errors know nothing of the bias. At λ = 0 P* is P given the best reward,
+      and the effective size the number of tied best.
     Source: the law is that of `log_soft_bon`; the jackknife is Quenouille's; the bias by the delta
       method, derived here.
     """
