@@ -42,7 +42,11 @@ every n up to the number of responses a prompt has. Nothing is needed but the sc
 Columns: which prompt a row answers (--prompt), the reward that selects (--reward), and if there is
 one the score that is really wanted (--gold), such as correctness (0 or 1), a better judge or a
 length. With a gold score the recommendation maximises gold, and the command says whether the proxy
-is over-optimised."""
+is over-optimised.
+
+Several columns after --reward or --gold are averaged: --reward judge_1 judge_2 --gold judge_3. With
+noisy judges of one kind, --reward judge_1 judge_2 judge_3 --leave-one-out lets each of them value
+what the others select, so that their noise does not pass for gain."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--budget-n", type=int, help="budget: largest number of responses a prompt"
     )
+    analyze.add_argument(
+        "--leave-one-out", action="store_true",
+        help="select by all --reward columns but one and value by that one, averaged over which",
+    )  # fmt: skip
     analyze.add_argument("--html", type=Path, help="write a self-contained report here")
     analyze.add_argument("--json", type=Path, help="write all numbers here")
     analyze.add_argument("--seed", type=int, default=0, help="of the bootstrap over prompts")
@@ -104,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     choose.add_argument("--seed", type=int, default=0, help="of the selection")
     choose.add_argument("--column", default="selected", help="name of the new column")
     choose.add_argument("--out", type=Path, required=True, help="file to write, of the same format")
-    choose.set_defaults(work=_select)
+    choose.set_defaults(work=_select, leave_one_out=False)
 
     known = commands.add_parser(
         "plan",
@@ -133,10 +141,14 @@ def _parser() -> argparse.ArgumentParser:
 def _file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="scores: .csv .tsv .jsonl (also .gz) .parquet .npz")
     parser.add_argument("--prompt", default="prompt_id", help="column (default %(default)s)")
-    parser.add_argument("--reward", default="proxy_reward", help="column (default %(default)s)")
     parser.add_argument(
-        "--gold", default="auto", help="column, or none; default: gold_reward if the file has it"
-    )
+        "--reward", nargs="+", default=["proxy_reward"], metavar="COLUMN",
+        help="column, or several that are averaged (default proxy_reward)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gold", nargs="+", default=["auto"], metavar="COLUMN",
+        help="column, several that are averaged, or none; default: gold_reward if the file has it",
+    )  # fmt: skip
     parser.add_argument(
         "--response",
         default="auto",
@@ -156,11 +168,12 @@ def _read(options: argparse.Namespace, least: int) -> scores.Scores:
         options.file,
         prompt=options.prompt,
         reward=options.reward,
-        gold=None if options.gold == "none" else options.gold,
+        gold={"none": None, "auto": "auto"}.get(" ".join(options.gold), options.gold),
         response=None if options.response == "none" else options.response,
         missing=options.missing,
         least=least,
         most_rows=options.max_rows,
+        leave_one_out=options.leave_one_out,
     )
 
 

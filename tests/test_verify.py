@@ -140,6 +140,7 @@ PERTURBED = [
     ("pools", "gold_drop", scaled(-1), "more pairs over-optimise less"),
     ("estimator_bias", "bias", shifted(8), "the U-statistic is unbiased"),
     ("estimator_bias", "bias", scaled(0.01), "biased low at n = N"),
+    ("estimator_bias", "large_bias", shifted(6), "the mean U-statistic of"),
     ("estimator_bias", "coverage", scaled(0.8), "hold the truth"),
     ("rivals", "race_tv", scaled(10), "race: TV ≤"),
     ("rivals", "race_tv", one_nan, "race: TV ≤"),
