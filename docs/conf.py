@@ -14,7 +14,7 @@ project = "softbon_jax"
 version = release = softbon_jax.__version__
 copyright = "the authors of softbon_jax, Apache-2.0"  # noqa: A001
 
-extensions = ["myst_parser", "docstrings", "mathml"]
+extensions = ["myst_parser", "claims", "docstrings", "mathml"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
