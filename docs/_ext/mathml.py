@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -10,6 +11,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+SPACE = '<mspace width="0.1667em"></mspace>'
 LOGGER = logging.getLogger(__name__)
 
 
@@ -21,7 +23,12 @@ def _mathml(node: nodes.Element, *, as_block: bool) -> str:
     except MathError as error:
         LOGGER.warning("mathematics not understood: %s: %s", error, text, location=node)
         return ""
-    return "".join(line.strip() for line in lines)
+    joined = "".join(line.strip() for line in lines)
+    # Names of functions have space around them, which not every browser adds of itself.
+    joined = re.sub(r"<mo>&ApplyFunction;</mo>(?=<mo)", "", joined)
+    joined = joined.replace("<mo>&ApplyFunction;</mo>", SPACE)
+    joined = re.sub(r'<mo class="math(open|close)">', '<mo lspace="0" rspace="0">', joined)
+    return re.sub(r"(</(?:mi|mn|mfrac|msub|msup)>|\)</mo>)(?=<mi>log</mi>)", rf"\1{SPACE}", joined)
 
 
 def _inline(translator: Any, node: nodes.Element) -> None:
