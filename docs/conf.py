@@ -46,6 +46,7 @@ highlight_language = "none"  # of formulas in docstrings
 
 html_math_renderer = "mathml"
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "softbon_jax"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]

@@ -116,7 +116,9 @@ def read(
     Raises:
       ValueError: the file is not of its format or is cut short, lacks a column, has no rows or too
         many, a score is not a number, or a response occurs twice; naming row (1 is the first below the
-        header) and column. ImportError: Parquet without pyarrow. OSError: it cannot be read.
+        header) and column.
+      ImportError: Parquet without pyarrow.
+      OSError: it cannot be read.
     """
     path = Path(path)
     kind = format_of(path)

@@ -27,7 +27,9 @@ def _mathml(node: nodes.Element, *, as_block: bool) -> str:
     # Names of functions have space around them, which not every browser adds of itself.
     joined = re.sub(r"<mo>&ApplyFunction;</mo>(?=<mo)", "", joined)
     joined = joined.replace("<mo>&ApplyFunction;</mo>", SPACE)
-    joined = re.sub(r'<mo class="math(open|close)">', '<mo lspace="0" rspace="0">', joined)
+    joined = re.sub(
+        r'<mo( class="mathopen")?>([|‖])</mo>', r'<mo lspace="0" rspace="0">\2</mo>', joined
+    )
     return re.sub(r"(</(?:mi|mn|mfrac|msub|msup)>|\)</mo>)(?=<mi>log</mi>)", rf"\1{SPACE}", joined)
 
 
