@@ -46,6 +46,7 @@ def test_code_prints_what_the_page_shows(page):
             assert not report, "".join(report)
 
 
+@pytest.mark.slow
 def test_commands_print_what_the_page_shows(capsys):
     shown = [block for block in blocks(DOCS / "command.md", "console") if "$ softbon plan" in block]
     assert shown
