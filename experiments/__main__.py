@@ -16,6 +16,8 @@ import tyro
 import experiments
 from experiments import runner, verify
 from experiments.claims import Claim
+from experiments.progress import Progress
+from softbon_jax import _files
 
 Size = Literal["smoke", "paper"]
 
@@ -24,7 +26,7 @@ USAGE = """usage: python -m experiments COMMAND [options]
 commands:
   list         the experiments and what they show
   run NAME     compute one experiment and save its result
-  reproduce    compute all, draw all figures, check all claims
+  reproduce    compute all, check all claims, draw all figures, write the report
   verify       check the claims, computing what is missing
 
 Each command explains its options with --help; `run NAME --help` lists the settings of NAME."""
@@ -32,17 +34,21 @@ Each command explains its options with --help; `run NAME --help` lists the setti
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
-    """Compute every experiment, draw every figure and check every claim.
+    """Compute every experiment, check every claim, draw every figure, write the report.
+
+    Stopped at any moment and started again, it computes only what was missing.
 
     Attributes:
       config: which of the two sets of settings.
-      out: folder of results; results/CONFIG by default.
+      out: folder of results; results/CONFIG by default. The report is OUT/report.html.
+      only: names of experiments; all by default.
       gallery: folder of figures; figures/gallery for the paper config, else OUT/figures.
-      force: compute again what is there.
+      force: compute again what is up to date.
     """
 
     config: Size = "paper"
     out: Path | None = None
+    only: tuple[str, ...] = ()
     gallery: Path | None = None
     force: bool = False
 
@@ -51,15 +57,24 @@ class Reproduce:
 class Verify:
     """Check every claim against the saved results, computing those that are missing.
 
+    The exit status is 0 if all pass, 1 if one fails, 2 if the command makes no sense. The tolerances
+    are those of experiments/claims/__init__.py.
+
     Attributes:
       config: which of the two sets of settings.
       out: folder of results; results/CONFIG by default.
+      only: names of experiments; all by default.
       format: how the table is printed.
+      json: save the claims to this file as JSON too.
+      junit: save them to this file as JUnit XML too.
     """
 
     config: Size = "paper"
     out: Path | None = None
-    format: Literal["table", "markdown", "json"] = "table"
+    only: tuple[str, ...] = ()
+    format: Literal["table", "markdown", "json", "junit"] = "table"
+    json: Path | None = None
+    junit: Path | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +121,7 @@ def _run(arguments: Sequence[str]) -> int:
             ("settings", Annotated[experiment.Config, tyro.conf.arg(name="")], settings),
             ("config", Annotated[Size, tyro.conf.arg(help="which settings")], "paper"),
             ("out", Annotated[Path | None, tyro.conf.arg(help="folder of results")], None),
-            ("force", Annotated[bool, tyro.conf.arg(help="overwrite what is there")], False),
+            ("force", Annotated[bool, tyro.conf.arg(help="compute what is up to date too")], False),
         ],
         frozen=True,
     )
@@ -125,34 +140,56 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _reproduce(arguments: Sequence[str]) -> int:
     import figures.__main__ as draw  # drawing is not needed by the other commands
+    from experiments import report
 
     prog = "python -m experiments reproduce"
     options = tyro.cli(Reproduce, args=arguments, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
     out = options.out or default_results(options.config)
-    for name in experiments.NAMES:
-        settings = getattr(experiments.module(name), options.config.upper())
-        runner.execute(name, settings, out, force=options.force)
     paper_gallery = runner.REPOSITORY / "figures" / "gallery"
-    gallery = paper_gallery if options.config == "paper" else out / "figures"
-    for path in draw.render(out, options.gallery or gallery):
-        print(path)
-    return _table(verify.check(options.config, out), "table")
+    gallery = options.gallery or (paper_gallery if options.config == "paper" else out / "figures")
+    names = _names(options.only)
+    with Progress(verify.steps(options.config, names) + len(names) + 1) as progress:
+        claims = verify.check(options.config, out, names, progress, force=options.force)
+        for path in draw.render(out, gallery, names):
+            progress.step(f"drawn {path}")
+        page = out / "report.html"
+        _save(page, report.as_html(claims, out, gallery))
+        progress.step(f"written {page}")
+    return _print(claims, "table")
 
 
 def _verify(arguments: Sequence[str]) -> int:
     options = tyro.cli(Verify, args=arguments, prog="python -m experiments verify")
     out = options.out or default_results(options.config)
-    return _table(verify.check(options.config, out), options.format)
+    claims = verify.check(options.config, out, _names(options.only))
+    for path, text in ((options.json, verify.as_json), (options.junit, verify.as_junit)):
+        if path is not None:
+            _save(path, text(claims) + "\n")
+    return _print(claims, options.format)
 
 
-def _table(claims: list[Claim], style: str) -> int:
+def _names(only: Sequence[str]) -> Sequence[str]:
+    """The experiments that are asked for; an unknown one is refused before anything is computed."""
+    for name in only:
+        experiments.module(name)
+    return only or experiments.NAMES
+
+
+def _print(claims: list[Claim], style: str) -> int:
     if style == "table":
-        console = rich.console.Console()
         # Where there is no terminal to fit, the table is as wide as it needs to be to be read.
-        console.print(verify.as_table(claims), width=None if console.is_terminal else 160)
+        fits = rich.console.Console().is_terminal
+        rich.console.Console(width=None if fits else 160).print(verify.as_table(claims))
     else:
-        print(verify.as_markdown(claims) if style == "markdown" else verify.as_json(claims))
+        formats = {"markdown": verify.as_markdown, "json": verify.as_json, "junit": verify.as_junit}
+        print(formats[style](claims))
     return 0 if all(claim.passed for claim in claims) else 1
+
+
+def _save(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _files.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def default_results(size: str) -> Path:

@@ -3,6 +3,7 @@
 Pools are drawn from a law that is known, so that the truth is exact. The U-statistic averages over all
 subsets of the pool; the plug-in takes the pool for the law; the bootstrap draws n with replacement
 from the pool, which is a noisy plug-in. Both of these are too low, the more so the nearer n is to N.
+Beside the studies of small pools, the mean of the U-statistic over very many large ones.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import softbon_jax as sb
 from experiments.dataset import REWARD, assemble, grid, variable
 
 GRID = ("temperature", "estimator", "n")
+ATTRIBUTES = ("size", "prompts", "studies", "large_size", "large_pools")
 ESTIMATORS = ("U-statistic", "plug-in", "bootstrap")
 
 
@@ -35,6 +37,9 @@ class Config:
       temperatures: in reward units, of standard deviation about 1.
       n: numbers of candidates.
       seed: of the pools.
+      large_size: N of the large pools.
+      large_pools: how many of them.
+      large_n: numbers of candidates from them.
     """
 
     outcomes: int = 256
@@ -45,10 +50,23 @@ class Config:
     temperatures: tuple[float, ...] = (0.0, 0.3)
     n: tuple[int, ...] = (1, 2, 4, 8, 16, 24, 32)
     seed: int = 0
+    large_size: int = 256
+    large_pools: int = 20_000
+    large_n: tuple[int, ...] = (16, 64, 256)
 
 
 PAPER = Config()
-SMOKE = Config(outcomes=64, size=16, prompts=25, studies=40, resamples=4, n=(1, 2, 4, 16))
+SMOKE = Config(
+    outcomes=64,
+    size=16,
+    prompts=25,
+    studies=40,
+    resamples=4,
+    n=(1, 2, 4, 16),
+    large_size=64,
+    large_pools=1000,
+    large_n=(4, 16, 64),
+)
 
 
 def cells(config: Config) -> list[str]:
@@ -67,6 +85,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     index = cells(config).index(cell)
     temperature, problem = config.temperatures[index], law(config)
     draw_key, boot_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index))
+    large_key = jax.random.fold_in(jax.random.key(config.seed), len(config.temperatures) + index)
     total = config.studies * config.prompts
     drawn = jax.random.randint(draw_key, (total, config.size), 0, config.outcomes)
     pools = problem.rewards[drawn]
@@ -83,6 +102,8 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     studies = estimates.reshape(config.studies, config.prompts, *estimates.shape[1:])
     centre = studies.mean(1)
     error = studies.std(1, ddof=1) / np.sqrt(config.prompts)
+    large_bias, large_se = _large(large_key, problem, config, temperature)
+    large_grid = ("temperature", "large_n")
     covered = np.abs(centre - truth) <= 1.96 * error
     return xr.Dataset(
         {
@@ -100,10 +121,29 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "coverage": variable(
                 covered.mean(0)[None], GRID, "share of 95% intervals that hold the truth", "1"
             ),
+            "large_bias": variable(
+                large_bias[None], large_grid, "mean error of the U-statistic, large pools", REWARD
+            ),
+            "large_bias_se": variable(large_se[None], large_grid, "standard error of it", REWARD),
         },
-        coords=grid(temperature=[temperature], estimator=list(ESTIMATORS), n=config.n),
-        attrs={"size": config.size, "prompts": config.prompts, "studies": config.studies},
+        coords=grid(
+            temperature=[temperature],
+            estimator=list(ESTIMATORS),
+            n=config.n,
+            large_n=config.large_n,
+        ),
+        attrs={name: getattr(config, name) for name in ATTRIBUTES},
     )
+
+
+def _large(
+    key: jax.Array, problem: sb.Problem, config: Config, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean error of the U-statistic over large pools, one draw for all n, and its standard error."""
+    drawn = jax.random.randint(key, (config.large_pools, config.large_size), 0, config.outcomes)
+    curve = sb.pool_curve(problem.rewards[drawn], config.large_n, temperature)
+    truth = sb.metrics(problem, np.array(config.large_n, float), temperature).reward
+    return np.asarray(curve.mean - truth), np.asarray(curve.standard_error)
 
 
 def _bootstrap(key: jax.Array, pools: jax.Array, config: Config, temperature: float) -> np.ndarray:
@@ -124,7 +164,7 @@ def _bootstrap(key: jax.Array, pools: jax.Array, config: Config, temperature: fl
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The result from the pieces of `cells(config)`, in order."""
     title = f"estimates of best-of-n from pools of {config.size}"
-    attributes = {x: getattr(config, x) for x in ("size", "prompts", "studies")}
+    attributes = {name: getattr(config, name) for name in ATTRIBUTES}
     whole = assemble(parts, "temperature", {"title": title, **attributes})
     return whole.assign_coords(grid(temperature=config.temperatures))
 

@@ -1,10 +1,12 @@
 """The only writer: computes an experiment cell by cell, saves it with a manifest, and resumes.
 
 A result is a folder `<out>/<name>/` with `data.nc` and `manifest.json`. Cells are saved under
-`<out>/.cells/` as they finish, under a key made of the config, the files it reads, and the source
-of the library and of the experiments, so that a rerun computes only what is missing and never mixes
-results of two versions. Every file is written beside its place and moved there, so that none is
-ever half there; the manifest comes last and says that the result is complete.
+`<out>/.cells/` as they finish, under a key made of all that the result depends on: the config, the
+files it reads, the source of the library and of what the experiment imports, the compiler. So a rerun
+computes only what is missing and never mixes results of two versions. A result that has become out of
+date is computed again, with the reason said, and the old one is kept under `<out>/.replaced/`. Every
+file is written beside its place and moved there, so that none is ever half there; the manifest comes
+last and says that the result is complete.
 
 `data.nc` depends on config, inputs and code alone: equal ones give equal bytes on one machine. What
 differs from one run to the next (wall time, date, device) is in the manifest.
@@ -12,6 +14,7 @@ differs from one run to the next (wall time, date, device) is in the manifest.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import datetime
 import hashlib
@@ -21,23 +24,20 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
-import rich.console
-import rich.progress
 import xarray as xr
 
 import softbon_jax
 from experiments import module
+from experiments.progress import Progress
+from softbon_jax import _files
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+OUTSIDE = ("__main__.py", "_files.py", "report.py")
 PACKAGES = ("softbon-jax", "jax", "jaxlib", "numpy", "xarray", "h5netcdf", "h5py")
 
 
@@ -75,126 +75,163 @@ def read_manifest(name: str, out: Path) -> dict[str, Any] | None:
 
 
 def execute(
-    name: str,
-    config: Any,
-    out: Path,
-    *,
-    force: bool = False,
-    console: rich.console.Console | None = None,
+    name: str, config: Any, out: Path, *, force: bool = False, progress: Progress | None = None
 ) -> xr.Dataset:
-    """The result of experiment `name` at `config`, from disk where it is there, else computed.
+    """The result of experiment `name` at `config`, from disk where it is up to date, else computed.
+
+    A result that is there and is of another config, other inputs or other code is moved to
+    `out/.replaced/` when the new one is complete.
 
     Args:
       name: of the experiment.
       config: an instance of its `Config`.
       out: folder of results.
-      force: overwrite a finished result, whatever it is.
-      console: where progress is shown.
-
-    Raises:
-      ResultError: a result of another config is there and `force` is False.
+      force: compute it even if it is up to date.
+      progress: counts a step for every cell. Default: one of its own.
     """
-    console = console or rich.console.Console(stderr=True)
     experiment = module(name)
-    identity = _identity(experiment, config)
-    key = _digest({"name": name, "source": source_digest(), "x64": _precision(), **identity})
+    cells = experiment.cells(config)
+    if progress is None:
+        with Progress(len(cells)) as own:
+            return execute(name, config, out, force=force, progress=own)
+    basis = _basis(name, config)
+    key = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
     manifest = read_manifest(name, out)
     if manifest is not None and not force:
-        known = {field: manifest[field] for field in identity}
-        if known != identity:
-            raise ResultError(
-                f"{out / name} holds a result of another config ({_difference(known, identity)}): "
-                "give --force to overwrite it or --out for another folder"
-            )
-        if manifest["key"] == key:
+        changes = _changes(manifest.get("basis"), basis)
+        if not changes:
             try:
                 dataset = load(name, out)
             except ResultError:
-                console.print(f"{name}: the saved data are damaged, computing them again")
+                changes = "the saved data are damaged"
             else:
-                console.print(f"{name}: up to date")
+                progress.skip(len(cells))
+                progress.say(f"{name}: up to date")
                 return dataset
-        else:
-            console.print(f"{name}: the code has changed since this result, computing it again")
+        progress.say(f"{name}: computing it again, because {changes}")
 
     cells_dir = out / ".cells" / f"{name}-{key[:16]}"
     if force:
         shutil.rmtree(cells_dir, ignore_errors=True)
-    cells = experiment.cells(config)
     paths = [cells_dir / f"{i:04d}.nc" for i in range(len(cells))]
     began = time.perf_counter()
     resumed = 0
-    with _progress(name, len(cells), console) as advance:
-        for cell, path in zip(cells, paths, strict=True):
-            if path.exists():
-                resumed += 1
-            else:
-                _write_dataset(experiment.compute(config, cell), path)
-            advance(cell)
+    for cell, path in zip(cells, paths, strict=True):
+        if path.exists():
+            resumed += 1
+        else:
+            _write_dataset(experiment.compute(config, cell), path)
+        progress.step(f"{name}: {cell}")
     dataset = experiment.assemble_cells(config, [_read(path) for path in paths])
 
-    folder = out / name
+    folder, fresh = out / name, cells_dir / "data.nc"
+    _write_dataset(dataset, fresh)
+    digest = _sha256(fresh)
+    if manifest is not None and manifest["data_sha256"] != digest:
+        progress.say(f"{name}: the old result is kept in {_set_aside(folder, manifest, out)}")
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
-    _write_dataset(dataset, folder / "data.nc")
+    os.replace(fresh, folder / "data.nc")
     manifest = {
         "experiment": name,
-        **identity,
+        "basis": basis,
         "key": key,
-        "seed": identity["config"].get("seed"),
-        "data_sha256": _sha256(folder / "data.nc"),
+        "data_sha256": digest,
         "rows": int(max(v.size for v in dataset.data_vars.values())),
         "sizes": {str(dim): int(size) for dim, size in dataset.sizes.items()},
         "wall_seconds": round(time.perf_counter() - began, 3),
         "cells_resumed": resumed,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}",
-        "precision": _precision(),
         "python": platform.python_version(),
         "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
         **_commit(),
     }
-    _write(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    with _files.replacing(folder / "manifest.json") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     shutil.rmtree(cells_dir)
     return _read(folder / "data.nc")
 
 
-def source_digest() -> str:
-    """SHA-256 over the source that results depend on, and the version of the compiler."""
-    library = Path(softbon_jax.__file__).parent
-    own = Path(__file__).parent
-    outside = {"__main__.py", "runner.py", "verify.py"}  # they read and write results, no more
-    paths = [*library.rglob("*.py"), *(p for p in own.glob("*.py") if p.name not in outside)]
-    digest = hashlib.sha256(importlib.metadata.version("jaxlib").encode())
-    for path in sorted(paths):
-        digest.update(f"{path.parent.name}/{path.name}".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _set_aside(folder: Path, manifest: dict[str, Any], out: Path) -> Path:
+    """Move a finished result to where it is in nobody's way."""
+    place = out / ".replaced" / f"{folder.name}-{manifest['data_sha256'][:8]}"
+    shutil.rmtree(place, ignore_errors=True)  # the same data
+    place.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(folder, place)
+    return place
 
 
-def _identity(experiment: ModuleType, config: Any) -> dict[str, Any]:
-    """What a result is a result of, as JSON: the config and the files it reads."""
+# What a result depends on ------------------------------------------------------------------------
+
+
+def _basis(name: str, config: Any) -> dict[str, Any]:
+    """All that the data of a result follow from, as JSON."""
+    experiment = module(name)
     inputs = experiment.inputs(config) if hasattr(experiment, "inputs") else []
-    identity = {
+    basis = {
         "config": dataclasses.asdict(config),
         "inputs": {path.name: _sha256(path) for path in inputs},
+        "source": sources(name),
+        "jaxlib": importlib.metadata.version("jaxlib"),
+        "precision": _precision(),
     }
-    return json.loads(json.dumps(identity, default=lambda path: path.name))
+    return json.loads(json.dumps(basis, default=lambda path: path.name))
 
 
-def _difference(known: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The first few fields in which two identities differ."""
-    old, new = ({**x["config"], **x["inputs"]} for x in (known, wanted))
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    shown = [f"{name}: {old.get(name)} there, {new.get(name)} now" for name in names[:3]]
-    return "; ".join(shown + ["..."] * (len(names) > 3))
+def sources(name: str) -> dict[str, str]:
+    """SHA-256 of every source file of the library, and of what the experiment imports beside it.
+
+    But for those of the library that only read the command line and write.
+    """
+    library, own = Path(softbon_jax.__file__).parent, Path(__file__).parent
+    found = {x for x in library.rglob("*.py") if x.name not in OUTSIDE}
+    waiting = [own / f"{name}.py"]
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting += [x for x in _imported(path, own) if x not in found]
+    return {f"{path.parent.name}/{path.name}": _sha256(path) for path in sorted(found)}
+
+
+def _imported(path: Path, own: Path) -> list[Path]:
+    """The modules in the folder `own` that the module at `path` imports by name."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(own.name):
+            names += [node.module or "", *(f"{node.module}.{x.name}" for x in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [x.name for x in node.names]
+    inside = [name.split(".")[1:] for name in names if name.startswith(f"{own.name}.")]
+    paths = [own.joinpath(*parts).with_suffix(".py") for parts in inside]
+    return [x for x in paths if x.exists()]
+
+
+def _changes(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
+    """What differs between two bases, in words; empty if nothing does."""
+    if old is None:
+        return "an older version of this program saved it"
+    parts = []
+    for group, what in (("config", "setting"), ("inputs", "input file"), ("source", "source file")):
+        names = [x for x in {**old[group], **new[group]} if old[group].get(x) != new[group].get(x)]
+        if not names:
+            continue
+        if group == "config":
+            shown = [f"{x} was {old[group].get(x)} and is {new[group].get(x)}" for x in names[:3]]
+        else:
+            shown = [f"{x} has changed" for x in names[:3]]
+        if len(names) > 3:
+            shown.append(f"{len(names) - 3} more {what}s differ")
+        parts += shown
+    for field in ("jaxlib", "precision"):
+        if old[field] != new[field]:
+            parts.append(f"{field} was {old[field]} and is {new[field]}")
+    return "; ".join(parts)
 
 
 def _precision() -> str:
     return "float64" if jax.config.jax_enable_x64 else "float32"  # type: ignore[attr-defined]
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -227,48 +264,6 @@ def _read(path: Path) -> xr.Dataset:
 
 
 def _write_dataset(dataset: xr.Dataset, path: Path) -> None:
-    with _beside(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf")
-
-
-def _write(path: Path, text: str) -> None:
-    with _beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, moved onto it if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _progress(
-    name: str, total: int, console: rich.console.Console
-) -> Iterator[Callable[[str], None]]:
-    """Shows the cells as they finish: one bar on a terminal, a line each elsewhere."""
-    began = time.perf_counter()
-    if console.is_terminal:
-        columns = (*rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn())
-        with rich.progress.Progress(*columns, console=console) as bar:
-            task = bar.add_task(name, total=total)
-            yield lambda cell: bar.update(task, advance=1, description=f"{name}: {cell}")
-        return
-    done = 0
-
-    def line(cell: str) -> None:
-        nonlocal done
-        done += 1
-        seconds = time.perf_counter() - began
-        console.print(f"{name}: {cell} ({done}/{total}, {seconds:.1f} s)", highlight=False)
-
-    yield line
+    with _files.replacing(path) as temporary:
+        dataset.to_netcdf(temporary, engine="h5netcdf")

@@ -1,41 +1,69 @@
-"""The table of claims: what is claimed, what was measured, the allowed range, pass or fail."""
+"""The table of claims: what is claimed and by whom, what was measured, the allowed range, the verdict.
+
+It is printed for a terminal, as Markdown or as JSON, and saved as JSON or as JUnit XML, which
+continuous integration shows as tests.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
-import rich.console
 import rich.markup
 import rich.table
 
 import experiments
 from experiments import runner
 from experiments.claims import Claim
+from experiments.progress import Progress
 
 COLUMNS = ("experiment", "claim", "measured", "allowed", "")
 
 
-def check(size: str, out: Path, console: rich.console.Console | None = None) -> list[Claim]:
-    """The claims on all results of the config `size` in the folder `out`, computed where missing.
+def steps(size: str, names: Sequence[str] = experiments.NAMES) -> int:
+    """How many steps of progress it takes to compute the results of the config `size`."""
+    modules = [experiments.module(name) for name in names]
+    return sum(len(x.cells(getattr(x, size.upper()))) for x in modules)
+
+
+def check(
+    size: str,
+    out: Path,
+    names: Sequence[str] = experiments.NAMES,
+    progress: Progress | None = None,
+    *,
+    force: bool = False,
+) -> list[Claim]:
+    """The claims on results of the config `size` in the folder `out`, computed where missing.
+
+    Args:
+      size: "smoke" or "paper".
+      out: folder of results.
+      names: of the experiments whose claims are checked.
+      progress: counts the steps.
+      force: compute results that are up to date too.
 
     Raises:
-      runner.ResultError: a result of another config is in the way.
+      ValueError: there is no experiment of one of the names.
     """
+    if progress is None:
+        with Progress(steps(size, names)) as own:
+            return check(size, out, names, own, force=force)
     claims = []
-    for name in experiments.NAMES:
+    for name in names:
         settings = getattr(experiments.module(name), size.upper())
-        dataset = runner.execute(name, settings, out, console=console)
+        dataset = runner.execute(name, settings, out, force=force, progress=progress)
         claims += importlib.import_module(f"experiments.claims.{name}").claims(dataset)
     return claims
 
 
 def as_table(claims: Sequence[Claim]) -> rich.table.Table:
     """For a terminal."""
-    table = rich.table.Table(*COLUMNS, caption=_summary(claims), show_lines=True)
+    table = rich.table.Table(*COLUMNS, caption=summary(claims), show_lines=True)
     for claim in claims:
         verdict = "[green]pass[/green]" if claim.passed else "[bold red]FAIL[/bold red]"
         cells = (claim.experiment, claim.claim, claim.measured, claim.allowed)
@@ -51,15 +79,44 @@ def as_markdown(claims: Sequence[Claim]) -> str:
     ]
     lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
     table = "\n".join("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in lines)
-    return f"{table}\n\n{_summary(claims)}"
+    return f"{table}\n\n{summary(claims)}"
 
 
 def as_json(claims: Sequence[Claim]) -> str:
     """For a program: a list of objects, NaN as null."""
-    rows = [dataclasses.asdict(claim) for claim in claims]
+    rows = [{**dataclasses.asdict(claim), "source": claim.source} for claim in claims]
     for row in rows:
         row["value"] = row["value"] if row["value"] == row["value"] else None
     return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def as_junit(claims: Sequence[Claim]) -> str:
+    """For continuous integration: JUnit XML, a suite an experiment and a test case a claim."""
+    failed = [claim for claim in claims if not claim.passed]
+    root = ET.Element(
+        "testsuites", name="claims", tests=str(len(claims)), failures=str(len(failed)), errors="0"
+    )
+    for name in dict.fromkeys(claim.experiment for claim in claims):
+        own = [claim for claim in claims if claim.experiment == name]
+        failures = sum(not claim.passed for claim in own)
+        suite = ET.SubElement(
+            root, "testsuite", name=name, tests=str(len(own)), failures=str(failures), errors="0"
+        )
+        for claim in own:
+            case = ET.SubElement(suite, "testcase", classname=f"claims.{name}", name=claim.claim)
+            words = f"measured: {claim.measured}\nallowed: {claim.allowed}\nsource: {claim.source}"
+            if not claim.passed:
+                message = f"measured {claim.measured}, allowed {claim.allowed}"
+                ET.SubElement(case, "failure", type="claim", message=message).text = words
+            else:
+                ET.SubElement(case, "system-out").text = words
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def summary(claims: Sequence[Claim]) -> str:
+    """How many pass."""
+    return f"{sum(claim.passed for claim in claims)} of {len(claims)} claims pass"
 
 
 def _escaped(cell: str) -> str:
@@ -67,7 +124,3 @@ def _escaped(cell: str) -> str:
     for mark in ("\\", "*", "_", "|", "<"):
         cell = cell.replace(mark, "\\" + mark) if cell != "**FAIL**" else cell
     return cell
-
-
-def _summary(claims: Sequence[Claim]) -> str:
-    return f"{sum(claim.passed for claim in claims)} of {len(claims)} claims pass"

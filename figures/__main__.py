@@ -1,49 +1,61 @@
-"""python -m figures: draw every figure from saved results."""
+"""python -m figures [NAME ...]: draw figures from saved results."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from experiments import NAMES, runner
+from experiments import NAMES, module, runner
 from figures import style
 
 
-def render(results: Path, out: Path, suffix: str = "svg") -> list[Path]:
-    """Draw each experiment's figure from its result in `results`; the paths of the files written.
+def render(
+    results: Path, out: Path, names: Sequence[str] = NAMES, suffix: str = "svg", columns: int = 2
+) -> Iterator[Path]:
+    """Draw the figures of experiments from their results in `results`; the path of each in turn.
+
+    They are up to two columns of a journal wide, or one.
 
     Raises:
       runner.ResultError: a result is missing or damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name in NAMES:
-        figure = importlib.import_module(f"figures.{name}").draw(runner.load(name, results))
-        paths.append(out / f"{name}.{suffix}")
-        style.save(figure, paths[-1])
-    return paths
+    for name in names:
+        dataset = runner.load(name, results)
+        with style.one_column() if columns == 1 else nullcontext():
+            figure = importlib.import_module(f"figures.{name}").draw(dataset)
+        path = out / f"{name}.{suffix}"
+        style.save(figure, path, suffix)
+        yield path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw all figures; 0, or 2 if a result is not there."""
+    """Draw all figures or those that are named; 0, or 2 if a result is not there."""
     gallery = Path(__file__).resolve().parent / "gallery"
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of an experiment; all by default")
     parser.add_argument(
         "--results", type=Path, default=Path("results/paper"), help="where results are"
     )
     parser.add_argument("--out", type=Path, default=gallery, help="where figures go")
     parser.add_argument("--format", choices=("svg", "png"), default="svg")
+    parser.add_argument(
+        "--columns", type=int, choices=(1, 2), default=2, help="of a journal, that they may fill"
+    )
     options = parser.parse_args(arguments)
     try:
-        paths = render(options.results, options.out, options.format)
-    except runner.ResultError as error:
+        for name in options.names:
+            module(name)  # an unknown one is refused before anything is drawn
+        names = options.names or NAMES
+        for path in render(options.results, options.out, names, options.format, options.columns):
+            print(path)
+    except (runner.ResultError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path in paths:
-        print(path)
     return 0
 
 

@@ -44,5 +44,5 @@ def draw(dataset: xr.Dataset) -> Figure:
     ax.set_ylabel("mean reward (reward units)")
     temperature, numbers = dataset.attrs["decoded_temperature"], one.n.values
     ax.set_title(f"λ = {temperature:g}, n = {', '.join(map(str, numbers))}")
-    figure.legend(loc="outside lower center", ncols=2, columnspacing=1.0)
+    style.legend_below(figure, ax, 2)
     return figure

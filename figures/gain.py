@@ -36,5 +36,5 @@ def draw(dataset: xr.Dataset) -> Figure:
         Line2D([], [], color=style.BLACK, ls=styles[0], label=f"exact, m = {longest}"),
         Line2D([], [], color=style.BLACK, ls=styles[2], label=f"exact, m = {shortest}"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.0)
+    style.legend_below(figure, handles, 2)
     return figure

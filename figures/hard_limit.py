@@ -32,6 +32,5 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0].plot([], [], color=style.GREY, ls=(0, (1, 1.5)), lw=1.8, label="estimator")
     axes[0].set(ylabel="KL from the reference law (nats)", title="exact KL levels off at log K")
     axes[1].set(yscale="log", ylabel="1 - win rate", title="ties keep the win rate below n/(n+1)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=7, columnspacing=1.2)
+    style.legend_below(figure, axes[0])
     return figure

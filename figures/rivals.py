@@ -85,6 +85,5 @@ def draw(dataset: xr.Dataset) -> Figure:
     ax.set(xlim=(0, right), ylim=(None, top), xlabel="KL from P (nats)")
     ax.set_ylabel("mean reward (reward units)")
     ax.set_title(f"all rules at n = {size}")
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, columnspacing=1.2)
+    style.legend_below(figure, ax, 4)
     return figure

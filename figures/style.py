@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths of one and of two columns, in inches."""
+
+_stacked: ContextVar[bool] = ContextVar("stacked", default=False)
 
 # Okabe and Ito's colours, told apart by all common kinds of colour vision.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = (
@@ -71,25 +77,45 @@ def styled(draw: Draw) -> Draw:
     @functools.wraps(draw)
     def inner(dataset: xr.Dataset) -> Figure:
         with matplotlib.rc_context({**matplotlib.rcParamsDefault, **SETTINGS}):  # type: ignore[dict-item]
-            return draw(dataset)
+            figure = draw(dataset)
+            if _stacked.get():  # panels that shared a label at the left now need it each
+                label = ""
+                for ax in figure.axes:
+                    label = ax.get_ylabel() or label
+                    ax.set_ylabel(label)
+            return figure
 
     return inner
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write SVG without date, with identifiers that repeat, or PNG where the name ends so."""
+@contextmanager
+def one_column() -> Iterator[None]:
+    """Figures drawn inside are as wide as one column, their panels one above the other."""
+    token = _stacked.set(True)
+    try:
+        yield
+    finally:
+        _stacked.reset(token)
+
+
+def save(figure: Figure, target: Path | BinaryIO, suffix: str = "svg") -> None:
+    """Write SVG without date, with identifiers that repeat, or PNG."""
     with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, dpi=200, metadata=metadata)
+        metadata = {"Date": None} if suffix == "svg" else None
+        figure.savefig(target, dpi=200, metadata=metadata, format=suffix)
 
 
 def panels(
     columns: int, height: float, width: float = DOUBLE, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of one row of axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, sharey=sharey)
-    return figure, list(axes[0])
+    """A figure of one row of axes, or of one column inside `one_column`."""
+    if _stacked.get() and width > SINGLE:
+        figure = Figure(figsize=(SINGLE, 0.9 * height * columns), layout="constrained")
+        axes = figure.subplots(columns, 1, squeeze=False, sharey=sharey)[:, 0]
+    else:
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False, sharey=sharey)[0]
+    return figure, list(axes)
 
 
 def beside(
@@ -116,10 +142,20 @@ def along(
     beside(axes, float(x[at]), float(y[at]), text, color, dx, dy, ha="left" if above else "right")
 
 
-def legend_below(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, under them, from the labels of one."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1.2)
+def legend_below(figure: Figure, of: Axes | Sequence[Artist], columns: int = 7) -> None:
+    """One legend for all panels, under them: the labels of one, or of some artists.
+
+    It has at most `columns` columns, and no more than fit.
+    """
+    handles = of.get_legend_handles_labels()[0] if isinstance(of, Axes) else list(of)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for count in range(min(columns, len(handles)), 0, -1):
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=count, columnspacing=1.2
+        )
+        if count == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def shades(count: int) -> list[tuple[float, float, float]]:
@@ -200,5 +236,4 @@ def explain_frontier(figure: Figure) -> None:
         Line2D([], [], color=shades(3)[1], label="soft best-of-n, λ from ∞ to 0"),
         Line2D([], [], color=RED, ls=":", marker="o", ms=4, mfc="white", label="hard best-of-n"),
     ]
-    columns = 3 if figure.get_figwidth() > SINGLE else 1
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    legend_below(figure, handles)

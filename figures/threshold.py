@@ -29,6 +29,5 @@ def draw(dataset: xr.Dataset) -> Figure:
     ax.set_title(f"whole sequences of m symbols, λ = {float(one.temperature):g}")
     ax.set_xlabel("R = log n / m (nats per symbol)")
     ax.set_ylabel("KL($P^*$‖$P_n$) / m (nats)")
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, columnspacing=1.0)
+    style.legend_below(figure, ax, 3)
     return figure

@@ -15,7 +15,17 @@ from softbon_jax.decoding import Decoded, decode
 from softbon_jax.hedging import Hedge, hedge
 from softbon_jax.law import log_best_of_n, log_ratio_soft_bon, log_soft_bon, log_tilted
 from softbon_jax.metrics import Metrics, law_metrics, metrics, sweep
-from softbon_jax.pool import Curve, KlCurve, plug_in_curve, pool_curve, pool_effective_size, pool_kl
+from softbon_jax.pool import (
+    Curve,
+    KlCurve,
+    TiltedKl,
+    leave_one_out,
+    leave_one_out_curve,
+    plug_in_curve,
+    pool_curve,
+    pool_effective_size,
+    pool_kl,
+)
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -65,6 +75,7 @@ __all__ = [
     "Problem",
     "Reservoir",
     "Rounded",
+    "TiltedKl",
     "bernoulli",
     "block_problem",
     "blockwise_metrics",
@@ -79,6 +90,8 @@ __all__ = [
     "hedge",
     "jackpot",
     "law_metrics",
+    "leave_one_out",
+    "leave_one_out_curve",
     "log_best_of_n",
     "log_best_of_poisson",
     "log_block_law",

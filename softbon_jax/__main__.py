@@ -7,11 +7,8 @@ import csv
 import gzip
 import importlib
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import advice, problem, report, scores, selection
+from softbon_jax import _files, advice, problem, report, scores, selection
 from softbon_jax.calibrate import temperature_for_kl
 from softbon_jax.metrics import metrics
 
@@ -45,7 +42,11 @@ every n up to the number of responses a prompt has. Nothing is needed but the sc
 Columns: which prompt a row answers (--prompt), the reward that selects (--reward), and if there is
 one the score that is really wanted (--gold), such as correctness (0 or 1), a better judge or a
 length. With a gold score the recommendation maximises gold, and the command says whether the proxy
-is over-optimised."""
+is over-optimised.
+
+Several columns after --reward or --gold are averaged: --reward judge_1 judge_2 --gold judge_3. With
+noisy judges of one kind, --reward judge_1 judge_2 judge_3 --leave-one-out lets each of them value
+what the others select, so that their noise does not pass for gain."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--budget-n", type=int, help="budget: largest number of responses a prompt"
     )
+    analyze.add_argument(
+        "--leave-one-out", action="store_true",
+        help="select by all --reward columns but one and value by that one, averaged over which",
+    )  # fmt: skip
     analyze.add_argument("--html", type=Path, help="write a self-contained report here")
     analyze.add_argument("--json", type=Path, help="write all numbers here")
     analyze.add_argument("--seed", type=int, default=0, help="of the bootstrap over prompts")
@@ -107,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     choose.add_argument("--seed", type=int, default=0, help="of the selection")
     choose.add_argument("--column", default="selected", help="name of the new column")
     choose.add_argument("--out", type=Path, required=True, help="file to write, of the same format")
-    choose.set_defaults(work=_select)
+    choose.set_defaults(work=_select, leave_one_out=False)
 
     known = commands.add_parser(
         "plan",
@@ -136,10 +141,14 @@ def _parser() -> argparse.ArgumentParser:
 def _file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="scores: .csv .tsv .jsonl (also .gz) .parquet .npz")
     parser.add_argument("--prompt", default="prompt_id", help="column (default %(default)s)")
-    parser.add_argument("--reward", default="proxy_reward", help="column (default %(default)s)")
     parser.add_argument(
-        "--gold", default="auto", help="column, or none; default: gold_reward if the file has it"
-    )
+        "--reward", nargs="+", default=["proxy_reward"], metavar="COLUMN",
+        help="column, or several that are averaged (default proxy_reward)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gold", nargs="+", default=["auto"], metavar="COLUMN",
+        help="column, several that are averaged, or none; default: gold_reward if the file has it",
+    )  # fmt: skip
     parser.add_argument(
         "--response",
         default="auto",
@@ -159,11 +168,12 @@ def _read(options: argparse.Namespace, least: int) -> scores.Scores:
         options.file,
         prompt=options.prompt,
         reward=options.reward,
-        gold=None if options.gold == "none" else options.gold,
+        gold={"none": None, "auto": "auto"}.get(" ".join(options.gold), options.gold),
         response=None if options.response == "none" else options.response,
         missing=options.missing,
         least=least,
         most_rows=options.max_rows,
+        leave_one_out=options.leave_one_out,
     )
 
 
@@ -212,7 +222,7 @@ def _analyze(options: argparse.Namespace) -> None:
     )
     for path, text in ((options.html, page), (options.json, numbers)):
         if text is not None:
-            with _beside(path) as temporary:
+            with _files.replacing(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
     print(report.as_text(analysis))
 
@@ -248,7 +258,7 @@ def _select(options: argparse.Namespace) -> None:
     )
     chosen = np.zeros(pools.read, int)
     chosen[pools.rows[np.arange(len(pools.prompts)), np.asarray(index)]] = 1
-    with _beside(options.out) as temporary:
+    with _files.replacing(options.out) as temporary:
         _copy(options.file, temporary, options.out, options.column, chosen)
     print(f"{options.out}: {chosen.sum()} of {pools.read} responses selected")
 
@@ -322,20 +332,6 @@ def _plan(options: argparse.Namespace) -> None:
     for size, t, reward, kl, win, enough in zip(*map(np.asarray, columns), strict=True):
         note = "" if enough else "   (spends less: hard best-of-n)"
         print(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, moved onto it if the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

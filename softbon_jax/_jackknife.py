@@ -1,6 +1,12 @@
-"""The empirical law of a pool: its value, its KL, and the KL with its bias reduced by the jackknife."""
+"""The empirical law of a pool: its value, its divergences, and these with their bias reduced.
+
+With ρ = P_n/P and W = P*/P on the candidates, all three divergences are means over the candidates:
+KL(P_n‖P) of ρ log ρ, KL(P*‖P) of W log W, KL(P*‖P_n) of W log(W/ρ).
+"""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +17,57 @@ from softbon_jax._subsets import Nodes, Pool, over_tiles, quadrature
 Array = jax.Array
 
 
-def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array, Array]:
-    """KL(P_n‖P) `[M]` of the empirical law for a temperature in (0, inf), plain and reduced.
+class Reduced(NamedTuple):
+    """A divergence of the empirical law, plain, and less its bias by the jackknife; of one shape."""
+
+    plain: Array
+    reduced: Array
+
+
+def _reduced(whole: Array, without: Array, there: Array, size: Array) -> Reduced:
+    """Quenouille's N θ - (N-1) mean θ_{-i}; `without[i]` is θ_{-i}."""
+    return Reduced(
+        whole, size * whole - (size - 1) * jnp.sum(jnp.where(there, without, 0.0)) / size
+    )
+
+
+def _others(there: Array) -> Array:
+    """Row i: who is left without candidate i; the last row: all."""
+    return there[None] & ~jnp.eye(there.size + 1, there.size, dtype=bool)
+
+
+def tilted_kl(pool: Pool, temperature: Array | None) -> Reduced:
+    """KL(P*‖P), scalars; P given the best reward where the temperature is None."""
+    counts = _others(_there(pool))
+    size = _sizes(pool)
+    log_tilt = _log_tilt(pool, counts, size, temperature)
+    tilt = jnp.exp(log_tilt)
+    kl = _mean_kl(tilt, jnp.where(tilt > 0, log_tilt, 0.0), counts, size)
+    return _reduced(kl[-1], kl[:-1], _there(pool), pool.slots_used)
+
+
+def _sizes(pool: Pool) -> Array:
+    """Of the pools of `_others`, at least 1."""
+    size = pool.slots_used
+    fewer = jnp.full(pool.rewards.shape, jnp.maximum(size - 1, 1))
+    return jnp.concatenate([fewer, size[None]])
+
+
+def _log_tilt(pool: Pool, counts: Array, size: Array, temperature: Array | None) -> Array:
+    """Log W `[rows, N]` of the pools `counts`; 0 where a candidate does not count."""
+    # The best of a row is the first candidate that counts: the second without the first.
+    best = pool.rewards[jnp.argmax(counts, axis=1)][:, None]
+    if temperature is None:
+        below = jnp.where(pool.rewards[None] == best, 0.0, -jnp.inf)
+    else:
+        below = (pool.rewards[None] - best) / temperature
+    total = jnp.sum(jnp.where(counts, jnp.exp(below), 0.0), axis=1)
+    log_tilt = below - jnp.log(jnp.where(total > 0, total / size, 1.0))[:, None]
+    return jnp.where(counts, log_tilt, 0.0)
+
+
+def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Reduced, Reduced]:
+    """KL(P_n‖P) and KL(P*‖P_n), each `[M]`, for a temperature in (0, inf).
 
     P_n(x) = (n/N) Σ_q weight z e^{-z} φ^{n-1} with z = t w(x). Without candidate i, φ loses its
     e^{-z_i}, and the laws of all N pools of N - 1 candidates are one matrix product.
@@ -20,25 +75,35 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
     x, density, points = _points(pool, n, temperature, nodes)
     dtype, there, size = x.dtype, _there(pool), pool.slots_used
     total = jnp.sum(x, axis=1)
-    fewer = jnp.maximum(size - 1, 1)
-    remaining = jnp.maximum(total[:, None] - x, 0.0) / fewer
+    remaining = jnp.maximum(total[:, None] - x, 0.0) / jnp.maximum(size - 1, 1)
+    counts, sizes = _others(there), _sizes(pool)
+    log_tilt = _log_tilt(pool, counts, sizes, temperature)
+    tilt = jnp.exp(log_tilt)
 
-    def at(n: Array) -> tuple[Array, Array]:
+    def at(n: Array) -> tuple[Reduced, Reduced]:
         def part(phi: Array, density: Array) -> Array:
             return _power(phi, n).T @ density
 
-        # The last row: the whole pool. Row i: the pool without candidate i.
         phi = jnp.concatenate([remaining, (total / size)[:, None]], axis=1)
         zero = jnp.zeros((phi.shape[1], density.shape[1]), dtype)
         ratios = n * over_tiles(part, (phi, density), points.weight, zero)
-        whole = _mean_kl(ratios[-1], there, size)
-        others = there[None] & ~jnp.eye(there.size, dtype=bool)
-        without = jnp.where(there, _mean_kl(ratios[:-1], others, fewer), 0.0)
-        return whole, size * whole - (size - 1) * jnp.sum(without) / size
+        return _two_kls(ratios, log_tilt, tilt, counts, sizes, there)
 
-    plain, reduced = jax.lax.map(at, n)
     poison = jnp.where(points.resolved, 0.0, jnp.nan).astype(dtype)
-    return plain + poison, reduced + poison
+    return jax.tree.map(lambda x: x + poison, jax.lax.map(at, n))
+
+
+def _two_kls(
+    ratio: Array, log_tilt: Array, tilt: Array, counts: Array, sizes: Array, there: Array
+) -> tuple[Reduced, Reduced]:
+    """KL(P_n‖P) and KL(P*‖P_n), scalars, from ρ, log W and W of the pools of `_others`."""
+    log_ratio = jnp.log(jnp.where(ratio > 0, ratio, 1.0))
+    parts = (
+        _mean_kl(ratio, log_ratio, counts, sizes),
+        _mean_kl_from(tilt, log_tilt, ratio, log_ratio, counts, sizes),
+    )
+    base, tilted = (_reduced(kl[-1], kl[:-1], there, sizes[-1]) for kl in parts)
+    return base, tilted
 
 
 def soft_plug_in(pool: Pool, n: Array, temperature: Array, nodes: int) -> Array:
@@ -82,42 +147,55 @@ def _points(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array
     return x, jnp.where(there, z * x, 0.0) * points.weight[:, None], points
 
 
-def hard_kl(pool: Pool, n: Array) -> tuple[Array, Array]:
-    """KL(P_n‖P) `[M]` of hard best-of-n from the empirical law, plain and reduced.
+def hard_kl(pool: Pool, n: Array) -> tuple[Reduced, Reduced]:
+    """KL(P_n‖P) and KL(P*‖P_n), each `[M]`, for hard best-of-n; P* is P given the best reward.
 
     Tied candidates are one outcome.
     """
     dtype = pool.rewards.dtype
     there = _there(pool)
-    lower = pool.rewards[None] < pool.rewards[:, None]  # [x, j]: j is worse than x
-    same = pool.rewards[None] == pool.rewards[:, None]
-    below = jnp.sum(lower & there[None], axis=1).astype(dtype)
-    tied = jnp.sum(same & there[None], axis=1).astype(dtype)
-    size = pool.slots_used
-    fewer = jnp.maximum(size - 1, 1)
+    counts, sizes = _others(there), _sizes(pool)
+    # Row i, column x: how many of the pool without candidate i are worse than x, or as good.
+    below = _without(jnp.less(pool.rewards[:, None], pool.rewards[None]) & there[:, None], dtype)
+    tied = _without(jnp.equal(pool.rewards[:, None], pool.rewards[None]) & there[:, None], dtype)
+    tied = jnp.where(counts, tied, 1.0)
+    log_tilt = _log_tilt(pool, counts, sizes, None)
+    tilt = jnp.exp(log_tilt)
 
-    def at(n: Array) -> tuple[Array, Array]:
-        def kl(below: Array, tied: Array, counts: Array, size: Array) -> Array:
-            tied = jnp.where(counts, tied, 1.0)
-            share = ((below + tied) / size) ** n - (below / size) ** n
-            return _mean_kl(share * size / tied, counts, size)
-
-        whole = kl(below, tied, there, size)
-        others = there[None] & ~jnp.eye(there.size, dtype=bool)
-        # Row i, column x: the counts of x without candidate i.
-        less = (below[None] - lower.T.astype(dtype), tied[None] - same.T.astype(dtype))
-        without = jnp.where(there, kl(*less, others, fewer), 0.0)
-        return whole, size * whole - (size - 1) * jnp.sum(without) / size
+    def at(n: Array) -> tuple[Reduced, Reduced]:
+        size = sizes[:, None]
+        share = ((below + tied) / size) ** n - (below / size) ** n
+        return _two_kls(share * size / tied, log_tilt, tilt, counts, sizes, there)
 
     return jax.lax.map(at, n)
 
 
-def _mean_kl(ratio: Array, counts: Array, size: Array) -> Array:
+def _without(marks: Array, dtype: Any) -> Array:
+    """Sums over the rows of `marks`, without each of them in turn and, last, with all."""
+    marks = marks.astype(dtype)
+    total = jnp.sum(marks, axis=0)[None]
+    return jnp.concatenate([total - marks, total])
+
+
+def _mean_kl_from(
+    tilt: Array, log_tilt: Array, ratio: Array, log_ratio: Array, counts: Array, size: Array
+) -> Array:
+    """Σ W log(W/ρ) - W + ρ over the candidates that count, divided by `size`: terms >= 0."""
+    known = counts & (ratio > 0) & (tilt > 0)
+    log_excess = jnp.where(known, log_ratio - log_tilt, 0.0)
+    # ρ/W near 1: by ρ/W - 1, which keeps the digits; else by logarithms, which do not overflow.
+    near = known & (jnp.abs(log_excess) < 0.4)
+    delta = jnp.where(near, ratio, 1.0) / jnp.where(near, tilt, 1.0) - 1
+    close = tilt * _numerics.ratio_minus_log(delta, log_excess)
+    far = ratio - tilt - jnp.where(known, tilt * log_excess, 0.0)
+    return jnp.sum(jnp.where(counts, jnp.where(near, close, far), 0.0), axis=-1) / size
+
+
+def _mean_kl(ratio: Array, log_ratio: Array, counts: Array, size: Array) -> Array:
     """Σ ρ log ρ - ρ + 1 over the candidates that count, divided by `size`: terms >= 0."""
     near = jnp.abs(ratio - 1) < 0.5
     delta = jnp.where(near, ratio - 1, 0.0)
-    positive = ratio > 0
-    safe = jnp.where(positive, ratio, 1.0)
-    far = jnp.where(positive, safe * jnp.log(safe) - safe + 1, 1.0)
-    terms = jnp.where(near, _numerics.ratio_log_ratio(delta), far)
+    close = _numerics.ratio_log_ratio(delta, log_ratio)
+    far = ratio * log_ratio - ratio + 1
+    terms = jnp.where(near, close, far)
     return jnp.sum(jnp.where(counts, terms, 0.0), axis=-1) / size

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from softbon_jax.pool import pool_curve, pool_kl
+from softbon_jax.pool import leave_one_out, pool_curve, pool_kl
 from softbon_jax.scores import Scores
 
 FEWEST_PROMPTS = 10
@@ -25,7 +26,7 @@ class Table(NamedTuple):
       temperature: `[T]` in reward units.
       n: `[M]` integers, rising.
       reward: unbiased mean of the selecting score.
-      gold: unbiased mean of the gold score, or None.
+      gold: unbiased mean of the gold score, or None; of the judge left out, where one is.
       kl: KL(P_n‖P) in nats, jackknifed.
       prompts: which of the prompts of `Scores` are in, `[prompts]` indices.
     """
@@ -148,6 +149,7 @@ def tabulate(
 
     Returns:
       `Table`. Prompts with smaller pools are left out, so that all points are about the same prompts.
+      Where judges are left out, all estimates are means over which one is, and J times as costly.
 
     Raises:
       ValueError: no prompt has that many responses, or as `pool_curve`.
@@ -159,16 +161,26 @@ def tabulate(
     if not prompts.size:
         raise ValueError(f"n must be at most {sizes.max()}, the largest pool, got {n.max()}")
     rewards, where = scores.rewards[prompts], scores.where[prompts]
+    values = [rewards] if scores.gold is None else [rewards, scores.gold[prompts]]
+    turns = 1
+    if scores.judges is not None:
+        turns = scores.judges.shape[-1]
+        selecting, valuing = leave_one_out(scores.judges[prompts])
+        rewards, valued = (np.asarray(x).reshape(-1, where.shape[1]) for x in (selecting, valuing))
+        values, where = [rewards, valued], np.tile(where, (turns, 1))
+
+    def of_prompts(estimates: jax.Array) -> np.ndarray:
+        return np.asarray(estimates).reshape(turns, len(prompts), -1).mean(0)
+
     columns: list[list[np.ndarray]] = []
     for done, t in enumerate(temperature):
         tell(done, len(temperature))
-        values = [rewards] if scores.gold is None else [rewards, scores.gold[prompts]]
         curves = [pool_curve(rewards, n, t, x, where).per_prompt for x in values]
         kl = pool_kl(rewards, n, t, where).per_prompt
-        columns.append([np.asarray(x) for x in (curves[0], curves[-1], kl)])
+        columns.append([of_prompts(x) for x in (curves[0], curves[-1], kl)])
     tell(len(temperature), len(temperature))
     reward, gold, cost = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
-    return Table(temperature, n, reward, None if scores.gold is None else gold, cost, prompts)
+    return Table(temperature, n, reward, None if len(values) == 1 else gold, cost, prompts)
 
 
 def choose(

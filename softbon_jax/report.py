@@ -162,11 +162,10 @@ STYLE = (
 def _reading(analysis: Analysis) -> list[str]:
     scores, sizes = analysis.scores, analysis.scores.where.sum(1)
     columns = scores.columns
-    gold = f", gold = {columns.gold}" if columns.gold else ", no gold score"
     spread = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
     read = (
         f"{analysis.source}: {scores.read:,} rows, {len(scores.prompts):,} prompts with {spread} "
-        f"responses each (prompt = {columns.prompt}, reward = {columns.reward}{gold})"
+        f"responses each (prompt = {columns.prompt}, {columns.described})"
     )
     lines = [read]
     lines += [f"dropped {x.rows:,} rows, first row {x.first}: {x.reason}" for x in scores.dropped]
@@ -199,7 +198,7 @@ def _tables(analysis: Analysis) -> list[tuple[str, list[str], list[list[str]]]]:
 
 def _findings(analysis: Analysis) -> list[str]:
     choice, columns = analysis.choice, analysis.scores.columns
-    what = columns.gold or columns.reward
+    what = columns.valuing or columns.selecting
     if not choice.ok:
         lines = [f"No recommendation for {analysis.budget}: {choice.reason}."]
     else:
@@ -215,19 +214,21 @@ def _findings(analysis: Analysis) -> list[str]:
     each = analysis.per_prompt
     if each is not None:
         lines.append(
-            f"A λ for every prompt at the same n and mean KL would change mean {columns.reward} by "
+            f"A λ for every prompt at the same n and mean KL would change mean {columns.selecting} by "
             f"{each.gain:+.2g} ± {each.gain_se:.1g}"
             + (
-                f" and mean {columns.gold} by {each.objective_gain:+.2g} ± {each.objective_gain_se:.1g}."
-                if columns.gold
+                f" and mean {columns.valuing} by {each.objective_gain:+.2g} ± "
+                f"{each.objective_gain_se:.1g}."
+                if columns.valuing
                 else "."
             )
         )
     for t, verdict in analysis.verdicts.items():
         lines.append(f"Over-optimisation at λ = {t:g}: {verdict.finding}. {verdict.reason}.")
-    if columns.gold is None:
+    if columns.valuing is None:
         lines.append(
-            f"Whether {columns.reward} is over-optimised cannot be told without a gold score (--gold)."
+            f"Whether {columns.selecting} is over-optimised cannot be told without a gold score "
+            "(--gold)."
         )
     return lines
 
@@ -252,9 +253,9 @@ def _pictures(analysis: Analysis) -> str:
             "an HTML report needs Matplotlib: pip install 'softbon-jax[experiments]'"
         ) from None
     table, columns = analysis.table, analysis.scores.columns
-    curves = [(columns.reward, table.reward)]
+    curves = [(columns.selecting, table.reward)]
     if table.gold is not None:
-        curves.append((columns.gold or "gold", table.gold))
+        curves.append((columns.valuing or "gold", table.gold))
     settings = {
         "svg.fonttype": "path",
         "svg.hashsalt": "softbon",

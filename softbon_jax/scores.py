@@ -1,8 +1,9 @@
 """Files of scored responses, read into padded pools with a mask; what is wrong is named, row and column.
 
 One row a response: which prompt it answers, the reward that selects, perhaps a gold reward and an
-identifier. CSV and TSV, JSON lines (all plain or gzipped), Parquet and npz. Files are read as a
-stream, nothing is unpickled, and only Parquet needs more than NumPy (pyarrow).
+identifier; where several columns are named for a reward, their average. CSV and TSV, JSON lines (all
+plain or gzipped), Parquet and npz. Files are read as a stream, nothing is unpickled, and only Parquet
+needs more than NumPy (pyarrow).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import importlib
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -36,19 +37,58 @@ Missing = Literal["error", "drop"]
 
 
 class Columns(NamedTuple):
-    """Names of the columns; None where there is none.
+    """Names of the columns; None where there is none, a tuple where several are averaged.
 
     Attributes:
       prompt: which responses belong together.
       reward: the score that selects.
       gold: the score that is to be earned.
       response: identifies a response among those to its prompt; duplicates are refused.
+      leave_one_out: whether all but one of `reward` select, and that one is to be earned.
     """
 
     prompt: str = "prompt_id"
-    reward: str = "proxy_reward"
-    gold: str | None = None
+    reward: str | tuple[str, ...] = "proxy_reward"
+    gold: str | tuple[str, ...] | None = None
     response: str | None = None
+    leave_one_out: bool = False
+
+    @property
+    def selecting(self) -> str:
+        """What selects, for a sentence or an axis."""
+        return "score of the judges that select" if self.leave_one_out else _short(self.reward)
+
+    @property
+    def valuing(self) -> str | None:
+        """What is to be earned, likewise."""
+        if self.leave_one_out:
+            return "score of the judge left out"
+        return None if self.gold is None else _short(self.gold)
+
+    @property
+    def described(self) -> str:
+        """Every column and what it is for."""
+        reward = ", ".join(names_of(self.reward))
+        if self.leave_one_out:
+            return f"reward = mean of all but one of {reward}, gold = the one left out"
+        what = "" if isinstance(self.reward, str) else "mean of "
+        of_gold = "" if self.gold is None or isinstance(self.gold, str) else "mean of "
+        gold = ", ".join(names_of(self.gold))
+        return f"reward = {what}{reward}" + (
+            f", gold = {of_gold}{gold}" if gold else ", no gold score"
+        )
+
+
+def names_of(columns: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One name, several, or none, as a tuple."""
+    return () if columns is None else (columns,) if isinstance(columns, str) else tuple(columns)
+
+
+def _short(columns: str | tuple[str, ...]) -> str:
+    first, *others = names_of(columns)
+    if len(others) < 2:
+        return " & ".join([first, *others])
+    return f"{first} & {len(others)} more"
 
 
 class Dropped(NamedTuple):
@@ -71,6 +111,7 @@ class Scores(NamedTuple):
       columns: the names of the columns that were read.
       read: number of rows in the file.
       dropped: what was left out.
+      judges: `[prompts, N, J]` the columns that `rewards` averages, if one is to be left out; or None.
     """
 
     prompts: tuple[str, ...]
@@ -81,18 +122,20 @@ class Scores(NamedTuple):
     columns: Columns
     read: int
     dropped: tuple[Dropped, ...]
+    judges: np.ndarray | None = None
 
 
 def read(
     path: Path | str,
     *,
     prompt: str = "prompt_id",
-    reward: str = "proxy_reward",
-    gold: str | None = "auto",
+    reward: str | Sequence[str] = "proxy_reward",
+    gold: str | Sequence[str] | None = "auto",
     response: str | None = "auto",
     missing: Missing = "error",
     least: int = 1,
     most_rows: int = MOST_ROWS,
+    leave_one_out: bool = False,
 ) -> Scores:
     """The pools of a file of scores.
 
@@ -101,14 +144,16 @@ def read(
         1-D array a column or `[prompts, N]` arrays under the names of the columns, NaN where there is
         no response, and then needs no `prompt`.
       prompt: column that says which responses belong together.
-      reward: column of the selecting score.
-      gold: column of a second score; None for none; "auto" takes "gold_reward" if the file has it and
-        it is not empty.
+      reward: column of the selecting score; of several, the average selects, in the units they have.
+      gold: column of a second score, or several to average; None for none; "auto" takes "gold_reward"
+        if the file has it, it does not select and it is not empty.
       response: column that identifies a response among those of its prompt; "auto" takes
         "response_id" if the file has it.
       missing: what to do with a row whose score is empty or not finite: refuse the file or drop the row.
       least: prompts with fewer responses are dropped.
       most_rows: a file with more is refused.
+      leave_one_out: keep the columns of `reward` apart in `Scores.judges`, so that each can value what
+        the others select; then there is no gold score.
 
     Returns:
       `Scores`.
@@ -116,30 +161,64 @@ def read(
     Raises:
       ValueError: the file is not of its format or is cut short, lacks a column, has no rows or too
         many, a score is not a number, or a response occurs twice; naming row (1 is the first below the
-        header) and column.
+        header) and column. A column is named twice, or both selects and values; there are fewer than
+        two to leave one out of, or a gold score as well.
       ImportError: Parquet without pyarrow.
       OSError: it cannot be read.
     """
     path = Path(path)
-    kind = format_of(path)
+    kind, selecting = format_of(path), names_of(reward)
+    if leave_one_out:
+        if gold is not None and gold != "auto":
+            raise ValueError("the judge that is left out is the gold score, so name no other")
+        if len(selecting) < 2:
+            raise ValueError(f"to leave one out takes two reward columns, got {len(selecting)}")
+        gold = None
+    _check_roles(path, selecting, () if gold == "auto" else names_of(gold))
     if kind == "npz":
-        names, stream = _npz(path, prompt, reward)
+        names, stream = _npz(path, prompt, selecting)
     else:
         names, stream = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[kind](path)
-    optional = {"gold": (gold, "gold_reward"), "response": (response, "response_id")}
-    chosen = {
-        key: (usual if usual in names else None) if asked == "auto" else asked
-        for key, (asked, usual) in optional.items()
-    }
-    columns = Columns(prompt, reward, chosen["gold"], chosen["response"])
-    for name in columns:
+    if gold == "auto":
+        usable = "gold_reward" in names and "gold_reward" not in selecting
+        valuing: tuple[str, ...] = ("gold_reward",) if usable else ()
+    else:
+        valuing = names_of(gold)
+    if response == "auto":
+        response = "response_id" if "response_id" in names else None
+    for name in (prompt, *selecting, *valuing, response):
         if name is not None and name not in names:
             there = ", ".join(names) or "none"
             raise ValueError(f"{path}: no column {name!r}; the columns are {there}")
+    columns = Columns(prompt, _one_or_all(selecting), None, response, leave_one_out)
+    if valuing:
+        columns = columns._replace(gold=_one_or_all(valuing))
     table = _collect(path, stream, columns, most_rows)
-    if gold == "auto" and columns.gold is not None and all(x is None for x in table.gold):
-        columns, table = columns._replace(gold=None), table._replace(gold=[])
+    if gold == "auto" and valuing and all(x is None for x in table.scores[valuing[0]]):
+        columns = columns._replace(gold=None)
     return _pools(path, table, columns, missing, least)
+
+
+def _check_roles(path: Path, selecting: tuple[str, ...], valuing: tuple[str, ...]) -> None:
+    """That every column has one role, once."""
+    if not selecting:
+        raise ValueError(f"{path}: no column is named that selects")
+    for names, role in ((selecting, "select"), (valuing, "value")):
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(
+                f"{path}: column {min(twice)!r} is named twice among those that {role}"
+            )
+    both = set(selecting) & set(valuing)
+    if both:
+        raise ValueError(
+            f"{path}: column {min(both)!r} both selects and values, so that its noise would pass for "
+            "gain; value by other columns, or leave one of those that select out in turn"
+        )
+
+
+def _one_or_all(names: tuple[str, ...]) -> str | tuple[str, ...]:
+    return names[0] if len(names) == 1 else names
 
 
 def padded(pools: Mapping[str, np.ndarray], gold: Mapping[str, np.ndarray] | None = None) -> Scores:
@@ -265,16 +344,18 @@ def _parquet(path: Path) -> tuple[list[str], Stream]:
     return list(file.schema_arrow.names), rows()
 
 
-def _npz(path: Path, prompt: str, reward: str) -> tuple[list[str], Stream]:
+def _npz(path: Path, prompt: str, rewards: tuple[str, ...]) -> tuple[list[str], Stream]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an npz file of plain arrays: {error}") from None
-    if reward not in arrays:
-        raise ValueError(
-            f"{path}: no array {reward!r}; the arrays are {', '.join(arrays) or 'none'}"
-        )
+    for reward in rewards:
+        if reward not in arrays:
+            raise ValueError(
+                f"{path}: no array {reward!r}; the arrays are {', '.join(arrays) or 'none'}"
+            )
+    reward = rewards[0]
     shape = arrays[reward].shape
     if len(shape) not in (1, 2):
         raise ValueError(f"{path}: array {reward!r} must be 1-D or [prompts, N], is {shape}")
@@ -288,8 +369,10 @@ def _npz(path: Path, prompt: str, reward: str) -> tuple[list[str], Stream]:
                 f"{path}: array {name!r} has shape {array.shape}, {reward!r} has shape {shape}"
             )
     flat = {name: array.ravel() for name, array in arrays.items()}
-    # In a [prompts, N] array NaN is an empty slot, not a bad score.
-    keep = np.isfinite(flat[reward]) if len(shape) == 2 else np.ones(shape, bool)
+    # In [prompts, N] arrays NaN in all is an empty slot, not a bad score.
+    keep = np.ones(flat[reward].shape, bool)
+    if len(shape) == 2:
+        keep = np.any([np.isfinite(flat[name]) for name in rewards], axis=0)
     return list(flat), (
         {name: array[i].item() for name, array in flat.items()} for i in np.flatnonzero(keep)
     )
@@ -302,8 +385,7 @@ class _Table(NamedTuple):
     """One list a column; scores are floats, or None where empty."""
 
     prompt: list[str]
-    reward: list[float | None]
-    gold: list[float | None]
+    scores: dict[str, list[float | None]]
     response: list[str]
 
 
@@ -343,7 +425,8 @@ def _number(cell: Any) -> float | None:
 
 
 def _collect(path: Path, stream: Stream, columns: Columns, most_rows: int) -> _Table:
-    table = _Table([], [], [], [])
+    selecting, valuing = names_of(columns.reward), names_of(columns.gold)
+    table = _Table([], {name: [] for name in (*selecting, *valuing)}, [])
     problems = _Problems()
     for number, row in enumerate(stream, 1):
         if number > most_rows:
@@ -355,25 +438,22 @@ def _collect(path: Path, stream: Stream, columns: Columns, most_rows: int) -> _T
         table.prompt.append("" if name is None else str(name).strip())
         if not table.prompt[-1]:
             problems.add(columns.prompt, number, None)
-        for column, values in ((columns.reward, table.reward), (columns.gold, table.gold)):
-            if column is not None:
-                try:
-                    values.append(_number(row.get(column)))
-                except (TypeError, ValueError):
-                    values.append(None)
-                    problems.add(column, number, row.get(column))
+        for column, values in table.scores.items():
+            try:
+                values.append(_number(row.get(column)))
+            except (TypeError, ValueError):
+                values.append(None)
+                problems.add(column, number, row.get(column))
         if columns.response is not None:
             table.response.append(str(row.get(columns.response)))
     if not table.prompt:
         raise ValueError(f"{path}: no rows below the header")
     problems.explain(path, columns.prompt, "an identifier")
-    if all(x is None for x in table.reward) and columns.reward not in problems.first:
-        raise ValueError(
-            f"{path}: column {columns.reward!r} is empty in all {len(table.reward)} rows"
-        )
-    for name in (columns.reward, columns.gold):
-        if name is not None:
-            problems.explain(path, name, "a finite number")
+    for name in selecting:
+        if all(x is None for x in table.scores[name]) and name not in problems.first:
+            raise ValueError(f"{path}: column {name!r} is empty in all {len(table.prompt)} rows")
+    for name in table.scores:
+        problems.explain(path, name, "a finite number")
     return table
 
 
@@ -382,9 +462,9 @@ def _pools(path: Path, table: _Table, columns: Columns, missing: Missing, least:
     keep = np.ones(total, bool)
     dropped = []
     scores = {}
-    for name, cells in ((columns.reward, table.reward), (columns.gold, table.gold)):
-        if name is None:
-            continue
+    selecting, valuing = names_of(columns.reward), names_of(columns.gold)
+    for name in (*selecting, *valuing):
+        cells = table.scores[name]
         values = np.array([math.nan if x is None else x for x in cells])
         bad = ~np.isfinite(values)
         problems = _Problems()
@@ -420,12 +500,22 @@ def _pools(path: Path, table: _Table, columns: Columns, missing: Missing, least:
     if not members:
         reasons = "; ".join(f"{x.rows} rows: {x.reason}" for x in dropped)
         raise ValueError(f"{path}: nothing is left of {total} rows ({reasons})")
-    pools = padded(
-        {name: scores[columns.reward][rows] for name, rows in members.items()},
-        None
-        if columns.gold is None
-        else {name: scores[columns.gold][rows] for name, rows in members.items()},
-    )
+    average = {
+        names: np.sum([scores[name] for name in names], axis=0) / len(names)
+        for names in (selecting, valuing)
+        if names
+    }
+
+    def by_prompt(values: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values[rows] for name, rows in members.items()}
+
+    pools = padded(by_prompt(average[selecting]), by_prompt(average[valuing]) if valuing else None)
     rows = pools.rows.copy()
     rows[pools.where] = np.concatenate([np.array(part) for part in members.values()])
-    return pools._replace(rows=rows, columns=columns, read=total, dropped=tuple(dropped))
+    judges = None
+    if columns.leave_one_out:
+        each = np.stack([scores[name] for name in selecting], axis=-1)
+        judges = np.where(pools.where[..., None], each[rows], 0.0)
+    return pools._replace(
+        rows=rows, columns=columns, read=total, dropped=tuple(dropped), judges=judges
+    )

@@ -10,8 +10,9 @@ import io
 import rich.console
 
 from experiments import NAMES, module, runner
+from experiments.progress import Progress
 
-QUIET = rich.console.Console(file=io.StringIO())
+QUIET = Progress(0, rich.console.Console(file=io.StringIO()))
 
 
 @functools.cache
@@ -21,7 +22,7 @@ def results():
     with (out / ".lock").open("w") as lock:  # the first of several test processes computes them
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in NAMES:
-            runner.execute(name, module(name).SMOKE, out, console=QUIET)
+            runner.execute(name, module(name).SMOKE, out, progress=QUIET)
     return out
 
 

@@ -168,6 +168,101 @@ def test_per_prompt_temperatures_cost_no_more():
     assert each.gain == pytest.approx(each.objective_gain)
 
 
+# Several judges ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """300 prompts, 4 responses: three judges with the truth and noise, all standard normal."""
+    random = np.random.default_rng(6)
+    path = tmp_path_factory.mktemp("judges") / "judged.csv"
+    lines = ["prompt_id,truth,judge_1,judge_2,judge_3,name"]
+    for prompt in range(300):
+        for truth in random.normal(size=4):
+            noisy = ",".join(f"{truth + noise:.6f}" for noise in random.normal(size=3))
+            lines.append(f"p{prompt},{truth:.6f},{noisy},x")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def judge(path, out, *options):
+    """The JSON of hard best-of-4 with these options."""
+    grid = ["--temperature", "0", "--n", "1", "4", "--json", str(out / "r.json")]
+    assert main(["analyze", str(path), *options, *grid]) == 0
+    return json.loads((out / "r.json").read_text())
+
+
+def test_judges_are_averaged_or_left_out(judged, tmp_path, capsys):
+    """The truth selected by two judges is 1.02938/√1.5; valuing by what selects claims more."""
+    three = ["judge_1", "judge_2", "judge_3"]
+    naive = judge(judged, tmp_path, "--reward", *three)
+    fair = judge(
+        judged, tmp_path, "--reward", *three, "--leave-one-out", "--html", str(tmp_path / "r.html")
+    )
+    told = capsys.readouterr().out
+    apart = judge(judged, tmp_path, "--reward", "judge_1", "--gold", "judge_2", "judge_3")
+
+    def last(numbers, key):
+        return numbers[key]["mean"][0][-1], numbers[key]["standard_error"][0][-1]
+
+    (claimed, claimed_se), (value, value_se) = last(naive, "reward"), last(fair, "gold")
+    exact = 1.0293753730 / 1.5**0.5
+    assert abs(value - exact) < 3 * value_se
+    assert abs(last(apart, "gold")[0] - 1.0293753730 / 2**0.5) < 3 * last(apart, "gold")[1]
+    assert claimed - exact > 5 * claimed_se
+    # By hand, from the file: for each judge the response that the other two like best.
+    pools = scores.read(judged, reward=three, gold=None, leave_one_out=True)
+    by_hand = [
+        pools.judges[np.arange(300), np.delete(pools.judges, j, 2).sum(2).argmax(1), j].mean()
+        for j in range(3)
+    ]
+    assert value == pytest.approx(np.mean(by_hand), rel=1e-12)
+    # What was used is said.
+    assert naive["read"]["columns"]["reward"] == three
+    assert fair["read"]["columns"] == {
+        "prompt": "prompt_id", "reward": three, "gold": None, "response": None, "leave_one_out": True,
+    }  # fmt: skip
+    assert apart["read"]["columns"]["gold"] == ["judge_2", "judge_3"]
+    words = "reward = mean of all but one of judge_1, judge_2, judge_3, gold = the one left out"
+    assert words in told
+    assert words in (tmp_path / "r.html").read_text()
+    assert "Mean score of the judge left out" in told
+
+
+def test_select_by_several_judges(judged, tmp_path):
+    out = tmp_path / "out.csv"
+    options = ["--reward", "judge_1", "judge_2", "--temperature", "0", "--out", str(out)]
+    assert main(["select", str(judged), *options]) == 0
+    marked = scores.read(out, reward="selected", gold=None).rewards
+    both = scores.read(judged, reward=["judge_1", "judge_2"], gold=None).rewards
+    np.testing.assert_array_equal(marked.argmax(1), both.argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--reward", "judge_1", "judge_9"],
+            "no column 'judge_9'; the columns are prompt_id, truth",
+        ),
+        (
+            ["--reward", "judge_1", "--gold", "judge_2", "judge_1"],
+            "'judge_1' both selects and values",
+        ),
+        (["--reward", "judge_1", "judge_1"], "'judge_1' is named twice among those that select"),
+        (["--reward", "judge_1", "name"], "row 1, column 'name' must be a finite number, is 'x'"),
+        (["--reward", "judge_1", "--leave-one-out"], "takes two reward columns, got 1"),
+        (
+            ["--reward", "judge_1", "judge_2", "--gold", "truth", "--leave-one-out"],
+            "the judge that is left out is the gold score",
+        ),
+    ],
+)
+def test_judges_that_make_no_sense_are_refused(judged, options, message, capsys):
+    assert main(["analyze", str(judged), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
 # select ------------------------------------------------------------------------------------------
 
 

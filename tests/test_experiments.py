@@ -12,6 +12,7 @@ import xarray as xr
 
 from experiments import NAMES, module, pool_frontier, runner
 from experiments.__main__ import main
+from softbon_jax import _files
 from tests import oracles, smoke
 
 TINY = dataclasses.replace(
@@ -20,7 +21,16 @@ TINY = dataclasses.replace(
 
 
 def execute(config, out, **options):
-    return runner.execute("pool_frontier", config, out, console=smoke.QUIET, **options)
+    return runner.execute("pool_frontier", config, out, progress=smoke.QUIET, **options)
+
+
+def said():
+    """What has been said since the last call."""
+    file = smoke.QUIET.console.file
+    text = file.getvalue()
+    file.seek(0)
+    file.truncate()
+    return " ".join(text.split())
 
 
 @pytest.fixture
@@ -83,10 +93,11 @@ def test_problem_names_survive():
 def test_manifest(tmp_path):
     execute(TINY, tmp_path)
     manifest = json.loads((tmp_path / "pool_frontier" / "manifest.json").read_text())
-    assert manifest["config"] == json.loads(json.dumps(dataclasses.asdict(TINY)))
+    basis = manifest["basis"]
+    assert basis["config"] == json.loads(json.dumps(dataclasses.asdict(TINY)))
+    assert basis["precision"] == "float64"
+    assert basis["jaxlib"] == manifest["packages"]["jaxlib"]
     assert manifest["data_sha256"] == runner._sha256(tmp_path / "pool_frontier" / "data.nc")
-    assert manifest["seed"] == TINY.seed
-    assert manifest["precision"] == "float64"
     assert manifest["device"].startswith("cpu")
     assert manifest["rows"] == 6 * 5 * 2
     assert manifest["wall_seconds"] > 0
@@ -141,22 +152,42 @@ def test_a_finished_result_is_not_computed_again(tmp_path, computed):
     xr.testing.assert_identical(first, second)
 
 
-@pytest.mark.slow
-def test_another_config_is_refused_unless_forced(tmp_path):
+def test_another_config_replaces_the_result_and_keeps_the_old_one(tmp_path):
     execute(TINY, tmp_path)
-    other = dataclasses.replace(TINY, seed=5)
-    with pytest.raises(runner.ResultError, match="seed: 0 there, 5 now"):
-        execute(other, tmp_path)
-    assert runner.read_manifest("pool_frontier", tmp_path)["seed"] == 0
-    execute(other, tmp_path, force=True)
-    assert runner.read_manifest("pool_frontier", tmp_path)["seed"] == 5
+    before = (tmp_path / "pool_frontier" / "data.nc").read_bytes()
+    said()
+    execute(dataclasses.replace(TINY, seed=5), tmp_path)
+    assert "because seed was 0 and is 5" in said()
+    assert runner.read_manifest("pool_frontier", tmp_path)["basis"]["config"]["seed"] == 5
+    (kept,) = (tmp_path / ".replaced").iterdir()
+    assert (kept / "data.nc").read_bytes() == before
+    assert json.loads((kept / "manifest.json").read_text())["basis"]["config"]["seed"] == 0
 
 
 def test_results_of_other_code_are_computed_again(tmp_path, computed, monkeypatch):
     cells, _ = computed
     execute(TINY, tmp_path)
-    monkeypatch.setattr(runner, "source_digest", lambda: "another version")
+    sources = runner.sources
+    other = {"softbon_jax/law.py": "another version"}
+    monkeypatch.setattr(runner, "sources", lambda name: sources(name) | other)
+    said()
     execute(TINY, tmp_path)
+    assert len(cells) == 6
+    assert "because softbon_jax/law.py has changed" in said()
+    assert not (tmp_path / ".replaced").exists()  # the new data are the old ones, byte for byte
+
+
+def test_a_result_depends_on_what_its_experiment_imports():
+    names = {x.removeprefix("experiments/") for x in runner.sources("reward_rate")}
+    assert {"reward_rate.py", "kl_rate.py", "problems.py", "dataset.py", "simulation.py"} <= names
+    assert {"softbon_jax/law.py", "softbon_jax/pool.py"} <= names
+    assert not names & {"pools.py", "runner.py", "softbon_jax/__main__.py", "softbon_jax/report.py"}
+
+
+def test_forced_results_are_computed_again(tmp_path, computed):
+    cells, _ = computed
+    execute(TINY, tmp_path)
+    execute(TINY, tmp_path, force=True)
     assert len(cells) == 6
 
 
@@ -174,21 +205,22 @@ def test_damaged_data_are_noticed(tmp_path, computed):
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "file"
-    runner._write(path, "before")
-    with pytest.raises(ZeroDivisionError), runner._beside(path) as temporary:
+    path.write_text("before")
+    with pytest.raises(ZeroDivisionError), _files.replacing(path) as temporary:
         temporary.write_text(str(1 / 0))
     assert path.read_text() == "before"
     assert [x.name for x in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_changed_score_file_is_refused(tmp_path):
+def test_a_changed_score_file_is_noticed(tmp_path):
     path = tmp_path / "scores.csv"
     config = dataclasses.replace(TINY, scores=path)
     path.write_text("prompt_id,proxy_reward\na,1\na,2\n")
     execute(config, tmp_path)
     path.write_text("prompt_id,proxy_reward\na,1\na,3\n")
-    with pytest.raises(runner.ResultError, match=r"scores\.csv"):
-        execute(config, tmp_path)
+    said()
+    assert execute(config, tmp_path).reward.max() == 2.5
+    assert "because scores.csv has changed" in said()
 
 
 # The command line ---------------------------------------------------------------------------------
@@ -204,7 +236,7 @@ def test_run_takes_settings_from_the_command_line(tmp_path, capsys):
     options = ["--config", "smoke", "--temperatures", "2", "--n", "1", "3", "--made-up", "2"]
     assert main(["run", "pool_frontier", *options, "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "pool_frontier" / "data.nc")
-    config = runner.read_manifest("pool_frontier", tmp_path)["config"]
+    config = runner.read_manifest("pool_frontier", tmp_path)["basis"]["config"]
     assert (config["temperatures"], config["n"], config["made_up"]) == (2, [1, 3], 2)
     assert config["prompts_per_cell"] == pool_frontier.SMOKE.prompts_per_cell
 

@@ -1,5 +1,6 @@
 """Figures draw what is saved, legibly, and to the same bytes each time."""
 
+import contextlib
 import importlib
 import itertools
 
@@ -13,29 +14,35 @@ from figures.__main__ import main, render
 from tests import smoke
 
 
-def draw(name):
-    return importlib.import_module(f"figures.{name}").draw(smoke.result(name))
+def draw(name, columns=2):
+    with style.one_column() if columns == 1 else contextlib.nullcontext():
+        return importlib.import_module(f"figures.{name}").draw(smoke.result(name))
 
 
 @pytest.mark.slow
 def test_equal_data_give_equal_bytes(tmp_path):
     for folder in "ab":
-        paths = render(smoke.results(), tmp_path / folder)
+        paths = list(render(smoke.results(), tmp_path / folder))
         assert [path.stem for path in paths] == list(NAMES)
     for path in paths:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
         assert b"<dc:date>" not in path.read_bytes()
 
 
+@pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_labels_are_there_and_legible(name):
-    figure = draw(name)
+def test_labels_are_there_and_legible(name, columns):
+    figure = draw(name, columns)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     for ax in figure.axes:
         assert ax.get_xlabel()
+        assert ax.get_ylabel() or columns == 2
     assert figure.axes[0].get_ylabel()
-    assert figure.get_figwidth() in (style.SINGLE, style.DOUBLE)
+    assert figure.get_figwidth() in (style.SINGLE, style.DOUBLE)[:columns]
+    for legend in figure.legends:
+        box = legend.get_window_extent(renderer)
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
     labels = [text for ax in figure.axes for text in ax.texts] + [ax.title for ax in figure.axes]
     boxes = [text.get_window_extent(renderer) for text in labels]
     for text, box in zip(labels, boxes, strict=True):
@@ -140,6 +147,14 @@ def test_a_value_below_the_noise_is_not_drawn():
 def test_missing_results_are_explained(tmp_path, capsys):
     assert main(["--results", str(tmp_path), "--out", str(tmp_path / "gallery")]) == 2
     assert "no result of frontier" in capsys.readouterr().err
+
+
+def test_only_the_figures_that_are_named(tmp_path, capsys):
+    folders = ["--results", str(smoke.results()), "--out", str(tmp_path)]
+    assert main(["kl_rate", "poisson", *folders]) == 0
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["kl_rate.svg", "poisson.svg"]
+    assert main(["kl_rate", "dance", *folders]) == 2
+    assert "no experiment is called 'dance'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -84,6 +84,62 @@ def test_what_is_dropped_is_told(tmp_path):
     )
 
 
+JUDGES = "prompt_id,a,b,c,note\nx,1,2,6,hm\nx,4,4,1,hm\ny,0,3,3,hm\n"
+
+
+def test_several_columns_are_averaged(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(JUDGES)
+    pools = scores.read(path, reward=["a", "b"], gold=["c"])
+    np.testing.assert_array_equal(pools.rewards, [[1.5, 4], [1.5, 0]])
+    np.testing.assert_array_equal(pools.gold, [[6, 1], [3, 0]])
+    assert pools.columns == scores.Columns("prompt_id", ("a", "b"), "c")
+    assert pools.columns.described == "reward = mean of a, b, gold = c"
+    pools = scores.read(path, reward="c", gold=("a", "b"))
+    np.testing.assert_array_equal(pools.gold, [[1.5, 4], [1.5, 0]])
+    np.savez(tmp_path / "x.npz", a=np.array([[1.0, np.nan]]), b=np.array([[2.0, np.nan]]))
+    np.testing.assert_array_equal(
+        scores.read(tmp_path / "x.npz", reward=["a", "b"]).rewards, [[1.5]]
+    )
+
+
+def test_one_judge_is_left_out(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(JUDGES)
+    pools = scores.read(path, reward=["a", "b", "c"], leave_one_out=True)
+    np.testing.assert_array_equal(pools.rewards, [[3, 3], [2, 0]])
+    np.testing.assert_array_equal(pools.judges, [[[1, 2, 6], [4, 4, 1]], [[0, 3, 3], [0, 0, 0]]])
+    assert pools.gold is None
+    assert pools.columns.valuing == "score of the judge left out"
+
+
+def test_what_selects_is_not_gold_by_default(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("prompt_id,gold_reward\na,1\na,2\n")
+    assert scores.read(path, reward="gold_reward").gold is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reward": ["a", "d"]}, "no column 'd'; the columns are prompt_id, a, b, c, note"),
+        ({"reward": "a", "gold": ["b", "d"]}, "no column 'd'"),
+        ({"reward": ["a", "b", "a"]}, "column 'a' is named twice among those that select"),
+        ({"reward": "a", "gold": ["b", "b"]}, "column 'b' is named twice among those that value"),
+        ({"reward": ["a", "b"], "gold": ["c", "b"]}, "column 'b' both selects and values"),
+        ({"reward": ["a", "note"]}, "row 1, column 'note' must be a finite number, is 'hm'"),
+        ({"reward": []}, "no column is named that selects"),
+        ({"reward": ["a"], "leave_one_out": True}, "takes two reward columns, got 1"),
+        ({"reward": ["a", "b"], "gold": "c", "leave_one_out": True}, "so name no other"),
+    ],
+)
+def test_bad_choices_of_columns_are_explained(tmp_path, options, message):
+    path = tmp_path / "x.csv"
+    path.write_text(JUDGES)
+    with pytest.raises(ValueError, match=message):
+        scores.read(path, **options)
+
+
 HEAD = "prompt_id,proxy_reward\n"
 BAD = [
     ("x.csv", "", "not a CSV file with a header"),

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 import softbon_jax as sb
 from experiments import NAMES, module, runner, verify
 from experiments.__main__ import main
-from experiments.claims import TOLERANCES
+from experiments.claims import TOLERANCES, sources
 from tests import smoke
 
 
@@ -19,7 +21,7 @@ def rows_of(name, dataset):
 
 @pytest.fixture(scope="module")
 def claims():
-    return verify.check("smoke", smoke.results(), console=smoke.QUIET)
+    return verify.check("smoke", smoke.results(), progress=smoke.QUIET)
 
 
 def test_every_claim_passes(claims):
@@ -138,6 +140,7 @@ PERTURBED = [
     ("pools", "gold_drop", scaled(-1), "more pairs over-optimise less"),
     ("estimator_bias", "bias", shifted(8), "the U-statistic is unbiased"),
     ("estimator_bias", "bias", scaled(0.01), "biased low at n = N"),
+    ("estimator_bias", "large_bias", shifted(6), "the mean U-statistic of"),
     ("estimator_bias", "coverage", scaled(0.8), "hold the truth"),
     ("rivals", "race_tv", scaled(10), "race: TV ≤"),
     ("rivals", "race_tv", one_nan, "race: TV ≤"),
@@ -272,9 +275,53 @@ def test_formats(claims, capsys):
     assert main(["verify", "--format", "json", *out]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["claim"] for row in rows] == [claim.claim for claim in claims]
-    assert all(row["passed"] for row in rows)
+    assert all(row["passed"] and row["source"] for row in rows)
     assert main(["verify", "--format", "markdown", *out]) == 0
     table = capsys.readouterr().out.splitlines()[: len(claims) + 2]
     # A bar inside a cell is escaped, so that every row has as many cells as the header.
     cells = [line.replace(r"\|", "").count("|") for line in table]
     assert set(cells) == {6}
+
+
+def test_files_for_continuous_integration(claims, tmp_path, monkeypatch):
+    out = ["--config", "smoke", "--out", str(smoke.results())]
+    paths = [str(tmp_path / "ci" / x) for x in ("claims.xml", "claims.json")]
+    some = ["--only", "threshold", "poisson"]
+    options = ["verify", *out, *some, "--junit", paths[0], "--json", paths[1]]
+    assert main(options) == 0
+    root = ET.parse(paths[0]).getroot()
+    assert [suite.get("name") for suite in root] == ["threshold", "poisson"]
+    wanted = [x.claim for x in claims if x.experiment in ("threshold", "poisson")]
+    assert [case.get("name") for case in root.iter("testcase")] == wanted
+    assert root.get("tests") == str(len(wanted))
+    assert root.get("failures") == "0"
+    assert [x["claim"] for x in json.loads(Path(paths[1]).read_text())] == wanted
+
+    execute = runner.execute
+
+    def broken(*arguments, **options):
+        dataset = execute(*arguments, **options)
+        return dataset.assign(gap=dataset.gap * 2) if "gap" in dataset else dataset
+
+    monkeypatch.setattr(runner, "execute", broken)
+    assert main(options) == 1
+    root = ET.parse(paths[0]).getroot()
+    failed = [x.get("name") for x in root.iter("testcase") if x.find("failure") is not None]
+    assert root.get("failures") == str(len(failed))
+    assert any("largest gap to the tilt" in name for name in failed)
+
+
+def test_an_unknown_experiment_is_refused_before_work(tmp_path, capsys):
+    assert main(["verify", "--only", "poisson", "dance", "--out", str(tmp_path)]) == 2
+    assert "no experiment is called 'dance'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_source_is_some_claims_source(claims):
+    phrases = {(name, phrase) for name, pairs in sources._SOURCES.items() for phrase, _ in pairs}
+    for claim in claims:
+        pairs = sources._SOURCES[claim.experiment]
+        phrases.discard((claim.experiment, next(x for x, _ in pairs if x in claim.claim)))
+    assert phrases == set()
+    with pytest.raises(ValueError, match="has no source"):
+        sources.source_of("kl_rate", "the moon is made of cheese")

@@ -15,6 +15,9 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     sigmas = dataset.bias / dataset.bias_se.where(dataset.bias_se > 0, np.inf)
     own = sigmas.sel(estimator="U-statistic")
     others = sigmas.sel(estimator=["plug-in", "bootstrap"]).sel(n=dataset.attrs["size"])
+    large = abs(dataset.large_bias) / dataset.large_bias_se
+    pools, size = dataset.attrs["large_pools"], dataset.attrs["large_size"]
+    sizes = ", ".join(str(n) for n in dataset.large_n.values)
     coverage = dataset.coverage.sel(estimator="U-statistic")
     noise = np.sqrt(0.95 * 0.05 / dataset.attrs["studies"])
     # Student's t with 49 degrees of freedom instead of the normal, and a skewed mean, cost about 1%.
@@ -24,6 +27,13 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             "the U-statistic is unbiased, also at n = N",
             abs(own),
             TOLERANCES.standard_errors,
+            "largest error in standard errors",
+        ),
+        at_most(
+            NAME,
+            f"the mean U-statistic of {pools:,} pools of {size} is the truth, at n = {sizes}",
+            large,
+            TOLERANCES.pool_errors,
             "largest error in standard errors",
         ),
         at_most(
