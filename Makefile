@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: test slow lint bench reproduce figures verify clean
+.PHONY: test slow lint bench reproduce figures verify docs clean
 
 # The tests that take seconds; those that take longer are in `make slow`, and CI runs both.
 test: $(READY)
@@ -29,8 +29,12 @@ figures: $(READY)
 verify: $(READY)
 	$(PY) -m experiments verify --config smoke
 
+# Warnings are errors, links to names that are not documented too.
+docs: $(READY)
+	$(PY) -m sphinx -b html -E -W --keep-going -n -q docs docs/_build/html
+
 clean:
-	rm -rf .venv results
+	rm -rf .venv results docs/_build
 
 $(READY): requirements/lock.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'

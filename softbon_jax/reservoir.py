@@ -137,7 +137,8 @@ def reservoir_merge(a: Reservoir, b: Reservoir) -> Reservoir:
       ValueError: shapes or dtypes differ, or the values are concrete and the temperatures differ.
 
     Numerics: rewards are compared by (r_a - r_b)/λ + noise_a - noise_b, good to the dtype's
-    epsilon. Source: derived here, as `reservoir_update`.
+    epsilon.
+    Source: derived here, as `reservoir_update`.
     """
     for x, y in zip(_leaves(a), _leaves(b), strict=True):
         if x.shape != y.shape or x.dtype != y.dtype:

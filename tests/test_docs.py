@@ -1,0 +1,101 @@
+"""The code on the documentation's pages runs and prints what it shows; the API pages name everything."""
+
+import doctest
+import importlib
+import inspect
+import re
+import types
+from pathlib import Path
+
+import jax
+import pytest
+
+import softbon_jax
+from softbon_jax.__main__ import main
+
+DOCS = Path(__file__).parents[1] / "docs"
+NAMED = re.findall(
+    r"^\.\. auto(\w+):: (\S+)",
+    "\n".join(path.read_text() for path in sorted((DOCS / "api").glob("*.md"))),
+    flags=re.MULTILINE,
+)
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+
+
+@pytest.mark.slow  # it compiles a kernel of every kind
+@pytest.mark.parametrize("page", ["tutorial", "bounds"])
+def test_code_prints_what_the_page_shows(page):
+    path = DOCS / f"{page}.md"
+    parser, runner, namespace = doctest.DocTestParser(), doctest.DocTestRunner(), {}
+    written = blocks(path, "pycon")
+    assert written
+    # As a reader has it: without the strictness of the other tests.
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.debug_key_reuse(False),
+    ):
+        for block in written:
+            test = parser.get_doctest(block, namespace, page, str(path), 0)
+            test.globs = namespace  # get_doctest copies it, and blocks share theirs
+            report = []
+            runner.run(test, out=report.append, clear_globs=False)
+            assert not report, "".join(report)
+
+
+@pytest.mark.slow
+def test_commands_print_what_the_page_shows(capsys):
+    shown = [block for block in blocks(DOCS / "command.md", "console") if "$ softbon plan" in block]
+    assert shown
+    for block in shown:
+        command, printed = block.split("\n", 1)
+        assert main(command.removeprefix("$ softbon ").split()) == 0
+        assert capsys.readouterr().out.rstrip() == printed.rstrip()
+
+
+def test_what_the_api_pages_name_is_there():
+    kinds = {
+        "function": inspect.isfunction,
+        "class": inspect.isclass,
+        "module": inspect.ismodule,
+    }
+    for kind, name in NAMED:
+        found = resolved(name)
+        assert kinds[kind](found), name
+        assert found.__doc__, name
+
+
+def resolved(name):
+    """The object of a dotted name; a part that is no attribute is a module to import."""
+    first, *rest = name.split(".")
+    found = importlib.import_module(first)
+    for part in rest:
+        if not hasattr(found, part):
+            importlib.import_module(f"{found.__name__}.{part}")
+        found = getattr(found, part)
+    return found
+
+
+def test_the_api_pages_name_every_public_object():
+    names = [name for _, name in NAMED]
+    assert len(names) == len(set(names))
+    public = {f"softbon_jax.{name}" for name in softbon_jax.__all__}
+    for module in (softbon_jax.bounds, softbon_jax.rates, softbon_jax.calibrate):
+        public |= public_members(module)
+    assert public - set(names) == set()
+
+
+def public_members(module):
+    """Documented under the name of the module, unless the package has them under its own."""
+    members = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and isinstance(value, (types.FunctionType, type))
+        and value.__module__.startswith("softbon_jax")
+        and (value.__module__ == module.__name__ or value.__module__.endswith("_bounds"))
+    }
+    return {f"{module.__name__}.{name}" for name in members - set(softbon_jax.__all__)}
