@@ -72,12 +72,13 @@ def as_table(claims: Sequence[Claim]) -> rich.table.Table:
 
 
 def as_markdown(claims: Sequence[Claim]) -> str:
-    """For a page on GitHub."""
+    """For a page on GitHub, with the source of each claim."""
     rows = [
-        (x.experiment, x.claim, x.measured, x.allowed, "pass" if x.passed else "**FAIL**")
+        (x.experiment, x.claim, x.source, x.measured, x.allowed, "pass" if x.passed else "**FAIL**")
         for x in claims
     ]
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    heads = (*COLUMNS[:2], "source", *COLUMNS[2:])
+    lines = [heads, ("---",) * len(heads), *rows]
     table = "\n".join("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in lines)
     return f"{table}\n\n{summary(claims)}"
 

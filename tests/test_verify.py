@@ -280,7 +280,7 @@ def test_formats(claims, capsys):
     table = capsys.readouterr().out.splitlines()[: len(claims) + 2]
     # A bar inside a cell is escaped, so that every row has as many cells as the header.
     cells = [line.replace(r"\|", "").count("|") for line in table]
-    assert set(cells) == {6}
+    assert set(cells) == {7}
 
 
 def test_files_for_continuous_integration(claims, tmp_path, monkeypatch):
