@@ -86,6 +86,7 @@ def test_the_race_at_its_ends_and_in_batches():
         sb.hedge(PROBLEM, GOLD, rule="race", n=2, temperature=0.3)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_optimum():
     def value(gold, n):
         return sb.hedge(PROBLEM, gold, rule="race", n=n).value
