@@ -79,7 +79,7 @@ def allocate(
       draws: scalar > 1, traced: the mean number of candidates; needed where `n` is not given,
         because candidates without end would be the answer else.
       kl: scalar > 0 in nats, traced: the mean KL(P_n‖P). Default: no such budget.
-      shared: static; whether all prompts get the same λ (and n), or each its own.
+      shared: whether all prompts get the same λ (and n), or each its own.
       rounds: static; how often the prices are corrected.
       steps: static; most steps of L-BFGS between two corrections.
       nodes: static number of quadrature points. Default: enough if the arguments are concrete, else
@@ -123,7 +123,9 @@ def allocate(
     gold, log_n = _rows(gold, shape), jnp.broadcast_to(log_n, shape).reshape(-1)
     if draws is not None:
         log_n = jnp.log(2 * budget_draws * (1 if shared else size)) * jnp.ones_like(log_n)
-    low, high = _range(problem, budget_kl, shared)
+    low, high = _range(problem, budget_kl)
+    if shared:
+        low, high = jnp.full_like(low, jnp.min(low)), jnp.full_like(high, jnp.max(high))
     plan = law.quadrature_plan(problem, jnp.exp(low), log_n, nodes)._replace(limits=False)
     if n is None:
         plan = for_any_n(plan, nodes)
@@ -131,7 +133,7 @@ def allocate(
     with jax.numpy_dtype_promotion("standard"):
         found = _allocate(
             problem, gold, log_n, low, high, budget_kl, budget_draws,
-            n is None, plan, int(rounds), int(steps),
+            jnp.asarray(shared), n is None, plan, int(rounds), int(steps),
         )  # fmt: skip
     return Allocation(*(x.reshape(shape) for x in found[:5]), *found[5:])
 
@@ -154,15 +156,14 @@ def _rows(x: Array, shape: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1])
 
 
-@functools.partial(jax.jit, static_argnames="shared")
-def _range(problem: Problem, kl: Array, shared: bool) -> tuple[Array, Array]:
-    """The least and the largest log λ of each prompt, or of all."""
+@jax.jit
+def _range(problem: Problem, kl: Array) -> tuple[Array, Array]:
+    """The least and the largest log λ of each prompt."""
     rewards, top = law.on_support(*problem)
     span = top - jnp.min(rewards, axis=-1)
     span = jnp.where(span > 0, span, 1.0)
     # KL <= (Δ/λ)²/8: that λ keeps any budget.
-    low, high = jnp.log(span / 256), jnp.log(span * jnp.maximum(64.0, 1 / jnp.sqrt(8 * kl)))
-    return (jnp.min(low, keepdims=True), jnp.max(high, keepdims=True)) if shared else (low, high)
+    return jnp.log(span / 256), jnp.log(span * jnp.maximum(64.0, 1 / jnp.sqrt(8 * kl)))
 
 
 @functools.partial(jax.jit, static_argnames=("chooses_n", "plan", "rounds", "steps"))
@@ -174,19 +175,20 @@ def _allocate(
     high: Array,
     kl: Array,
     draws: Array,
+    shared: Array,
     chooses_n: bool,
     plan: law.Plan,
     rounds: int,
     steps: int,
 ) -> Allocation:
-    """For `[I, K]` problems; `log_n` `[I]` is the largest where n is chosen; `low` is `[I]` or `[1]`."""
-    prompts = log_n.shape[0]
+    """For `[I, K]` problems; `log_n` is the largest where n is chosen."""
     gold_range = jnp.mean(jnp.max(gold, axis=-1) - jnp.min(gold, axis=-1))
     scale = jnp.where(gold_range > 0, gold_range, 1.0)
 
     def served(x: Array) -> tuple[Array, ...]:
         """(n, λ, E gold, E r, KL) of every prompt; x in [0, 1] is where in their ranges the logs are."""
-        log_t = jnp.broadcast_to(low + (high - low) * x[0], (prompts,))
+        x = jnp.where(shared, jnp.mean(x, axis=1, keepdims=True), x)
+        log_t = low + (high - low) * x[0]
         log_size = log_n * x[1] if chooses_n else log_n
 
         def one(log_probs: Array, r: Array, gold: Array, log_t: Array, log_n: Array) -> tuple:
@@ -252,10 +254,12 @@ def _allocate(
         return jnp.mean(each[2]) / scale - PENALTY * jnp.sum(jnp.maximum(over(each), 0.0))
 
     start = jax.scipy.special.logit(grid[jnp.argmax(jax.lax.map(merit, grid))])
-    z, prices = jax.lax.fori_loop(0, rounds, correct, (start, jnp.zeros_like(kl * jnp.ones(2))))
+    z, prices = jax.lax.fori_loop(0, rounds, correct, (start, jnp.zeros(2, gold.dtype)))
     each = served(jax.nn.sigmoid(z))
     overdraft = jnp.max(jnp.maximum(over(each), 0.0))
-    residual = jnp.maximum(jnp.max(jnp.abs(jax.grad(loss)(z, prices))), overdraft)
+    slopes = jax.grad(loss)(z, prices)
+    slopes = jnp.where(shared, jnp.sum(slopes, axis=1, keepdims=True), slopes)
+    residual = jnp.maximum(jnp.max(jnp.abs(slopes)), overdraft)
     price_kl, price_draws = scale * prices / jnp.stack([kl, draws])
     sizes, heats, golds, proxies, kls = each
     binds = prices[0] > 0, prices[1] > 0
