@@ -80,7 +80,7 @@ def allocate(
         because candidates without end would be the answer else.
       kl: scalar > 0 in nats, traced: the mean KL(P_n‖P). Default: no such budget.
       shared: whether all prompts get the same λ (and n), or each its own.
-      rounds: static; how often the prices are corrected.
+      rounds: static; how often the prices are corrected at most.
       steps: static; most steps of L-BFGS between two corrections.
       nodes: static number of quadrature points. Default: enough if the arguments are concrete, else
         `law.DEFAULT_NODES`.
@@ -215,6 +215,7 @@ def _allocate(
         return -jnp.mean(each[2]) / scale + jnp.sum(due**2 - prices**2) / (2 * PENALTY)
 
     solver = optax.lbfgs()
+    enough = max(1e-9, 10 * float(jnp.finfo(gold.dtype).eps))
 
     def descend(z: Array, prices: Array) -> Array:
         value_and_grad = optax.value_and_grad_from_state(functools.partial(loss, prices=prices))
@@ -228,16 +229,16 @@ def _allocate(
             return optax.apply_updates(z, change), memory, jnp.max(jnp.abs(slope)), count + 1
 
         def goes_on(state: tuple) -> Array:
-            return (state[2] > 1e-11) & (state[3] < steps)
+            return (state[2] > enough) & (state[3] < steps)
 
         start = (z, solver.init(z), jnp.asarray(jnp.inf, z.dtype), 0)
         return jax.lax.while_loop(goes_on, step, start)[0]
 
-    def correct(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        z, prices = state
+    def correct(state: tuple) -> tuple:
+        z, prices, _, count = state
         z = descend(z, prices)
-        due = prices + PENALTY * over(served(jax.nn.sigmoid(z)))
-        return z, jnp.maximum(due, 0.0)
+        due = jnp.maximum(prices + PENALTY * over(served(jax.nn.sigmoid(z))), 0.0)
+        return z, due, jnp.max(jnp.abs(due - prices)), count + 1
 
     # The best of a grid of choices in common: of λ itself, and of λ over the range of the rewards.
     shares = jnp.linspace(0.04, 0.96, 24, dtype=gold.dtype)
@@ -254,7 +255,11 @@ def _allocate(
         return jnp.mean(each[2]) / scale - PENALTY * jnp.sum(jnp.maximum(over(each), 0.0))
 
     start = jax.scipy.special.logit(grid[jnp.argmax(jax.lax.map(merit, grid))])
-    z, prices = jax.lax.fori_loop(0, rounds, correct, (start, jnp.zeros(2, gold.dtype)))
+    z, prices, *_ = jax.lax.while_loop(
+        lambda state: (state[2] > enough) & (state[3] < rounds),
+        correct,
+        (start, jnp.zeros(2, gold.dtype), jnp.asarray(jnp.inf, gold.dtype), 0),
+    )
     each = served(jax.nn.sigmoid(z))
     overdraft = jnp.max(jnp.maximum(over(each), 0.0))
     slopes = jax.grad(loss)(z, prices)
