@@ -3,6 +3,9 @@
 The proxy is uniform on [0, 1], r(u) = u, and the gold reward is u^p (1 - u): it rises with the proxy
 until u = p/(p+1) and then falls. The optimal 1/λ of soft best-of-n at finite n is above that
 of the tilted law, which is its limit at n = inf.
+
+Beside the curves, some prompts whose gold falls off at different proxy rewards: n and λ chosen
+together within a budget of draws and several of KL, in common or for each prompt.
 """
 
 from __future__ import annotations
@@ -30,25 +33,35 @@ class Config:
       outcomes: equally likely proxy rewards that stand for a uniform one.
       n: numbers of candidates of soft best-of-n; one curve each.
       points: of each curve, over n, ν or 1/λ from 2 to 60.
+      prompts: random laws on 4 outcomes that share the budgets.
+      draws: the mean number of candidates that they may use.
+      kl: budgets of mean KL(P_n‖P), nats.
+      seed: of the laws.
     """
 
     power: int = 12
     outcomes: int = 1024
     n: tuple[int, ...] = (16, 32, 64, 128)
     points: int = 60
+    prompts: int = 6
+    draws: float = 8.0
+    kl: tuple[float, ...] = (0.05, 0.2, 0.8)
+    seed: int = 0
 
 
 PAPER = Config()
-SMOKE = Config(outcomes=128, points=9)
+SMOKE = Config(outcomes=128, points=9, prompts=2, kl=(0.2,))
 
 
 def cells(config: Config) -> list[str]:
-    """One cell a curve."""
-    return [*PLAIN, *(f"soft_{n}" for n in config.n)]
+    """One cell a curve, and one for the prompts that share a budget."""
+    return [*PLAIN, *(f"soft_{n}" for n in config.n), "allocation"]
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """The curve of gold reward called `cell`, and its optimum."""
+    """The curve of gold reward called `cell` and its optimum, or the allocations."""
+    if cell == "allocation":
+        return _allocation(config)
     problem = sb.uniform_quantiles(config.outcomes)
     gold = problem.rewards**config.power * (1 - problem.rewards)
     x = jnp.geomspace(2.0, 60.0, config.points)
@@ -92,11 +105,51 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     )
 
 
+def _allocation(config: Config) -> xr.Dataset:
+    """What the budgets earn: by the best common n and λ, by those of each prompt, and by a grid."""
+    keys = jax.random.split(jax.random.key(config.seed), config.prompts)
+    prompts = jax.vmap(lambda key: sb.dirichlet(key, 4))(keys)
+    turn = jnp.linspace(0.6, 1.4, config.prompts)[:, None]  # gold falls with the proxy from here on
+    gold = prompts.rewards * (2 * turn - prompts.rewards)
+    # A grid of λ and n in common, and what its points cost.
+    temperature, n = jnp.geomspace(0.02, 20.0, 40), jnp.linspace(1.0, config.draws, 15)
+    cases = sb.Problem(*(x[:, None, None] for x in prompts))
+    laws = sb.log_soft_bon(cases, n[None, None], temperature[None, :, None])
+    earned = (jnp.exp(laws) @ gold[:, None, :, None])[..., 0].mean(0)
+    spent = sb.metrics(cases, n[None, None], temperature[None, :, None]).kl_soft_base.mean(0)
+    columns = []
+    for kl in config.kl:
+        common = sb.allocate(prompts, gold, draws=config.draws, kl=kl, shared=True)
+        each = sb.allocate(prompts, gold, draws=config.draws, kl=kl)
+        on_grid = jnp.max(jnp.where(spent <= kl, earned, -jnp.inf))
+        overdraft = [
+            max(float(x.kl_base.mean()) / kl, float(x.n.mean()) / config.draws)
+            for x in (common, each)
+        ]
+        columns.append(
+            (on_grid, common.gold.mean(), each.gold.mean(), max(overdraft), each.price_kl)
+        )
+    names = {
+        "grid_gold": ("largest mean gold reward of a grid of common n and λ", REWARD),
+        "common_gold": ("mean gold reward of the best common n and λ", REWARD),
+        "each_gold": ("mean gold reward with n and λ for each prompt", REWARD),
+        "budget_used": ("largest share of a budget that is used", "1"),
+        "price_kl": ("mean gold reward that one more nat would earn", f"{REWARD} per nat"),
+    }
+    values = zip(names.items(), np.asarray(columns).T, strict=True)
+    return xr.Dataset(
+        {name: variable(x, ["kl_budget"], *labels) for (name, labels), x in values},
+        coords={
+            "kl_budget": variable(config.kl, ["kl_budget"], "budget of mean KL(P_n‖P)", "nats")
+        },
+    )
+
+
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The result from the pieces of `cells(config)`, in order."""
     title = f"gold reward u^{config.power} (1 - u) selected by the proxy u"
     attributes = {"title": title, "power": config.power, "outcomes": config.outcomes}
-    return assemble(parts, "curve", attributes)
+    return assemble(parts[:-1], "curve", attributes).merge(parts[-1])
 
 
 def run(config: Config) -> xr.Dataset:

@@ -10,6 +10,7 @@ the paper's λ (arXiv:2505.03156), in reward units.
 """
 
 from softbon_jax import bounds, calibrate, rates, scores
+from softbon_jax.allocation import Allocation, allocate
 from softbon_jax.calibrate import Calibration, n_for_kl, temperature_for_kl, temperature_for_reward
 from softbon_jax.decoding import Decoded, decode
 from softbon_jax.hedging import Hedge, hedge
@@ -63,6 +64,7 @@ from softbon_jax.simulation import Estimate, Fluctuation, conditional_fluctuatio
 __version__ = "0.1.0"
 
 __all__ = [
+    "Allocation",
     "Calibration",
     "Costs",
     "Curve",
@@ -76,6 +78,7 @@ __all__ = [
     "Reservoir",
     "Rounded",
     "TiltedKl",
+    "allocate",
     "bernoulli",
     "block_problem",
     "blockwise_metrics",

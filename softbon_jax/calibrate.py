@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _light, _numerics, law
+from softbon_jax import _checks, _numerics, law
 from softbon_jax._roots import Goal, Question, Root, find
 from softbon_jax.bounds import log_n_for_kl_upper
-from softbon_jax.metrics import metrics
+from softbon_jax.metrics import _divergences, metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -280,7 +280,7 @@ def _temperature_ends(problem: Problem, log_n: Array, target: Array, quantity: s
             low, goal = p @ rewards, p @ (rewards - target) * -1
             high = low + p @ ((ratio - 1) * centred)
         elif quantity == "kl_soft_base":
-            high = _light.kl_base(p, ratio)
+            high = _divergences(p, p * ratio, hard.eta, hard.log_base_ratio)[1]
         elif quantity == "kl_tilted_soft":
             hit = _numerics.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
             high = jnp.where(missed, -hit, 0.0)
@@ -321,7 +321,9 @@ def _candidate_ends(
         temperature = jnp.where((temperature > 0) & (temperature < jnp.inf), temperature, jnp.nan)
         terms = law.tilted_terms(Problem(log_probs, rewards), temperature)
         p, log_w = jnp.exp(terms.log_probs), terms.exponents - terms.log_mean
-        high = -(p @ log_w) if quantity == "kl_soft_tilted" else _light.kl_base(p, jnp.exp(log_w))
+        high = _divergences(p, jnp.exp(terms.log_tilted), terms.excess, log_w)[
+            0 if quantity == "kl_soft_tilted" else 1
+        ]
         between = (kl > 0) & (kl < high)
         safe = jax.lax.stop_gradient(jnp.where(between, kl, 1.0))
         # Past e^36 w_max/μ candidates nothing changes in double precision; KL(P_n‖P) <= log n.

@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _light, law, rivals
-from softbon_jax._roots import bracketed
+from softbon_jax import _checks, law, rivals
+from softbon_jax._roots import bisected, for_any_n
+from softbon_jax.metrics import _relative_entropy
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -108,12 +109,11 @@ def hedge(
     log_n, heat = jnp.broadcast_to(log_n, shape), jnp.broadcast_to(heat, shape)
     soft = rule == "soft" or (rule == "poisson" and temperature is not None)
     lowest, most = _range(problem, log_n, heat, unknown, soft or rule == "race")
-    plan = law.Plan(1, True, unknown != "temperature", True, True)
-    if soft:
-        fine = law.quadrature_plan(problem, lowest, most, nodes).fine or plan.fine
-        exact, _ = _light.rules_for(dtype, fine)
-        many = nodes or _light.nodes_for(exact, problem, lowest, most) or law.DEFAULT_NODES
-        plan = plan._replace(nodes=many, fine=fine)
+    plan = law.quadrature_plan(problem, lowest, most, nodes)._replace(limits=False)
+    if unknown != "temperature":
+        plan = for_any_n(plan, nodes)
+    if not soft:
+        plan = plan._replace(nodes=1)
     return _hedge(problem, gold, log_n, heat, lowest, most, rule, unknown, soft, plan)
 
 
@@ -183,28 +183,24 @@ def _hedge(
         most: Array,
     ) -> Hedge:
         def at(x: Array) -> tuple[law.TiltedTerms, Array]:
-            """The terms and law/P where the logarithm of the unknown (1 + ν for ν) is x."""
+            """The terms and log law/P where the logarithm of the unknown (1 + ν for ν) is x."""
             heat = jnp.exp(x) if unknown == "temperature" else temperature
             size = log_n if unknown == "temperature" else x
             terms = law.tilted_terms(Problem(log_probs, rewards), heat)
             if rule == "tilted":
-                return terms, jnp.exp(terms.exponents - terms.log_mean)
+                return terms, terms.exponents - terms.log_mean
             if rule == "hard":
-                hard = law.hard_terms(terms.log_probs, terms.rewards, size)
-                return terms, jnp.exp(hard.log_base_ratio)
+                return terms, law.hard_terms(terms.log_probs, terms.rewards, size).log_base_ratio
             if rule == "race":
-                return terms, jnp.exp(rivals.race_terms(terms, size).log_base_ratio)
+                return terms, rivals.race_terms(terms, size).log_base_ratio
             if rule == "poisson":
-                return terms, jnp.exp(
-                    rivals.poisson_log_base_ratio(terms, jnp.expm1(size), soft, plan)
-                )
-            exact, _ = _light.rules_for(heat.dtype, plan.fine)
-            return terms, _light.base_ratio(terms, size, exact, plan.nodes)
+                return terms, rivals.poisson_log_base_ratio(terms, jnp.expm1(size), soft, plan)
+            return terms, law.soft_terms(terms, heat, size[None], plan).log_base_ratio[0]
 
         def gain(x: Array, gold: Array) -> Array:
-            terms, ratio = at(x)
+            terms, log_ratio = at(x)
             p = jnp.exp(terms.log_probs)
-            return p @ ((ratio - 1) * (gold - p @ gold))
+            return p @ (jnp.expm1(log_ratio) * (gold - p @ gold))
 
         if unknown == "temperature":
             first, last = jnp.log(lowest), jnp.log(lowest * (256 * 64))
@@ -217,20 +213,17 @@ def _hedge(
         terms = law.tilted_terms(Problem(log_probs, rewards), heat)
         # The ends: P itself, and what the rule selects at λ = 0 or n = inf.
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)
-        ratio_best = jnp.where(best, 1 / jnp.sum(jnp.where(best, p, 0.0)), 0.0)
+        best_ratio = jnp.where(best, -jnp.log(jnp.sum(jnp.where(best, p, 0.0))), -jnp.inf)
         if unknown == "temperature":
-            at_first = ratio_best
+            at_first, at_last, ends = best_ratio, jnp.zeros_like(p), (0.0, jnp.inf)
             if rule != "tilted":
-                hard = law.hard_terms(terms.log_probs, terms.rewards, log_n)
-                at_first = jnp.exp(hard.log_base_ratio)
-            at_last, ends = jnp.ones_like(p), (0.0, jnp.inf)
+                at_first = law.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
         else:
-            sure = (
-                jnp.exp(terms.exponents - terms.log_mean) if soft or rule == "race" else ratio_best
-            )
-            at_first, at_last, ends = jnp.ones_like(p), sure, (1.0, jnp.inf)
+            tilts = soft or rule == "race"
+            sure = terms.exponents - terms.log_mean if tilts else best_ratio
+            at_first, at_last, ends = jnp.zeros_like(p), sure, (1.0, jnp.inf)
         # An end that earns as much, to rounding, is the answer: there the curve has levelled off.
-        limits = jnp.stack([at_first, at_last]) - 1
+        limits = jnp.expm1(jnp.stack([at_first, at_last]))
         at_ends = (limits * p[None]) @ (gold - p @ gold)
         rounding = 100 * jnp.finfo(p.dtype).eps * (jnp.max(gold) - jnp.min(gold))
         top = jnp.argmax(gains)
@@ -238,22 +231,19 @@ def _hedge(
         interior = (top > 0) & (top < GRID - 1) & ~jnp.any(level)
         to_first = jnp.where(jnp.any(level), at_ends[0] >= at_ends[1], top == 0)
         middle = jnp.clip(top, 1, GRID - 2)
-        root = jax.lax.custom_root(
-            lambda x: jax.grad(gain)(x, gold),
-            grid[middle],
-            lambda slope, _: bracketed(slope, grid[middle - 1], grid[middle + 1], 45),
-            lambda tangent, y: y / tangent(jnp.ones_like(y)),
-        )
+        low, high = grid[middle - 1], grid[middle + 1]
+        root = bisected(jax.grad(gain), low, high, gold, 45)
         x = jnp.where(interior, root, grid[top])
-        terms, ratio = at(x)
+        terms, log_ratio = at(x)
         value = jnp.exp(x)
         if unknown == "mean_extra":
             value, ends = jnp.expm1(x), (0.0, jnp.inf)
         value = jnp.where(interior, value, jnp.where(to_first, ends[0], ends[1]))
-        ratio = jnp.where(interior, ratio, jnp.where(to_first, at_first, at_last))
+        end = jnp.where(to_first, at_first, at_last)
+        log_law = terms.log_probs + jnp.where(interior, log_ratio, end)
         value = jnp.where(jnp.isnan(gains[top]), jnp.nan, value)
-        q = p * ratio
-        return Hedge(value, q @ gold, q @ terms.rewards, _light.kl_base(p, ratio), interior)
+        q, kl = jnp.exp(log_law), _relative_entropy(log_law, terms.log_probs)
+        return Hedge(value, q @ gold, q @ terms.rewards, kl, interior)
 
     elements = 8 * problem.num_outcomes * plan.nodes
     vectors = (*problem, gold)

@@ -365,3 +365,11 @@ def test_stored_numbers_are_what_the_oracle_gives():
         for variable, name in itertools.product(case.gradients, oracles.METRICS):
             again = np.array(gradients[variable][name], np.float64)
             np.testing.assert_array_equal(again, case.gradients[variable][name], err_msg=case.name)
+
+
+def test_trapezoid_at_real_n():
+    probs, rewards = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]
+    for n, temperature in ((2.7, 0.2), (40.5, 0.05)):
+        exact = oracles.exact_law(np.log(probs), rewards, n, temperature, digits=20)
+        got = oracles.law_by_trapezoid(probs, rewards, n, temperature)
+        np.testing.assert_allclose(got, [float(x) for x in exact], rtol=1e-11)

@@ -169,6 +169,9 @@ PERTURBED = [
     ("hedging", "best", scaled(1.1), "√(p(p+1))"),
     ("hedging", "best_gold", scaled(0.9), "no point of a curve"),
     ("hedging", "gold_by_tilt", lambda dataset, field: dataset.best_gold, "misses the optimum"),
+    ("hedging", "common_gold", scaled(0.5), "no common n"),
+    ("hedging", "each_gold", scaled(0.9), "for each prompt"),
+    ("hedging", "budget_used", scaled(1.1), "budgets of draws"),
     (
         "distillation",
         "distance",

@@ -1,4 +1,4 @@
-"""Claims on the optima of hedging, for the gold reward u^12 (1 - u)."""
+"""Claims on the optima of hedging, gold u^12 (1 - u), and on budgets that prompts share."""
 
 from __future__ import annotations
 
@@ -57,5 +57,26 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             soft.gold_by_tilt / soft.best_gold,
             1 - 1e-4,
             "largest share of the best gold reward that it earns",
+        ),
+        at_most(
+            NAME,
+            "no common n and λ of a grid within the budgets earns more than the best",
+            dataset.grid_gold - dataset.common_gold,
+            TOLERANCES.rounding,
+            "largest excess",
+        ),
+        at_most(
+            NAME,
+            "n and λ for each prompt earn more than the best in common",
+            dataset.common_gold - dataset.each_gold,
+            -1e-4,
+            "largest excess of that in common",
+        ),
+        at_most(
+            NAME,
+            "the budgets of draws and of KL are kept",
+            dataset.budget_used,
+            1 + 1e-6,
+            "largest share used",
         ),
     ]
