@@ -1,6 +1,6 @@
 """The law of soft best-of-n for very many outcomes, in time and memory O(K).
 
-`law.soft_terms` evaluates every outcome at every quadrature point. But e^{-tw} changes only while tw
+`_terms.soft_terms` evaluates every outcome at every quadrature point. But e^{-tw} changes only while tw
 is between rounding and a few units: below it is 1 - tw, above it is 0. So each outcome is evaluated
 on a band of points around t = 1/w, and what lies outside its band comes from running sums. Of a
 thousand symbols that is 170 points an outcome instead of 16,000.
@@ -18,15 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _numerics, law
-from softbon_jax.metrics import (
-    Metrics,
-    _base_metrics,
-    _divergences,
-    _soft_metrics,
-    _tilt_metrics,
-    _wins,
-)
+from softbon_jax import _checks, _divergences, _numerics, _plan, _terms
+from softbon_jax.metrics import Metrics, base_metrics, soft_metrics, tilt_metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -52,7 +45,7 @@ def sorted_problem(problem: Problem) -> Problem:
 
 
 def over_points(
-    problem: Problem, temperature: Array, log_n: Array, plan: law.Plan
+    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> tuple[Metrics, Array]:
     """Metrics `[...]` and log P_n `[..., K]` for every temperature and log n, both `[...]`.
 
@@ -71,7 +64,7 @@ def over_points(
 
 @functools.partial(jax.jit, static_argnames="plan")
 def point(
-    problem: Problem, temperature: Array, log_n: Array, plan: law.Plan
+    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> tuple[Metrics, Array]:
     """Every metric of soft best-of-n, as `metrics.metrics`, and its log-probabilities.
 
@@ -82,29 +75,29 @@ def point(
       plan: static; `nodes` and `fine` count.
     """
     rewards = problem.rewards
-    proper = law.proper_temperature(temperature, rewards)
-    terms = law.tilted_terms(problem, proper)
+    proper = _terms.proper_temperature(temperature, rewards)
+    terms = _terms.tilted_terms(problem, proper)
     step = -jnp.diff(rewards)
     filling = step == 0
     log_steps = jnp.where(filling, FILLING_STEP, jnp.log(jnp.where(filling, 1.0, step) / proper))
-    wins = _wins(jnp.exp(terms.log_probs), rewards)
+    wins = _divergences.win_chances(jnp.exp(terms.log_probs), rewards)
     soft, excess = soft_terms(terms, log_n, plan, log_steps)
-    hard, hard_ratio = _hard_metrics(terms, log_n, wins)
-    near = jnp.abs(terms.exponents - terms.log_mean) < law.NEAR
+    hard, hard_ratio = hard_metrics(terms, log_n, wins)
+    near = jnp.abs(terms.exponents - terms.log_mean) < _terms.NEAR
     terms = terms._replace(excess=jnp.where(near, excess, 0.0))
-    soft_metrics = _soft_metrics(terms, _tilt_metrics(terms), soft, wins, wide=True)
+    of_soft = soft_metrics(terms, tilt_metrics(terms), soft, wins, wide=True)
     by_rule = (
-        (soft_metrics, terms.log_probs + soft.log_base_ratio),
+        (of_soft, terms.log_probs + soft.log_base_ratio),
         (hard, terms.log_probs + hard_ratio),
-        (_base_metrics(terms, wins), terms.log_probs),
+        (base_metrics(terms, wins), terms.log_probs),
     )
     rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
     poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
     return jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields) + poison, *by_rule)
 
 
-def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
-    """As `metrics._hard_metrics` where P may underflow, and log P_n/P: F(k)^n - F(k+1)^n in logs."""
+def hard_metrics(terms: _terms.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
+    """As `metrics.hard_metrics` where P may underflow, and log P_n/P: F(k)^n - F(k+1)^n in logs."""
     log_p, rewards = terms.log_probs, terms.rewards
     from_above, from_below = jax.vmap(_running)(jnp.stack([log_p, log_p[::-1]]))
     log_above, from_below = from_above[:-1], from_below[::-1]
@@ -118,9 +111,9 @@ def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> tuple[Me
     )
     log_base_ratio = log_step - jnp.exp(jnp.minimum(log_rate + log_n, 30.0)) - log_p
     p, q = jnp.exp(log_p), jnp.exp(log_p + log_base_ratio)
-    near = jnp.abs(log_base_ratio) < law.NEAR
+    near = jnp.abs(log_base_ratio) < _terms.NEAR
     eta = jnp.expm1(jnp.where(near, log_base_ratio, 0.0))
-    _, kl_base = _divergences(p, q, eta, log_base_ratio)
+    _, kl_base = _divergences.both_ways(p, q, eta, log_base_ratio)
     gap = q @ (rewards[0] - rewards)
     unbounded = jnp.full((), jnp.inf, q.dtype)
     result = Metrics(
@@ -184,9 +177,9 @@ def _linear_below(dtype: Any) -> float:
 
 
 def soft_terms(
-    terms: law.TiltedTerms, log_n: Array, plan: law.Plan, log_steps: Array
-) -> tuple[law.SoftTerms, Array]:
-    """As `law.soft_terms`, for one n and outcomes that are sorted and all possible.
+    terms: _terms.TiltedTerms, log_n: Array, plan: _plan.Plan, log_steps: Array
+) -> tuple[_terms.SoftTerms, Array]:
+    """As `_terms.soft_terms`, for one n and outcomes that are sorted and all possible.
 
     With outcomes k = 0, 1, ... by falling reward, the differences of neighbours
 
@@ -203,8 +196,8 @@ def soft_terms(
       log_steps: `[K - 1]` log of (r(k) - r(k+1))/λ.
 
     Returns:
-      `law.SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN where
-      `plan.nodes` points are too few.
+      `_terms.SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN
+      where `plan.nodes` points are too few.
     """
     log_p, offsets = terms.log_probs, -terms.exponents
     rule = _numerics.rule_for(log_p.dtype, plan.fine)
@@ -242,7 +235,7 @@ def soft_terms(
     poison = jnp.where(resolved, 0.0, jnp.nan).astype(log_p.dtype)
     probs = jnp.exp(terms.log_tilted + log_ratio)
     parts = (probs, *_refined(log_ratio, delta), *_refined(log_ratio + log_w, -one_less * eta))
-    return law.SoftTerms(*(x + poison for x in parts)), -excess
+    return _terms.SoftTerms(*(x + poison for x in parts)), -excess
 
 
 def _bands(u: Array, log_h: Array, offsets: Array, rule: _numerics.Rule) -> _Bands:
@@ -358,6 +351,6 @@ def _centred(log_rises: Array, log_q: Array) -> Array:
 
 def _refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
     """(log ratio, ratio - 1), the first from the second where it is near 0, the second 0 elsewhere."""
-    near = jnp.abs(log_ratio) < law.NEAR
+    near = jnp.abs(log_ratio) < _terms.NEAR
     excess = jnp.where(near, excess, 0.0)
     return jnp.where(near, jnp.log1p(excess), log_ratio), excess

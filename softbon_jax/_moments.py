@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, law
+from softbon_jax import _checks, _plan, _terms
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -41,7 +41,7 @@ def _by_power(log_moment: Callable[[_Tilt], Array], power: float) -> _Formula:
 
 def _at(formula: _Formula, problem: Problem, n: Any, temperature: Any, log_n: Any) -> Array:
     """Check the arguments and run the compiled formula."""
-    problem, temperature, log_n = law.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
     return _run(formula, problem, temperature, log_n)
 
@@ -65,8 +65,8 @@ def _run(formula: _Formula, problem: Problem, temperature: Array, log_n: Array) 
 
 
 def _tilt(problem: Problem, temperature: Array) -> _Tilt:
-    log_probs = law.normalised(problem.log_probs)
-    rewards, _ = law.on_support(*jnp.broadcast_arrays(log_probs, problem.rewards))
+    log_probs = _terms.normalised(problem.log_probs)
+    rewards, _ = _terms.on_support(*jnp.broadcast_arrays(log_probs, problem.rewards))
     rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
     log_weights = _log_weights(log_probs, rewards, temperature)
     best, worst = (_at_largest(rewards, rewards, log_probs, sign) for sign in (1, -1))

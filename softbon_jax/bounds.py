@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _numerics, law
+from softbon_jax import _checks, _numerics, _plan
 from softbon_jax._moments import (
     _at,
     _at_largest,
@@ -281,7 +281,7 @@ def log_n_for_kl_upper(problem: Problem, kl: Any, temperature: Any) -> Array:
     value = _checks.concrete(kl)
     if value is not None:
         _checks.offending("kl", value, ~(value >= 0), "at least 0")
-    problem, temperature, _ = law.checked_arguments(problem, None, temperature, 0.0)
+    problem, temperature, _ = _plan.checked_arguments(problem, None, temperature, 0.0)
     kl = _checks.as_float("kl", kl).astype(temperature.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, kl=kl.shape)
     return _run(_log_n_for_kl_upper, problem, temperature, kl)
@@ -365,7 +365,7 @@ def _fraction(tilt: _Tilt, log_excess: Array, log_n: Array) -> Array:
 
 
 def _no_negative_reward(problem: Problem) -> None:
-    log_probs, rewards = (_checks.concrete(x) for x in law.checked_problem(problem))
+    log_probs, rewards = (_checks.concrete(x) for x in _plan.checked_problem(problem))
     if log_probs is not None and rewards is not None:
         log_probs, rewards = np.broadcast_arrays(log_probs, rewards)
         negative = (rewards < 0) & (log_probs > -np.inf)

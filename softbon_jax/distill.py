@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from softbon_jax import _checks, law
+from softbon_jax import _checks, _plan, _terms
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -52,7 +52,7 @@ def distill(
     Source: arXiv:2505.03156 for the target; the objective in the form above is the Gibbs variational
     principle.
     """
-    problem = law.checked_problem(problem)
+    problem = _plan.checked_problem(problem)
     value = _checks.concrete(temperature)
     if value is not None:
         bad = ~((value > 0) & np.isfinite(value))
@@ -71,7 +71,7 @@ def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: fl
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Distilled:
-        terms = law.tilted_terms(Problem(log_probs, rewards), temperature)
+        terms = _terms.tilted_terms(Problem(log_probs, rewards), temperature)
         live = terms.log_probs > -jnp.inf
         start = jnp.where(live, terms.log_probs, 0.0)
         target = jnp.where(live, terms.log_tilted, 0.0)
@@ -92,4 +92,4 @@ def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: fl
         (logits, _), values = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
         return Distilled(jax.nn.log_softmax(jnp.where(live, logits, -jnp.inf)), values)
 
-    return law.over_batch(one, problem.num_outcomes, problem, (temperature,))
+    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature,))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _numerics, law
+from softbon_jax import _checks, _divergences, _numerics, _plan, _terms
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -77,13 +76,13 @@ def metrics(
     rewards, log-probabilities (along the simplex), temperature and n.
     Source: definitions; arXiv:2505.03156 for the sampler. The forms are derived here.
     """
-    problem, temperature, log_n = law.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
     shape = _checks.batch_shape(
         problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape
     )
     log_n = jnp.broadcast_to(log_n, shape)
-    plan = law.quadrature_plan(problem, temperature, log_n, nodes)
-    return _metrics(problem, temperature, log_n, plan)
+    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
+    return compiled_metrics(problem, temperature, log_n, plan)
 
 
 def sweep(
@@ -107,13 +106,13 @@ def sweep(
     Numerics: as `metrics`. The quadrature points are shared by all n, so that a further n costs a
     row of a matrix product.
     """
-    problem, temperature, log_n = law.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
     for name, x in (("temperature", temperature), ("n", log_n)):
         if x.ndim != 1 or x.size == 0:
             raise ValueError(
                 f"{name} must be a vector with at least one entry, got shape {x.shape}"
             )
-    plan = law.quadrature_plan(problem, temperature, log_n, nodes, grid=True)
+    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes, grid=True)
     return _sweep(problem, temperature, log_n, plan)
 
 
@@ -135,7 +134,7 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
     Numerics: differences of probabilities are formed, so a divergence below about 1e-14 in float64
     is not resolved; `metrics` does that for soft best-of-n.
     """
-    problem = law.checked_problem(problem)
+    problem = _plan.checked_problem(problem)
     dtype = problem.rewards.dtype
     _checks.temperature(temperature)
     temperature = _checks.as_float("temperature", temperature).astype(dtype)
@@ -155,30 +154,34 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _metrics(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -> Metrics:
+def compiled_metrics(
+    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
+) -> Metrics:
+    """`metrics` of arguments that have been checked."""
+
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
         curve = _curve(Problem(log_probs, rewards), temperature, log_n[None], plan)
         return jax.tree.map(lambda x: x[0], curve)
 
-    return law.over_batch(one, problem.num_outcomes * plan.nodes, problem, (temperature, log_n))
+    return _plan.over_batch(one, problem.num_outcomes * plan.nodes, problem, (temperature, log_n))
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -> Metrics:
+def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
     problem = Problem(*(x[..., None, :] for x in problem))
 
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Metrics:
         return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
 
     elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
-    return law.over_batch(one, elements, problem, (temperature,))
+    return _plan.over_batch(one, elements, problem, (temperature,))
 
 
 @jax.jit
 def _law_metrics(problem: Problem, log_law: Array, temperature: Array) -> Metrics:
     def one(log_probs: Array, rewards: Array, log_law: Array, temperature: Array) -> Metrics:
-        proper = law.proper_temperature(temperature, rewards)
-        terms = law.tilted_terms(Problem(log_probs, rewards), proper)
+        proper = _terms.proper_temperature(temperature, rewards)
+        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
         log_best = jnp.where(terms.rewards == jnp.max(terms.rewards), terms.log_probs, -jnp.inf)
         limit = jnp.where(temperature == 0, log_best - jax.nn.logsumexp(log_best), terms.log_probs)
         at_limit = (temperature == 0) | jnp.isposinf(temperature)
@@ -191,44 +194,30 @@ def _law_metrics(problem: Problem, log_law: Array, temperature: Array) -> Metric
             tilted_reward=centre,
             reward_gap=gap,
             relative_reward_gap=gap / centre,
-            kl_tilted_soft=_relative_entropy(log_target, log_law),
-            kl_soft_tilted=_relative_entropy(log_law, log_target),
-            kl_soft_base=_relative_entropy(log_law, terms.log_probs),
-            kl_tilted_base=_relative_entropy(log_target, terms.log_probs),
+            kl_tilted_soft=_divergences.relative_entropy(log_target, log_law),
+            kl_soft_tilted=_divergences.relative_entropy(log_law, log_target),
+            kl_soft_base=_divergences.relative_entropy(log_law, terms.log_probs),
+            kl_tilted_base=_divergences.relative_entropy(log_target, terms.log_probs),
             tv=jnp.sum(jnp.abs(q - target)) / 2,
             chi2=jnp.sum(jnp.where(q > 0, (q - target) * jnp.expm1(log_law - log_target), target)),
-            win_rate=q @ _wins(p, terms.rewards),
+            win_rate=q @ _divergences.win_chances(p, terms.rewards),
         )
 
-    return law.over_batch(one, problem.num_outcomes, (*problem, log_law), (temperature,))
+    return _plan.over_batch(one, problem.num_outcomes, (*problem, log_law), (temperature,))
 
 
-def _relative_entropy(log_p: Array, log_q: Array) -> Array:
-    """KL(p‖q) as Σ p (e^d - 1 - d), d = log q/p: non-negative terms. inf where q misses p."""
-    p = jnp.exp(log_p)
-    d = jnp.where(p > 0, log_q - jnp.where(p > 0, log_p, 0.0), 0.0)
-    missed = jnp.sum(jnp.where(p > 0, 0.0, jnp.exp(log_q)))
-    return jnp.sum(jnp.where(p > 0, p * (jnp.expm1(d) - d), 0.0)) + missed
-
-
-def _wins(p: Array, rewards: Array) -> Array:
-    """For each outcome, the probability that it beats a draw from p, a tie counting one half."""
-    below, equal, _ = law.rank_masses(p, rewards)
-    return below + equal / 2
-
-
-def _curve(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -> Metrics:
+def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
     """Metrics `[N]` of one `[K]` problem at one temperature."""
-    proper = law.proper_temperature(temperature, problem.rewards)
-    terms = law.tilted_terms(problem, proper)
-    soft = law.soft_terms(terms, proper, log_n, plan)
-    wins = _wins(jnp.exp(terms.log_probs), terms.rewards)
-    tilt = _tilt_metrics(terms)
+    proper = _terms.proper_temperature(temperature, problem.rewards)
+    terms = _terms.tilted_terms(problem, proper)
+    soft = _terms.soft_terms(terms, proper, log_n, plan)
+    wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
+    tilt = tilt_metrics(terms)
 
-    def at(soft: law.SoftTerms, log_n: Array) -> Metrics:
-        result = _soft_metrics(terms, tilt, soft, wins, plan.wide)
+    def at(soft: _terms.SoftTerms, log_n: Array) -> Metrics:
+        result = soft_metrics(terms, tilt, soft, wins, plan.wide)
         if plan.limits:
-            by_rule = (result, _hard_metrics(terms, log_n, wins), _base_metrics(terms, wins))
+            by_rule = (result, hard_metrics(terms, log_n, wins), base_metrics(terms, wins))
             rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
             result = jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields), *by_rule)
         poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
@@ -237,7 +226,7 @@ def _curve(problem: Problem, temperature: Array, log_n: Array, plan: law.Plan) -
     return jax.vmap(at)(soft, log_n)
 
 
-class _Tilt(NamedTuple):
+class Tilt(NamedTuple):
     """Of the tilted law: E r, r centred on it, P*, and KL(P*‖P)."""
 
     reward: Array
@@ -246,28 +235,34 @@ class _Tilt(NamedTuple):
     kl_base: Array
 
 
-def _tilt_metrics(terms: law.TiltedTerms) -> _Tilt:
+def tilt_metrics(terms: _terms.TiltedTerms) -> Tilt:
+    """What the metrics of every law compared with one tilted law share."""
     p, pstar = jnp.exp(terms.log_probs), jnp.exp(terms.log_tilted)
     from_ref = terms.rewards - terms.rewards[jnp.argmax(pstar)]
     # Not by P > 0: an outcome whose P underflows may have all of P*.
     log_w = jnp.where(terms.log_probs > -jnp.inf, terms.exponents - terms.log_mean, 0.0)
-    _, kl_base = _divergences(p, pstar, terms.excess, log_w)
-    return _Tilt(_mean(pstar, terms.rewards), from_ref - from_ref @ pstar, pstar, kl_base)
+    _, kl_base = _divergences.both_ways(p, pstar, terms.excess, log_w)
+    return Tilt(
+        _divergences.mean(pstar, terms.rewards), from_ref - from_ref @ pstar, pstar, kl_base
+    )
 
 
-def _soft_metrics(
-    terms: law.TiltedTerms, tilt: _Tilt, soft: law.SoftTerms, wins: Array, wide: bool
+def soft_metrics(
+    terms: _terms.TiltedTerms, tilt: Tilt, soft: _terms.SoftTerms, wins: Array, wide: bool
 ) -> Metrics:
+    """Of a law given by its ratios to the tilted law and to P; `wide` as in `_plan.Plan`."""
     pstar, p = tilt.probs, jnp.exp(terms.log_probs)
     off = terms.log_probs == -jnp.inf
     log_ratio = jnp.where(off, 0.0, soft.log_ratio)
     q = soft.probs
-    change = _change(pstar, q, soft.delta, log_ratio)
-    kl_tilted_soft, kl_soft_tilted = _divergences(pstar, q, soft.delta, log_ratio)
-    _, kl_soft_base = _divergences(p, q, soft.eta, jnp.where(off, 0.0, soft.log_base_ratio))
+    change = _divergences.change(pstar, q, soft.delta, log_ratio)
+    kl_tilted_soft, kl_soft_tilted = _divergences.both_ways(pstar, q, soft.delta, log_ratio)
+    _, kl_soft_base = _divergences.both_ways(
+        p, q, soft.eta, jnp.where(off, 0.0, soft.log_base_ratio)
+    )
     gap = -(change @ tilt.centred)
     return Metrics(
-        reward=_mean(q, terms.rewards),
+        reward=_divergences.mean(q, terms.rewards),
         tilted_reward=tilt.reward,
         reward_gap=gap,
         relative_reward_gap=gap / tilt.reward,
@@ -276,57 +271,14 @@ def _soft_metrics(
         kl_soft_base=kl_soft_base,
         kl_tilted_base=tilt.kl_base,
         tv=jnp.sum(jnp.abs(change)) / 2,
-        chi2=_chi2(terms.log_tilted, change, log_ratio, wide),
+        chi2=_divergences.chi2(terms.log_tilted, change, log_ratio, wide),
         win_rate=q @ wins,
     )
 
 
-def _mean(q: Array, rewards: Array) -> Array:
-    """E_q[r], counted from the likeliest reward: its derivatives do not see a common offset."""
-    likeliest = jax.lax.stop_gradient(rewards[jnp.argmax(q)])
-    return likeliest + q @ (rewards - likeliest)
-
-
-def _near(log_ratio: Array) -> Array:
-    return jnp.abs(log_ratio) < law.NEAR
-
-
-def _chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
-    """Σ (q - p)²/p. If `wide`, in logs where q > p, for p that underflow; inf where a term overflows."""
-    p = jnp.exp(log_p)
-    quotient = change / jnp.where(p > 0, p, 1.0)
-    if not wide:
-        return change @ quotient
-    large = log_ratio > law.NEAR
-    far = jnp.where(large, log_ratio, 1.0)
-    log_term = log_p + 2 * far
-    overflows = large & (log_term > math.log(jnp.finfo(p.dtype).max))
-    share = -jnp.expm1(-far)  # 1 - p/q
-    term = share * share * jnp.exp(jnp.where(large & ~overflows, log_term, -jnp.inf))
-    total = jnp.sum(jnp.where(large, term, change * jnp.where(large, 0.0, quotient)))
-    return jnp.where(jnp.any(overflows), jnp.inf, total)
-
-
-def _change(p: Array, q: Array, delta: Array, log_ratio: Array) -> Array:
-    """Q - p, from the relative change where that is small."""
-    near = _near(log_ratio)
-    return jnp.where(near, p * jnp.where(near, delta, 0.0), q - p)
-
-
-def _divergences(p: Array, q: Array, delta: Array, log_ratio: Array) -> tuple[Array, Array]:
-    """(KL(p‖q), KL(q‖p)) for q = p(1 + delta) as sums of non-negative terms."""
-    near = _near(log_ratio)
-    delta = jnp.where(near, delta, 0.0)
-    forward = jnp.where(p == 0, 0.0, log_ratio)
-    backward = jnp.where(q == 0, 0.0, log_ratio)
-    kl_pq = jnp.where(near, p * _numerics.ratio_minus_log(delta, log_ratio), q - p - p * forward)
-    kl_qp = jnp.where(near, p * _numerics.ratio_log_ratio(delta, log_ratio), q * backward - (q - p))
-    return jnp.sum(kl_pq), jnp.sum(kl_qp)
-
-
-def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
+def hard_metrics(terms: _terms.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
     """Hard best-of-n against P given the best reward, in closed form."""
-    hard = law.hard_terms(terms.log_probs, terms.rewards, log_n)
+    hard = _terms.hard_terms(terms.log_probs, terms.rewards, log_n)
     p = jnp.exp(terms.log_probs)
     q = p * jnp.exp(hard.log_base_ratio)
     best = jnp.max(terms.rewards)
@@ -334,9 +286,9 @@ def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
     missed = hard.log_miss > -jnp.inf
     unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)
     log_hit = _numerics.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
-    _, kl_base = _divergences(p, q, hard.eta, hard.log_base_ratio)
+    _, kl_base = _divergences.both_ways(p, q, hard.eta, hard.log_base_ratio)
     return Metrics(
-        reward=_mean(q, terms.rewards),
+        reward=_divergences.mean(q, terms.rewards),
         tilted_reward=best,
         reward_gap=gap,
         relative_reward_gap=gap / best,
@@ -350,10 +302,10 @@ def _hard_metrics(terms: law.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
     )
 
 
-def _base_metrics(terms: law.TiltedTerms, wins: Array) -> Metrics:
+def base_metrics(terms: _terms.TiltedTerms, wins: Array) -> Metrics:
     """P against itself."""
     p = jnp.exp(terms.log_probs)
-    reward, zero = _mean(p, terms.rewards), jnp.zeros((), p.dtype)
+    reward, zero = _divergences.mean(p, terms.rewards), jnp.zeros((), p.dtype)
     return Metrics(
         reward=reward,
         tilted_reward=reward,

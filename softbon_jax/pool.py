@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _jackknife, _subsets, law
+from softbon_jax import _checks, _jackknife, _subsets, _terms
 
 Array = jax.Array
 
@@ -444,7 +444,7 @@ def _over_prompts(one: Any, pools: _Pools, n: Any, temperature: Array, rule: str
         pool = _subsets.Pool(rewards, jnp.where(there, values - centre, 0.0), part.size)
         proper = temperature
         if rule == "any":
-            proper = law.proper_temperature(temperature, rewards)
+            proper = _terms.proper_temperature(temperature, rewards)
         poison = jnp.where((n >= 1) & (n <= pool.slots_used) & (temperature >= 0), 0.0, jnp.nan)
         return jax.tree.map(lambda x: x + poison.astype(dtype), one(pool, proper, centre, n))
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _numerics, law
+from softbon_jax import _checks, _numerics, _plan, _terms
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -87,7 +87,7 @@ def expected_best_of_n_kl_estimate(problem: Problem, n: Any, *, log_n: Any = Non
 
     Source: arXiv:2401.01879 for the estimator; the mean by the exact law of `law.log_best_of_n`.
     """
-    problem, _, log_n = law.checked_arguments(problem, n, 0.0, log_n)
+    problem, _, log_n = _plan.checked_arguments(problem, n, 0.0, log_n)
     _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape)
     return _expected_estimate(problem, log_n)
 
@@ -95,14 +95,14 @@ def expected_best_of_n_kl_estimate(problem: Problem, n: Any, *, log_n: Any = Non
 @jax.jit
 def _expected_estimate(problem: Problem, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, log_n: Array) -> Array:
-        log_probs = law.normalised(log_probs)
-        rewards, _ = law.on_support(log_probs, rewards)
-        _, group, _ = law.rank_masses(jnp.exp(log_probs), rewards)
-        hard = law.hard_terms(log_probs, rewards, log_n)
+        log_probs = _terms.normalised(log_probs)
+        rewards, _ = _terms.on_support(log_probs, rewards)
+        _, group, _ = _terms.rank_masses(jnp.exp(log_probs), rewards)
+        hard = _terms.hard_terms(log_probs, rewards, log_n)
         q = jnp.exp(log_probs + hard.log_base_ratio)
         return q @ _estimate(jnp.broadcast_to(log_n, group.shape), jnp.minimum(group, 1.0))
 
-    return law.over_batch(one, problem.num_outcomes, problem, (log_n,))
+    return _plan.over_batch(one, problem.num_outcomes, problem, (log_n,))
 
 
 # Best-of-Poisson ----------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def race_tv_upper(problem: Problem, n: Any, temperature: Any, *, log_n: Any = No
 
     Source: arXiv:2609.21899 for the race. Derived here: P_n/P* >= 1 - (1 - μ/w_max)^n everywhere.
     """
-    problem, temperature, log_n = law.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
     return _race_tv(problem, temperature, log_n)
 
@@ -299,8 +299,8 @@ def race_tv_upper(problem: Problem, n: Any, temperature: Any, *, log_n: Any = No
 @jax.jit
 def _race_tv(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        proper = law.proper_temperature(temperature, rewards)
-        terms = law.tilted_terms(Problem(log_probs, rewards), proper)
+        proper = _terms.proper_temperature(temperature, rewards)
+        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)
         hard = temperature == 0
         # 1 - μ, and the logarithm of it by whichever of the two keeps the digits.
@@ -312,4 +312,4 @@ def _race_tv(problem: Problem, temperature: Array, log_n: Array) -> Array:
         bound = jnp.where(loss > 0, jnp.exp(n * jnp.where(loss > 0, log_loss, 0.0)), 0.0)
         return jnp.where(jnp.isposinf(temperature), 0.0 * log_n, bound)
 
-    return law.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _noise, law
+from softbon_jax import _checks, _noise, _plan, _terms
 from softbon_jax.problem import Problem
 from softbon_jax.rivals import Fallback
 from softbon_jax.selection import _explain, _prepare, argmax, check_key, compute_dtype, scaled
@@ -297,7 +297,7 @@ def pessimism_law(
     Source: arXiv:2503.21878 for the rule; there is no closed form of its law for finite n.
     """
     check_key(key)
-    problem = law.checked_problem(problem)
+    problem = _plan.checked_problem(problem)
     for name, value, least in (("n", n, 1), ("trials", trials, 2)):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
@@ -323,7 +323,7 @@ def _pessimism_law(
 
     def one(arguments: tuple[Array, Problem, Array]) -> PessimismLaw:
         key, (log_probs, rewards), beta = arguments
-        cumulative = jnp.cumsum(jnp.exp(law.normalised(log_probs)))
+        cumulative = jnp.cumsum(jnp.exp(_terms.normalised(log_probs)))
 
         def trial(key: Array) -> Array:
             level = _noise.uniform(key, (n,), dtype, one_word=True) * cumulative[-1]

@@ -13,15 +13,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _numerics, law
-from softbon_jax.metrics import (
-    Metrics,
-    _base_metrics,
-    _hard_metrics,
-    _soft_metrics,
-    _tilt_metrics,
-    _wins,
-)
+from softbon_jax import _checks, _divergences, _numerics, _plan, _terms
+from softbon_jax.metrics import Metrics, base_metrics, hard_metrics, soft_metrics, tilt_metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -93,7 +86,7 @@ def race_metrics(problem: Problem, n: Any, temperature: Any, *, log_n: Any = Non
 def _race_arguments(
     problem: Problem, n: Any, temperature: Any, log_n: Any
 ) -> tuple[Problem, Array, Array]:
-    problem, temperature, log_n = law.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
     return problem, temperature, log_n
 
@@ -101,36 +94,36 @@ def _race_arguments(
 @jax.jit
 def _log_race(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        proper = law.proper_temperature(temperature, rewards)
-        terms = law.tilted_terms(Problem(log_probs, rewards), proper)
+        proper = _terms.proper_temperature(temperature, rewards)
+        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
         race = race_terms(terms, log_n)
-        hard = law.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
+        hard = _terms.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
         ratio = jnp.where(temperature == 0, hard, race.log_base_ratio)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0, ratio)
 
-    return law.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
 
 
 @jax.jit
 def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
-        proper = law.proper_temperature(temperature, rewards)
-        terms = law.tilted_terms(Problem(log_probs, rewards), proper)
-        wins = _wins(jnp.exp(terms.log_probs), terms.rewards)
-        tilt = _tilt_metrics(terms)
+        proper = _terms.proper_temperature(temperature, rewards)
+        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
+        wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
+        tilt = tilt_metrics(terms)
         by_rule = (
-            _soft_metrics(terms, tilt, race_terms(terms, log_n), wins, wide=True),
-            _hard_metrics(terms, log_n, wins),
-            _base_metrics(terms, wins),
+            soft_metrics(terms, tilt, race_terms(terms, log_n), wins, wide=True),
+            hard_metrics(terms, log_n, wins),
+            base_metrics(terms, wins),
         )
         rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
         poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
         return jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields) + poison, *by_rule)
 
-    return law.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
 
 
-def race_terms(terms: law.TiltedTerms, log_n: Array) -> law.SoftTerms:
+def race_terms(terms: _terms.TiltedTerms, log_n: Array) -> _terms.SoftTerms:
     """The law of the race for a `[K]` problem and a scalar log n, in the form of soft best-of-n.
 
     Outcomes in order of w cut the line of scores into pieces; F rises by B_j (1/w_j - 1/w_{j+1}) on
@@ -187,7 +180,7 @@ def race_terms(terms: law.TiltedTerms, log_n: Array) -> law.SoftTerms:
     log_ratio = jnp.where(
         minor, log_last + jnp.log1p(lead_over_last), jnp.logaddexp(log_last, log_lead)
     )
-    near = jnp.abs(log_ratio) < law.NEAR
+    near = jnp.abs(log_ratio) < _terms.NEAR
     lead = jnp.where(near & reached, rest, 0.0) * jnp.exp(
         jnp.where(near & reached, rest_scale, 0.0) + terms.log_mean
     )
@@ -195,9 +188,9 @@ def race_terms(terms: law.TiltedTerms, log_n: Array) -> law.SoftTerms:
     log_ratio = jnp.where(near, jnp.log1p(delta), log_ratio)[back]
     delta = delta[back]
     log_base_ratio = log_ratio + terms.exponents - terms.log_mean
-    eta = jnp.expm1(jnp.where(jnp.abs(log_base_ratio) < law.NEAR, log_base_ratio, 0.0))
+    eta = jnp.expm1(jnp.where(jnp.abs(log_base_ratio) < _terms.NEAR, log_base_ratio, 0.0))
     probs = jnp.exp(terms.log_tilted + log_ratio)
-    return law.SoftTerms(probs, log_ratio, delta, log_base_ratio, eta)
+    return _terms.SoftTerms(probs, log_ratio, delta, log_base_ratio, eta)
 
 
 def _running_sum(mantissa: Array, log_scale: Array) -> tuple[Array, Array]:
@@ -254,7 +247,7 @@ def log_best_of_poisson(
     Source: arXiv:2506.19248 (best-of-Poisson); the soft law is derived here: E[N φ^{N-1}] takes the
     place of n φ^{n-1}.
     """
-    problem = law.checked_problem(problem)
+    problem = _plan.checked_problem(problem)
     dtype = problem.rewards.dtype
     value = _checks.concrete(mean_extra)
     if value is not None:
@@ -267,30 +260,32 @@ def log_best_of_poisson(
         problem=problem.batch_shape, mean_extra=mean_extra.shape, temperature=temperature.shape
     )
     mean_extra = jnp.broadcast_to(mean_extra, shape)
-    plan = law.quadrature_plan(problem, temperature, jnp.log1p(mean_extra), nodes)
+    plan = _plan.quadrature_plan(problem, temperature, jnp.log1p(mean_extra), nodes)
     return _log_poisson(problem, temperature, mean_extra, plan)
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _log_poisson(problem: Problem, temperature: Array, mean_extra: Array, plan: law.Plan) -> Array:
+def _log_poisson(
+    problem: Problem, temperature: Array, mean_extra: Array, plan: _plan.Plan
+) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, mean_extra: Array) -> Array:
         mean_extra = jnp.where(mean_extra >= 0, mean_extra, jnp.nan)
-        proper = law.proper_temperature(temperature, rewards)
-        terms = law.tilted_terms(Problem(log_probs, rewards), proper)
+        proper = _terms.proper_temperature(temperature, rewards)
+        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
         soft, hard = (poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False))
         ratio = jnp.where(temperature == 0, hard, soft)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0 * mean_extra, ratio)
 
     elements = problem.num_outcomes * plan.nodes
-    return law.over_batch(one, elements, problem, (temperature, mean_extra))
+    return _plan.over_batch(one, elements, problem, (temperature, mean_extra))
 
 
 def poisson_log_base_ratio(
-    terms: law.TiltedTerms, mean_extra: Array, soft: bool, plan: law.Plan
+    terms: _terms.TiltedTerms, mean_extra: Array, soft: bool, plan: _plan.Plan
 ) -> Array:
     """Log of law/P `[K]` for best-of-Poisson, of a `[K]` problem and a scalar ν."""
     if not soft:  # [G(F) - G(F-)]/(F - F-), a sum of non-negative terms
-        below, group, higher = law.rank_masses(jnp.exp(terms.log_probs), terms.rewards)
+        below, group, higher = _terms.rank_masses(jnp.exp(terms.log_probs), terms.rewards)
         gain = group - below * jnp.expm1(-mean_extra * group)
         return jnp.log(gain) - jnp.log(group) - mean_extra * higher
     rule = _numerics.rule_for(terms.log_probs.dtype, plan.fine)
@@ -351,8 +346,8 @@ def log_rejection(
 @functools.partial(jax.jit, static_argnames="fallback")
 def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback: Fallback) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        proper = law.proper_temperature(temperature, rewards)
-        terms = law.tilted_terms(Problem(log_probs, rewards), proper)
+        proper = _terms.proper_temperature(temperature, rewards)
+        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
         best = terms.rewards == jnp.max(terms.rewards)
         hard = temperature == 0
         lost = jnp.where(hard, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents))  # 1 - w
@@ -369,9 +364,9 @@ def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback:
         if fallback == "best":
             safe = jnp.where(sure, terms.log_probs, rejected)
             worst = jnp.where(safe > -jnp.inf, terms.rewards, jnp.min(terms.rewards) - 1)
-            ratio = law.hard_terms(safe, worst, log_n).log_base_ratio
+            ratio = _terms.hard_terms(safe, worst, log_n).log_base_ratio
             rejected = jnp.where(safe > -jnp.inf, safe + ratio, -jnp.inf)
         mixed = jnp.logaddexp(log_hit + log_target, log_miss + rejected)
         return jnp.where(jnp.isposinf(temperature) | sure, terms.log_probs + 0.0 * log_n, mixed)
 
-    return law.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))

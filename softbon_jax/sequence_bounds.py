@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _numerics, law
+from softbon_jax import _checks, _numerics, _terms
 from softbon_jax._moments import _log_abs_expm1, _log_mean_tilted, _of, _Tilt
 from softbon_jax.problem import Problem
 
@@ -51,7 +51,7 @@ def _kl_tilted_base(tilt: _Tilt, log_n: Array) -> Array:
     """Σ P (W log W - W + 1): every term is non-negative."""
     possible = tilt.log_tilted != -jnp.inf
     log_w = jnp.where(possible, tilt.log_weights, 0.0)
-    near = jnp.abs(log_w) < law.NEAR
+    near = jnp.abs(log_w) < _terms.NEAR
     p, pstar = jnp.exp(tilt.log_probs), jnp.exp(tilt.log_tilted)
     close = p * _numerics.ratio_log_ratio(jnp.expm1(jnp.where(near, log_w, 0.0)))
     terms = jnp.where(near, close, pstar * log_w - (pstar - p))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _banded, _checks, _totals, law
+from softbon_jax import _banded, _checks, _plan, _totals
 from softbon_jax.law import log_soft_bon
 from softbon_jax.metrics import Metrics, metrics
 from softbon_jax.problem import Problem
@@ -109,7 +109,7 @@ def log_block_law(
     Numerics: as `log_soft_bon`; every log-probability to about eps · (range/temperature + |log P|).
     Source: derived here; see `law.log_soft_bon`.
     """
-    block = law.checked_problem(block)
+    block = _plan.checked_problem(block)
     log_probs, rewards = (_checks.concrete(x) for x in block)
     if block.batch_shape != ():
         raise ValueError(f"block must be of shape [S], got batch shape {block.batch_shape}")
@@ -141,7 +141,7 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
     Source: derived here: weights e^{r/λ} change by factors within e^{±me/λ}, and so do numerator and
       denominator of each selection probability.
     """
-    problem = law.checked_problem(problem)
+    problem = _plan.checked_problem(problem)
     value = _checks.concrete(step)
     if value is not None:
         _checks.offending("step", value, ~((value > 0) & np.isfinite(value)), "positive and finite")
@@ -320,7 +320,7 @@ def _positions(
                 problems.append(one)
             positions.append(known[id(one)])
     for one in problems:
-        shape = law.checked_problem(one).batch_shape
+        shape = _plan.checked_problem(one).batch_shape
         if not batched and shape != ():
             raise ValueError(f"problem must be of shape [K], got batch shape {shape}")
     return problems, positions
@@ -343,7 +343,7 @@ def _block(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
             )
         pair = (np.asarray(x, np.float64) for x in np.broadcast_arrays(*problems[i]))
         parts.append((_totals.of_outcomes(*pair), count))
-        dtypes.append(law.checked_problem(problems[i]).rewards.dtype)
+        dtypes.append(_plan.checked_problem(problems[i]).rewards.dtype)
     dtype = jnp.result_type(*dtypes)
     try:
         total = _totals.of_sum(parts, float(jnp.finfo(dtype).eps))
@@ -369,9 +369,9 @@ def _block_metrics(
 def _banded_law(
     problem: Problem, n: Any, temperature: Any, log_n: Any, nodes: int | None
 ) -> tuple[Metrics, Array]:
-    problem, temperature, log_n = law.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
     shape = _checks.batch_shape(temperature=temperature.shape, n=log_n.shape)
-    plan = law.quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
+    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
     temperature, log_n = (jnp.broadcast_to(x, shape) for x in (temperature, log_n))
     falling = _banded.sorted_problem(problem)
     result, log_law = _banded.over_points(falling, temperature, log_n, plan)

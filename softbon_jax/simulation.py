@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from softbon_jax import _checks, _draws, _groups, law
+from softbon_jax import _checks, _draws, _groups, _plan, _terms, law
 from softbon_jax._draws import LANES
 from softbon_jax.metrics import Metrics, law_metrics
 from softbon_jax.problem import Problem
@@ -173,7 +173,7 @@ def _prepare(
     A traced n that is no legal number of candidates becomes 0.
     """
     check_key(key)
-    problem = law.checked_problem(problem)
+    problem = _plan.checked_problem(problem)
     dtype = problem.rewards.dtype
     if not isinstance(trials, (int, np.integer)) or not 2 <= trials <= TRIALS_LIMIT:
         raise ValueError(f"trials must be an integer from 2 to {TRIALS_LIMIT}, got {trials!r}")
@@ -219,7 +219,7 @@ def _over_cells(
 
     def cell(arguments: tuple) -> Any:
         index, problem, n, temperature = arguments
-        log_probs = law.normalised(problem.log_probs)
+        log_probs = _terms.normalised(problem.log_probs)
         finite = jnp.all(jnp.isfinite(problem.rewards)) & ~jnp.any(jnp.isnan(log_probs))
         legal = finite & (temperature >= 0) & (n >= 1)
         # Harmless numbers where something is wrong: a loop that looks at NaN may never end.

@@ -1,0 +1,69 @@
+"""Distances between two laws on the same K outcomes, each a sum that keeps its digits as it vanishes."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from softbon_jax import _numerics, _terms
+
+Array = jax.Array
+
+
+def relative_entropy(log_p: Array, log_q: Array) -> Array:
+    """KL(p‖q) as Σ p (e^d - 1 - d), d = log q/p: non-negative terms. inf where q misses p."""
+    p = jnp.exp(log_p)
+    d = jnp.where(p > 0, log_q - jnp.where(p > 0, log_p, 0.0), 0.0)
+    missed = jnp.sum(jnp.where(p > 0, 0.0, jnp.exp(log_q)))
+    return jnp.sum(jnp.where(p > 0, p * (jnp.expm1(d) - d), 0.0)) + missed
+
+
+def both_ways(p: Array, q: Array, delta: Array, log_ratio: Array) -> tuple[Array, Array]:
+    """(KL(p‖q), KL(q‖p)) for q = p(1 + delta) as sums of non-negative terms."""
+    near = _near(log_ratio)
+    delta = jnp.where(near, delta, 0.0)
+    forward = jnp.where(p == 0, 0.0, log_ratio)
+    backward = jnp.where(q == 0, 0.0, log_ratio)
+    kl_pq = jnp.where(near, p * _numerics.ratio_minus_log(delta, log_ratio), q - p - p * forward)
+    kl_qp = jnp.where(near, p * _numerics.ratio_log_ratio(delta, log_ratio), q * backward - (q - p))
+    return jnp.sum(kl_pq), jnp.sum(kl_qp)
+
+
+def change(p: Array, q: Array, delta: Array, log_ratio: Array) -> Array:
+    """Q - p, from the relative change where that is small."""
+    near = _near(log_ratio)
+    return jnp.where(near, p * jnp.where(near, delta, 0.0), q - p)
+
+
+def chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
+    """Σ (q - p)²/p. If `wide`, in logs where q > p, for p that underflow; inf where a term overflows."""
+    p = jnp.exp(log_p)
+    quotient = change / jnp.where(p > 0, p, 1.0)
+    if not wide:
+        return change @ quotient
+    large = log_ratio > _terms.NEAR
+    far = jnp.where(large, log_ratio, 1.0)
+    log_term = log_p + 2 * far
+    overflows = large & (log_term > math.log(jnp.finfo(p.dtype).max))
+    share = -jnp.expm1(-far)  # 1 - p/q
+    term = share * share * jnp.exp(jnp.where(large & ~overflows, log_term, -jnp.inf))
+    total = jnp.sum(jnp.where(large, term, change * jnp.where(large, 0.0, quotient)))
+    return jnp.where(jnp.any(overflows), jnp.inf, total)
+
+
+def _near(log_ratio: Array) -> Array:
+    return jnp.abs(log_ratio) < _terms.NEAR
+
+
+def mean(q: Array, rewards: Array) -> Array:
+    """E_q[r], counted from the likeliest reward: its derivatives do not see a common offset."""
+    likeliest = jax.lax.stop_gradient(rewards[jnp.argmax(q)])
+    return likeliest + q @ (rewards - likeliest)
+
+
+def win_chances(p: Array, rewards: Array) -> Array:
+    """For each outcome, the probability that it beats a draw from p, a tie counting one half."""
+    below, equal, _ = _terms.rank_masses(p, rewards)
+    return below + equal / 2
