@@ -11,7 +11,7 @@ import jax
 
 import softbon_jax as sb
 
-PARTS = ("sweep", "selection", "simulation", "sequences", "pools", "calibration")
+PARTS = ("sweep", "selection", "simulation", "variants", "sequences", "pools", "calibration")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,8 @@
 Literal contestants draw n candidates, select one of them, and count what is selected; what compares
 is trials per second. Contestants on counts draw multinomial counts and average the softmax
 measures; what compares is the variance of the estimated law times the time. PyTorch takes part if
-it is installed.
+it is installed; it need not be in the environment of the project: `pip install --target FOLDER torch`
+and `PYTHONPATH=FOLDER` before the command will do.
 """
 
 from __future__ import annotations
@@ -68,26 +69,39 @@ def numpy_inversion(trials: int, part: int = 200) -> np.ndarray:
     return total / trials
 
 
-def torch_literal() -> Callable[[int], Any] | None:
-    """Multinomial, softmax, multinomial; None if PyTorch is not installed."""
+def torch_literal() -> dict[str, Callable[[int], Any]]:
+    """Multinomial twice, and inversion twice; none if PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        return None
+        return {}
     torch: Any = importlib.import_module("torch")
     probs = torch.tensor(PROBS, dtype=torch.float32)
-    logits = torch.tensor(LOGITS)
+    logits, weights = torch.tensor(LOGITS), torch.tensor(WEIGHTS)
+    cdf = torch.tensor(np.append(CDF[:-1], 1), dtype=torch.float32)
 
-    def run(trials: int, part: int = 1_000) -> Any:
+    def multinomial(part: int, generator: Any) -> tuple[Any, Any]:
+        drawn = torch.multinomial(probs, part * N, True, generator=generator).view(part, N)
+        chosen = torch.softmax(logits[drawn], dim=1)
+        return drawn, torch.multinomial(chosen, 1, generator=generator)
+
+    def inversion(part: int, generator: Any) -> tuple[Any, Any]:
+        uniform = torch.rand((part, N), generator=generator)
+        drawn = torch.searchsorted(cdf, uniform, right=True, out_int32=True)
+        sums = torch.cumsum(weights[drawn], dim=1)
+        target = torch.rand((part, 1), generator=generator) * sums[:, -1:]
+        return drawn, torch.searchsorted(sums, target, right=True).clamp(max=N - 1)
+
+    def run(select: Callable[..., Any], part: int, trials: int) -> Any:
         generator = torch.Generator().manual_seed(1)
         total = torch.zeros(OUTCOMES, dtype=torch.int64)
         for _ in range(trials // part):
-            drawn = torch.multinomial(probs, part * N, True, generator=generator).view(part, N)
-            chosen = torch.softmax(logits[drawn], dim=1)
-            at = torch.multinomial(chosen, 1, generator=generator)
-            selected = drawn.gather(1, at).ravel()
-            total += torch.bincount(selected, minlength=OUTCOMES)
+            drawn, at = select(part, generator)
+            total += torch.bincount(drawn.gather(1, at).ravel(), minlength=OUTCOMES)
         return total / trials
 
-    return run
+    return {
+        "PyTorch, multinomial": partial(run, multinomial, 1_000),
+        "PyTorch, cumulative sums": partial(run, inversion, 200),
+    }
 
 
 @partial(jax.jit, static_argnames=("trials", "part"))
@@ -136,11 +150,10 @@ def run(rounds: int, json: Path | None) -> None:
         "NumPy, cumulative sums": lambda: numpy_inversion(THEIRS),
         "JAX choice + categorical": lambda: jax_literal(jax.random.key(1), THEIRS),
     }
-    torch_run = torch_literal()
-    if torch_run is None:
-        print("PyTorch is not installed: its contestant is left out")
-    else:
-        literal["torch multinomial"] = lambda: torch_run(THEIRS)
+    rivals = torch_literal()
+    if not rivals:
+        print("PyTorch is not installed: its contestants are left out")
+    literal |= {name: partial(call, THEIRS) for name, call in rivals.items()}
     times = _timing.race(literal, rounds)
     work = {name: OURS if name.startswith("softbon") else THEIRS for name in literal}
     _timing.print_times(f"literal, K = {OUTCOMES}, n = {N}", times, work, "trials")

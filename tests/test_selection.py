@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from softbon_jax import selection
+from softbon_jax import _noise, selection
 from softbon_jax.selection import select, select_best, select_many, select_race, selection_log_probs
 
 FLOATS = [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
@@ -137,6 +137,20 @@ def test_eager_jit_and_vmap_agree_for_equal_keys(rule):
     assert np.array_equal(eager, jax.jit(jax.vmap(rule))(again(), rewards, jnp.full(16, 0.4)))
     _, scanned = jax.lax.scan(lambda _, x: (None, rule(*x, 0.4)), None, (again(), rewards))
     assert np.array_equal(eager, scanned)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg", "philox2x32"])
+def test_other_generators(impl):
+    again = partial(jax.random.clone, jax.random.key(1, impl=impl))
+    rows = jnp.broadcast_to(jnp.asarray(REWARDS), (20_000, REWARDS.size))
+    index = select(again(), rows, 0.4)
+    assert np.array_equal(jax.jit(select)(again(), rows, 0.4), index)
+    assert chi_squared_p(index, softmax(REWARDS, 0.4)) > 1e-3
+    for shape in ((), (0, 3), (5,)):
+        bits = np.asarray(jax.random.bits(again(), shape, jnp.uint32))
+        uniform = _noise.uniform(again(), shape, jnp.float32, one_word=True)
+        expected = (bits.astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)
+        np.testing.assert_array_equal(uniform, expected)
 
 
 def test_law_under_vmap_over_keys():
