@@ -20,7 +20,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     for temperature, color in zip(temperatures, style.shades(len(temperatures)), strict=True):
         path = one.sel(temperature=temperature)
         label = f"λ = {temperature:g} Δ"
-        axes[0].plot(path.step + 1, path.training, color=color, lw=0.7, label=label)
+        axes[0].plot(path.step + 1, path.training, color=color, label=label)
         axes[1].plot(path.n, path.kl_policy_soft, "o", ms=3, color=color)
         axes[1].plot(path.n, path.kl_tilted_soft, color=color, label=label)
     axes[0].set(
@@ -38,9 +38,5 @@ def draw(dataset: xr.Dataset) -> Figure:
         ylabel="KL(·‖soft best-of-n) (nats)",
         title="from the policy (dots), from $P^*$ (lines)",
     )
-    # Near the optimum Adam divides by the size of gradients that are all but 0.
-    if one.sizes["step"] > 3000:
-        burst = float(one.training.isel(step=slice(1000, None)).max())
-        style.beside(axes[0], 1500, burst, "bursts of Adam", style.GREY, 0, 8, ha="center")
     style.legend_below(figure, axes[0])
     return figure

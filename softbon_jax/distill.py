@@ -68,7 +68,8 @@ def distill(
 
 @functools.partial(jax.jit, static_argnames=("steps", "learning_rate"))
 def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: float) -> Distilled:
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+    # At the default of 1e-8, near the optimum, Adam divides by gradients that are all but 0 and bursts.
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), eps=3e-4)
 
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Distilled:
         terms = _terms.tilted_terms(Problem(log_probs, rewards), temperature)
