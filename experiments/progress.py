@@ -56,4 +56,4 @@ class Progress:
 
     def say(self, message: str) -> None:
         """A line of its own, above the bar."""
-        self._bar.console.print(message, highlight=False, markup=False)
+        self._bar.console.print(message, highlight=False, markup=False, soft_wrap=True)

@@ -33,7 +33,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     )
     prompts = dataset.sizes["prompt"]
     source = str(dataset.attrs["title"]).rsplit(", ", 1)[-1]
-    ax.set_title(f"{source}: mean of {prompts} prompts ± standard error")
+    ax.set_title(f"{source}: {prompts} prompts, ± s.e.")
     ax.set_ylabel("mean score (reward units)")
     style.explain_frontier(figure)
     return figure

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from experiments import NAMES
 from figures import kl_rate, reward_rate, simulation_check, style, tv_rate
@@ -43,7 +44,14 @@ def test_labels_are_there_and_legible(name, columns):
     for legend in figure.legends:
         box = legend.get_window_extent(renderer)
         assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
-    labels = [text for ax in figure.axes for text in ax.texts] + [ax.title for ax in figure.axes]
+    titles = [
+        text
+        for ax in figure.axes
+        for text in ax.findobj(Text)
+        if text.get_text() and text.get_text() == ax.get_title(loc="left")
+    ]
+    assert len(titles) == sum(bool(ax.get_title(loc="left")) for ax in figure.axes)
+    labels = [text for ax in figure.axes for text in ax.texts] + titles
     boxes = [text.get_window_extent(renderer) for text in labels]
     for text, box in zip(labels, boxes, strict=True):
         assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text.get_text()

@@ -96,6 +96,8 @@ _SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("√(p(p+1))", DERIVED),
         ("no point", CHECK),
         ("tilt misses", DERIVED),
+        ("for each prompt", DERIVED),
+        ("budgets", CHECK),
     ),
     "distillation": (("training", VARIATIONAL), ("", PAPER)),
 }
