@@ -137,11 +137,8 @@ def run(rounds: int, json: Path | None) -> None:
     single = sb.from_probs(PROBS.astype(np.float32), REWARDS.astype(np.float32))
     double = sb.from_probs(PROBS, REWARDS)
 
-    def ours(
-        problem: sb.Problem, trials: int, method: Any, impl: str = "threefry2x32"
-    ) -> sb.Estimate:
-        key = jax.random.key(1, impl=impl)
-        return sb.simulate(key, problem, N, TEMPERATURE, trials, method=method)
+    def ours(problem: sb.Problem, trials: int, method: Any) -> sb.Estimate:
+        return sb.simulate(jax.random.key(1), problem, N, TEMPERATURE, trials, method=method)
 
     literal: dict[str, Callable[[], Any]] = {
         "softbon_jax literal": lambda: ours(single, OURS, "literal"),
@@ -161,7 +158,6 @@ def run(rounds: int, json: Path | None) -> None:
     counts: dict[str, Callable[[], Any]] = {
         "softbon_jax counts": lambda: ours(double, COUNTS, "counts"),
         "softbon_jax counts, float32": lambda: ours(single, COUNTS, "counts"),
-        "softbon_jax counts, rbg key": lambda: ours(double, COUNTS, "counts", "rbg"),
         "NumPy multinomial": lambda: numpy_counts(COUNTS),
     }
     counts_times = _timing.race(counts, rounds)

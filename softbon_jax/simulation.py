@@ -80,7 +80,8 @@ def simulate(
     """Estimate the law of the selected sample, and every metric of it, by simulation.
 
     Args:
-      key: a typed PRNG key; consumed. Every cell of the batch has random numbers of its own.
+      key: a typed PRNG key; consumed. Every cell of the batch has random numbers of its own. One that
+        is not for Threefry seeds a key that is.
       problem: `[..., K]` reference law and rewards.
       n: `[...]` number of candidates, integers >= 1, traced; at most 2^27 for "literal", 2^53 (2^24
         in float32) for "counts".
@@ -140,7 +141,7 @@ def conditional_fluctuation(
     over draws is P_n, at a distance of order 1/n from P*; itself it fluctuates at order n^(-1/2).
 
     Args:
-      key: a typed PRNG key; consumed.
+      key: as for `simulate`.
       problem: `[..., K]` reference law and rewards.
       n: `[...]` number of candidates, integers >= 1, traced.
       temperature: `[...]` in reward units, at least 0, traced.
@@ -198,7 +199,19 @@ def _prepare(
     )
     problem = Problem(*(jnp.broadcast_to(x, (*shape, problem.num_outcomes)) for x in problem))
     n, temperature = (jnp.broadcast_to(x, shape) for x in (n, temperature))
-    return key, problem, n, temperature, jnp.asarray(trials, jnp.int32)
+    return _threefry(key), problem, n, temperature, jnp.asarray(trials, jnp.int32)
+
+
+def _threefry(key: Array) -> Array:
+    """The key itself, or one for Threefry that a key of another generator seeds.
+
+    Under `vmap` an rbg key draws for all keys from the first alone. In a loop that ends for one block
+    and not for another it would then draw the same numbers for ever.
+    """
+    if str(jax.random.key_impl(key)) == "threefry2x32":
+        return key
+    words = jax.random.bits(key, (2,), jnp.uint32)
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
 def _blocks(chunk: int | None, num_outcomes: int, *, literal: bool) -> int:

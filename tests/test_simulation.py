@@ -415,6 +415,19 @@ def test_the_answer_does_not_depend_on_the_chunk(method):
         np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_of_other_generators(impl):
+    """With rbg keys under `vmap` a rejection loop would never end."""
+    key = jax.random.key(3, impl=impl)
+    exact = np.exp(sb.log_soft_bon(problem(), 500, 0.3))
+    (got, small) = (
+        sb.simulate(jax.random.clone(key), problem(), 500, 0.3, 1_001, method="counts", chunk=chunk)
+        for chunk in (None, 300)
+    )
+    np.testing.assert_allclose(got.probs, small.probs, rtol=1e-10)
+    assert np.all(np.abs(got.probs - exact) < 5 * np.asarray(got.probs_se))
+
+
 def test_no_trial_is_lost():
     """130 trials are one block and two more: the histogram adds up to them."""
     (few,) = run(18, [(problem(), 9, 0.3)], 130, method="literal")
