@@ -5,7 +5,8 @@ READY := .venv/.ready
 
 .PHONY: test slow lint bench reproduce figures verify docs clean
 
-# The tests that take seconds; those that take longer are in `make slow`, and CI runs both.
+# The tests that take seconds; those that take longer, or need the results of the experiments, are in
+# `make slow`, and CI runs both.
 test: $(READY)
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 

@@ -61,6 +61,7 @@ def test_temperature_for_reward_inverts():
     )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_met():
     hard = sb.metrics(PROBLEM, 16, 0.0)
     for budget, value, feasible in ((0.0, np.inf, True), (3.0, 0.0, False)):
@@ -207,6 +208,7 @@ def test_hedging_soft_is_stationary_and_the_tilt_condition_misses_it():
     assert 1 / value > 1.5 / float(tilted.value)
 
 
+@pytest.mark.slow
 def test_hedging_where_gold_is_the_proxy_goes_to_the_end():
     either = np.stack([REWARDS, -np.asarray(REWARDS)])
     for rule, given in (("soft", {"n": 4}), ("tilted", {})):

@@ -157,6 +157,7 @@ def test_optimism_is_taken_off():
     assert abs(np.mean(corrected)) < np.mean(raw) / 2
 
 
+@pytest.mark.slow
 def test_per_prompt_temperatures_cost_no_more():
     random = np.random.default_rng(5)
     pools = scores.padded({str(i): random.normal(size=8) * (1 + 3 * (i % 2)) for i in range(30)})
@@ -192,6 +193,7 @@ def judge(path, out, *options):
     return json.loads((out / "r.json").read_text())
 
 
+@pytest.mark.slow
 def test_judges_are_averaged_or_left_out(judged, tmp_path, capsys):
     """The truth selected by two judges is 1.02938/√1.5; valuing by what selects claims more."""
     three = ["judge_1", "judge_2", "judge_3"]
@@ -320,6 +322,7 @@ def test_select_among_the_first_n(over, tmp_path, capsys):
 # plan --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_plan_spends_the_budget(capsys):
     law = ["--probs", "0.5", "0.3", "0.1", "0.1", "--rewards", "0", "0.3", "0.6", "1"]
     assert main(["plan", *law, "--kl", "0.3", "--n", "1", "2", "16"]) == 0

@@ -51,6 +51,7 @@ def computed(monkeypatch):
 # Results ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_results_are_labelled_and_complete(name):
     result = smoke.result(name)
@@ -64,6 +65,7 @@ def test_results_are_labelled_and_complete(name):
     assert result.attrs["title"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kl_rate", "reward_rate"])
 def test_estimates_come_with_standard_errors(name):
     result = smoke.result(name)
@@ -77,11 +79,13 @@ def test_estimates_come_with_standard_errors(name):
         assert float((result[f"{field}_se"] > 0).mean()) > 0.8
 
 
+@pytest.mark.slow
 def test_saved_result_is_what_run_returns(tmp_path):
     saved = execute(TINY, tmp_path)
     xr.testing.assert_identical(saved, pool_frontier.run(TINY))
 
 
+@pytest.mark.slow
 def test_problem_names_survive():
     config = module("kl_rate").SMOKE
     assert tuple(smoke.result("kl_rate").problem.values) == config.problems
@@ -219,7 +223,7 @@ def test_a_changed_score_file_is_noticed(tmp_path):
     execute(config, tmp_path)
     path.write_text("prompt_id,proxy_reward\na,1\na,3\n")
     said()
-    assert execute(config, tmp_path).reward.max() == 2.5
+    assert execute(config, tmp_path).reward.max() == pytest.approx(2.5)
     assert "because scores.csv has changed" in said()
 
 

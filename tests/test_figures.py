@@ -14,13 +14,14 @@ from figures import kl_rate, reward_rate, simulation_check, style, tv_rate
 from figures.__main__ import main, render
 from tests import smoke
 
+pytestmark = pytest.mark.slow  # the smoke results take minutes, where they are not there
+
 
 def draw(name, columns=2):
     with style.one_column() if columns == 1 else contextlib.nullcontext():
         return importlib.import_module(f"figures.{name}").draw(smoke.result(name))
 
 
-@pytest.mark.slow
 def test_equal_data_give_equal_bytes(tmp_path):
     for folder in "ab":
         paths = list(render(smoke.results(), tmp_path / folder))
@@ -165,7 +166,6 @@ def test_only_the_figures_that_are_named(tmp_path, capsys):
     assert "no experiment is called 'dance'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_figures_command(tmp_path, capsys):
     assert main(["--results", str(smoke.results()), "--out", str(tmp_path)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(NAMES)

@@ -74,6 +74,7 @@ def test_the_optimum_is_that_of_the_closed_form(case):
     np.testing.assert_allclose(got.kl_base, law @ np.log(law / PROBS), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_race_at_its_ends_and_in_batches():
     """Where gold is the proxy λ goes to 0 and n to inf; each row of a batch gets its own answer."""
     for given, end in (({"n": 4}, 0.0), ({"temperature": 0.3}, np.inf)):

@@ -244,6 +244,7 @@ def test_limits_are_the_reference_law_and_the_tilted_law():
     np.testing.assert_allclose(far, sb.log_tilted(problem, 0.3), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_float32_keeps_vanishing_quantities():
     key = jax.random.key(3)
     exact = sb.dirichlet(key, 256)
@@ -262,6 +263,7 @@ def test_float32_keeps_vanishing_quantities():
         np.testing.assert_allclose(getattr(single, field), getattr(double, field), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_no_gradient_is_nan_at_ties_zeros_and_limits():
     probs, rewards = [0.5, 0.2, 0.1, 0.1, 0.1, 0.0], [0.0, 0.3, 0.3, 1.0, 1.0, 2.0]
     with np.errstate(divide="ignore"):
@@ -277,6 +279,7 @@ def test_no_gradient_is_nan_at_ties_zeros_and_limits():
             assert all(np.isfinite(x).all() for x in jax.tree.leaves(got)), (n, temperature)
 
 
+@pytest.mark.slow
 def test_traced_temperature_and_n_compile_once():
     problem = sb.from_probs(PROBS, REWARDS)
 

@@ -305,6 +305,7 @@ def test_divergences_of_the_tilted_law_and_their_jackknife(temperature, monkeypa
     assert estimate.tilted_base.mean.shape == ()
 
 
+@pytest.mark.slow
 def test_the_tilted_law_of_simulated_pools():
     """Normal rewards, 4,000 pools of 32: the jackknife is within the noise of the exact law.
 
@@ -331,6 +332,7 @@ def test_the_tilted_law_of_simulated_pools():
     assert found == pytest.approx(bias / 32, rel=0.2)
 
 
+@pytest.mark.slow
 def test_pools_too_small_for_the_tilted_law_say_so():
     rewards, where = np.random.default_rng(7).normal(size=(6, 20)), np.ones((6, 20), bool)
     n = np.array([2, 20])
@@ -360,6 +362,7 @@ def test_pools_too_small_for_the_tilted_law_say_so():
     assert tied.tilted_base.mean == pytest.approx(base @ weights, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_kl_under_tracing_and_in_single_precision():
     rewards, n = np.random.default_rng(9).normal(size=(2, 20)), np.array([1, 4, 20])
     exact = sb.pool_kl(rewards, n, 2.0)

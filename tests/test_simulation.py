@@ -224,6 +224,7 @@ POINTS = ((1, 0.3), (2, 0.2), (5, 0.3), (5, 0.01), (5, 0.0), (4, np.inf))
 BOTH = [(x, n, t) for x in (REWARDS, TIED) for n, t in POINTS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["counts", "literal"])
 @pytest.mark.parametrize("rule", ["soft", "hard"])
 def test_soft_and_hard_laws(method, rule):
@@ -233,6 +234,7 @@ def test_soft_and_hard_laws(method, rule):
         assert_within(estimate, oracles.law_by_tuples(np.log(PROBS), rewards, n, acting))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["counts", "literal"])
 def test_race_law(method):
     points = ((1, 0.3), (3, 0.3), (40, 0.5))
@@ -260,6 +262,7 @@ def test_laws_over_many_batches_of_a_stream(method):
         assert np.max(np.abs(away)) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["counts", "literal"])
 def test_float32_stays_float32(method):
     (estimate,) = run(10, [(problem(), 5, 0.3)], method=method, dtype=np.float32)
@@ -451,6 +454,7 @@ def test_batch_shapes_broadcast():
     assert {x.shape for x in (*shapes.metrics, *shapes.metrics_se, *shapes.noise_floor)} == {(2, 3)}
 
 
+@pytest.mark.slow
 def test_traced_n_and_temperature_share_a_trace_and_bad_ones_give_nan():
     """A cell with a bad argument is NaN and ends; its neighbours are those of the eager call."""
     traces = []

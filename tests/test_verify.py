@@ -14,6 +14,8 @@ from experiments.__main__ import main
 from experiments.claims import TOLERANCES, sources
 from tests import smoke
 
+pytestmark = pytest.mark.slow  # the smoke results take minutes, where they are not there
+
 
 def rows_of(name, dataset):
     return importlib.import_module(f"experiments.claims.{name}").claims(dataset)
