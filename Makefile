@@ -11,7 +11,7 @@ TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 # The tests that take seconds; those that take longer, or need the results of the experiments, are in
 # `make slow`, and CI runs both.
 test: $(READY)
-	XLA_FLAGS="$(TEST_XLA_FLAGS) $$XLA_FLAGS" $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 slow: $(READY)
 	$(PY) -m pytest -n 2 --dist loadfile -m slow
