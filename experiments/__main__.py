@@ -153,7 +153,7 @@ def _reproduce(arguments: Sequence[str]) -> int:
         for path in draw.render(out, gallery, names):
             progress.step(f"drawn {path}")
         page = out / "report.html"
-        _save(page, report.as_html(claims, out, gallery))
+        _save(page, report.as_html(claims, options.config, out, gallery))
         progress.step(f"written {page}")
     return _print(claims, "table")
 

@@ -82,7 +82,7 @@ def point(
     log_steps = jnp.where(filling, FILLING_STEP, jnp.log(jnp.where(filling, 1.0, step) / proper))
     wins = _divergences.win_chances(jnp.exp(terms.log_probs), rewards)
     soft, excess = soft_terms(terms, log_n, plan, log_steps)
-    hard, hard_ratio = hard_metrics(terms, log_n, wins)
+    hard, hard_ratio = _hard_metrics(terms, log_n, wins)
     near = jnp.abs(terms.exponents - terms.log_mean) < _terms.NEAR
     terms = terms._replace(excess=jnp.where(near, excess, 0.0))
     of_soft = soft_metrics(terms, tilt_metrics(terms), soft, wins, wide=True)
@@ -96,7 +96,7 @@ def point(
     return jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields) + poison, *by_rule)
 
 
-def hard_metrics(terms: _terms.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
+def _hard_metrics(terms: _terms.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
     """As `metrics.hard_metrics` where P may underflow, and log P_n/P: F(k)^n - F(k+1)^n in logs."""
     log_p, rewards = terms.log_probs, terms.rewards
     from_above, from_below = jax.vmap(_running)(jnp.stack([log_p, log_p[::-1]]))

@@ -12,6 +12,10 @@ from softbon_jax import _numerics, _terms
 Array = jax.Array
 
 
+def _near(log_ratio: Array) -> Array:
+    return jnp.abs(log_ratio) < _terms.NEAR
+
+
 def relative_entropy(log_p: Array, log_q: Array) -> Array:
     """KL(p‖q) as Σ p (e^d - 1 - d), d = log q/p: non-negative terms. inf where q misses p."""
     p = jnp.exp(log_p)
@@ -51,10 +55,6 @@ def chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
     term = share * share * jnp.exp(jnp.where(large & ~overflows, log_term, -jnp.inf))
     total = jnp.sum(jnp.where(large, term, change * jnp.where(large, 0.0, quotient)))
     return jnp.where(jnp.any(overflows), jnp.inf, total)
-
-
-def _near(log_ratio: Array) -> Array:
-    return jnp.abs(log_ratio) < _terms.NEAR
 
 
 def mean(q: Array, rewards: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _numerics
+from softbon_jax import _numerics, _terms
 from softbon_jax._subsets import Nodes, Pool, over_tiles, quadrature
 
 Array = jax.Array
@@ -184,7 +184,7 @@ def _mean_kl_from(
     known = counts & (ratio > 0) & (tilt > 0)
     log_excess = jnp.where(known, log_ratio - log_tilt, 0.0)
     # ρ/W near 1: by ρ/W - 1, which keeps the digits; else by logarithms, which do not overflow.
-    near = known & (jnp.abs(log_excess) < 0.4)
+    near = known & (jnp.abs(log_excess) < _terms.NEAR)
     delta = jnp.where(near, ratio, 1.0) / jnp.where(near, tilt, 1.0) - 1
     close = tilt * _numerics.ratio_minus_log(delta, log_excess)
     far = ratio - tilt - jnp.where(known, tilt * log_excess, 0.0)

@@ -25,8 +25,8 @@ ONE_WORD_LIMIT = 4096
 def _bits(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """`jax.random.bits`, with the words of an rbg key written to memory before they are used.
 
-    XLA on CPU would fuse that generator into what reads it, and compute both word by word: noise
-    then takes three times as long. An update in place, even by the same value, keeps them apart.
+    XLA on CPU would fuse that generator into what reads it and compute both word by word, which is
+    slower. An update in place, even by the same value, keeps them apart.
     """
     bits = jax.random.bits(key, shape, dtype)
     if shape and str(jax.random.key_impl(key)) in ("rbg", "unsafe_rbg"):

@@ -236,11 +236,17 @@ def kl_of_law(rewards, n, temperature):
     return np.sum(law[law > 0] * (np.log(law[law > 0]) - log_probs[law > 0]))
 
 
+RAGGED = (
+    np.array([[0.0, 0.3, 0.3, 1.2, 0.9], [0.1, -2.0, 0.4, 0.0, 0.0]]),
+    np.array([[True] * 5, [True, True, True, True, False]]),
+    np.array([1, 2, 4, 5]),
+)
+"""Rewards, which of them are there, and n."""
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_kl_and_its_jackknife(temperature):
-    rewards = np.array([[0.0, 0.3, 0.3, 1.2, 0.9], [0.1, -2.0, 0.4, 0.0, 0.0]])
-    where = np.array([[True] * 5, [True, True, True, True, False]])
-    n = np.array([1, 2, 4, 5])
+    rewards, where, n = RAGGED
     estimate = sb.pool_kl(rewards, n, temperature, where)
     for p, (row, kept) in enumerate(zip(rewards, where, strict=True)):
         pool = row[kept]
@@ -285,9 +291,7 @@ def tilted_of_law(rewards, n, temperature):
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_divergences_of_the_tilted_law_and_their_jackknife(temperature, monkeypatch):
     monkeypatch.setattr("softbon_jax.pool.FEWEST_EFFECTIVE", 0.0)
-    rewards = np.array([[0.0, 0.3, 0.3, 1.2, 0.9], [0.1, -2.0, 0.4, 0.0, 0.0]])
-    where = np.array([[True] * 5, [True, True, True, True, False]])
-    n = np.array([1, 2, 4, 5])
+    rewards, where, n = RAGGED
     estimate = sb.pool_kl(rewards, n, temperature, where)
     for p, (row, kept) in enumerate(zip(rewards, where, strict=True)):
         pool = row[kept]

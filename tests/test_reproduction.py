@@ -29,7 +29,7 @@ def page(tmp_path_factory):
     list(render(smoke.results(), gallery))
     claims = verify.check("smoke", smoke.results(), progress=smoke.QUIET)
     path = gallery / "report.html"
-    path.write_text(report.as_html(claims, smoke.results(), gallery), encoding="utf-8")
+    path.write_text(report.as_html(claims, "smoke", smoke.results(), gallery), encoding="utf-8")
     return path, claims
 
 
