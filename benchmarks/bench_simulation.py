@@ -45,7 +45,7 @@ def numpy_draws(rng: np.random.Generator, trials: int) -> np.ndarray:
 
 
 def numpy_gumbel(trials: int, part: int = 200) -> np.ndarray:
-    """Argmax of logits plus Gumbel noise, vectorised, in parts that fit the cache."""
+    """Argmax of logits plus Gumbel noise, vectorized, in parts that fit the cache."""
     rng = np.random.default_rng(1)
     total = np.zeros(OUTCOMES, np.int64)
     for _ in range(trials // part):

@@ -22,7 +22,7 @@ from jax import lax
 import softbon_jax as sb
 from benchmarks import _timing
 from benchmarks.bench_simulation import OUTCOMES, PROBS, REWARDS, TEMPERATURE, N
-from softbon_jax import _draws, _groups
+from softbon_jax.simulation import _draws, _jackknife
 
 DOUBLE, ROUNDS = True, 9
 TRIALS = 20_000
@@ -259,14 +259,14 @@ def contestant(variant: Variant, trials: int) -> Callable[[], Array]:
             return _draws.select_soft(key, tables, jnp.int32(N))
 
         start = jnp.zeros((lanes, OUTCOMES), jnp.int32)
-        counts = _groups.accumulate(
-            selected, _groups.add_selected, start, key, jnp.int32(trials), blocks
+        counts = _jackknife.accumulate(
+            selected, _jackknife.add_selected, start, key, jnp.int32(trials), blocks
         )
         return jnp.sum(counts, axis=0) / trials
 
     key = jax.random.key(1, impl=variant.impl)
     parts = {**variant.parts, "LANES": lanes}
-    with mock.patch.multiple(_draws, **parts), mock.patch.object(_groups, "LANES", lanes):
+    with mock.patch.multiple(_draws, **parts), mock.patch.object(_jackknife, "LANES", lanes):
         compiled = jax.jit(simulated).lower(key).compile()
     return lambda: compiled(key)
 

@@ -1,4 +1,4 @@
-"""Experiments: thin scripts over `softbon_jax` that turn a config into a labelled dataset.
+"""Experiments: thin scripts over `softbon_jax` that turn a config into a labeled dataset.
 
 Each experiment is one module with
 

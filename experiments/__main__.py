@@ -17,7 +17,7 @@ import experiments
 from experiments import runner, verify
 from experiments.claims import Claim
 from experiments.progress import Progress
-from softbon_jax import _files
+from softbon_jax.command import replacing
 
 Size = Literal["smoke", "paper"]
 
@@ -188,7 +188,7 @@ def _print(claims: list[Claim], style: str) -> int:
 
 def _save(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _files.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Labelled datasets: names, units and long names of the variables, and assembly from pieces."""
+"""Labeled datasets: names, units and long names of the variables, and assembly from pieces."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def variable(
 def metric_variables(
     metrics: Metrics, fields: Iterable[str], dims: Sequence[str]
 ) -> dict[str, xr.Variable]:
-    """Some fields of `metrics` as labelled variables."""
+    """Some fields of `metrics` as labeled variables."""
     return {field: variable(getattr(metrics, field), dims, *METRICS[field]) for field in fields}
 
 

@@ -1,4 +1,4 @@
-"""A policy trained to maximise E[r] - λ KL(·‖P) lands on the tilted law, which soft best-of-n nears.
+"""A policy trained to maximize E[r] - λ KL(·‖P) lands on the tilted law, which soft best-of-n nears.
 
 The policy is the logits of all outcomes, trained by Adam with exact gradients. Then soft best-of-n from
 the reference law is compared with what was learned: its divergence from the policy falls with n.
@@ -16,7 +16,7 @@ import xarray as xr
 import softbon_jax as sb
 from experiments import problems
 from experiments.dataset import assemble, candidates, grid, variable
-from softbon_jax.distill import distill
+from softbon_jax.tuning.distillation import distill
 
 CURVE = ("problem", "temperature")
 NODES = 768

@@ -100,11 +100,11 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     truth = np.asarray(sb.metrics(problem, np.array(config.n, float), temperature).reward)
     # [studies, prompts, estimator, n]
     studies = estimates.reshape(config.studies, config.prompts, *estimates.shape[1:])
-    centre = studies.mean(1)
+    center = studies.mean(1)
     error = studies.std(1, ddof=1) / np.sqrt(config.prompts)
     large_bias, large_se = _large(large_key, problem, config, temperature)
     large_grid = ("temperature", "large_n")
-    covered = np.abs(centre - truth) <= 1.96 * error
+    covered = np.abs(center - truth) <= 1.96 * error
     return xr.Dataset(
         {
             "truth": variable(truth[None], ["temperature", "n"], "E_{P_n}[r], exact", REWARD),

@@ -1,4 +1,4 @@
-"""Pools with a gold reward and proxies that over-optimise, made in seconds and without downloads.
+"""Pools with a gold reward and proxies that over-optimize, made in seconds and without downloads.
 
 A policy writes token sequences; a gold reward likes a trait of them up to a point, seldom reached, and
 dislikes it beyond; proxy reward models learn gold from noisy preferences between pairs of the policy's
@@ -105,7 +105,7 @@ def make(config: Config) -> Pools:
 
 @partial(jax.jit, static_argnames=("config", "prompts", "responses"))
 def write_sequences(key: Array, config: Config, prompts: int, responses: int) -> Array:
-    """Standardised token counts `[prompts, responses, tokens]` of sequences from a Markov policy.
+    """Standardized token counts `[prompts, responses, tokens]` of sequences from a Markov policy.
 
     The next token is the last one with probability a third (nine tenths in sequences that are stuck),
     else a fresh one, all equally likely.

@@ -15,8 +15,8 @@ import xarray as xr
 
 from experiments import pool_factory
 from experiments.dataset import REWARD, assemble, grid, variable
-from softbon_jax import advice, report
 from softbon_jax import scores as score_files
+from softbon_jax.command import advice, report
 
 GRID = ("proxy", "temperature", "n")
 
@@ -100,7 +100,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     temperature = np.array([*(x * spread for x in config.relative_temperatures), np.inf])
     table = advice.tabulate(scores, np.array(config.n), temperature)
     choice = advice.choose(table, kl=config.budget, seed=config.seed)
-    verdict = advice.overoptimised(table, 0.0, seed=config.seed)
+    verdict = advice.overoptimized(table, 0.0, seed=config.seed)
     chosen = np.zeros(table.reward.shape[1:])
     if choice.ok:
         chosen[table.temperature == choice.temperature, table.n == choice.n] = 1
@@ -134,7 +134,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             ),
             "gold_drop_se": variable([verdict.drop_se], one, "standard error of that drop", REWARD),
             "p_value": variable(
-                [verdict.p_value], one, "p-value of no over-optimisation, hard best-of-n", "1"
+                [verdict.p_value], one, "p-value of no over-optimization, hard best-of-n", "1"
             ),
         },
         coords={

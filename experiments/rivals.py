@@ -18,7 +18,8 @@ import xarray as xr
 import softbon_jax as sb
 from experiments import problems
 from experiments.dataset import REWARD, assemble, candidates, grid, variable
-from softbon_jax import bounds, selection
+from softbon_jax import bounds
+from softbon_jax.sampling import select as selection
 
 GRID = ("problem", "temperature", "n")
 PLANE = ("problem", "rule", "plane_temperature")

@@ -34,10 +34,10 @@ import xarray as xr
 import softbon_jax
 from experiments import module
 from experiments.progress import Progress
-from softbon_jax import _files
+from softbon_jax.command import replacing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OUTSIDE = ("__main__.py", "_files.py", "report.py")
+OUTSIDE = ("__main__.py", "command/main.py", "command/_files.py", "command/report.py")
 PACKAGES = ("softbon-jax", "jax", "jaxlib", "numpy", "xarray", "h5netcdf", "h5py")
 
 
@@ -148,7 +148,7 @@ def execute(
         **_commit(),
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    with _files.replacing(folder / "manifest.json") as temporary:
+    with replacing(folder / "manifest.json") as temporary:
         temporary.write_text(text, encoding="utf-8")
     shutil.rmtree(cells_dir)
     return _read(folder / "data.nc")
@@ -186,13 +186,19 @@ def sources(name: str) -> dict[str, str]:
     But for those of the library that only read the command line and write.
     """
     library, own = Path(softbon_jax.__file__).parent, Path(__file__).parent
-    found = {x for x in library.rglob("*.py") if x.name not in OUTSIDE}
+    found = {x for x in library.rglob("*.py") if x.relative_to(library).as_posix() not in OUTSIDE}
     waiting = [own / f"{name}.py"]
     while waiting:
         path = waiting.pop()
         found.add(path)
         waiting += [x for x in _imported(path, own) if x not in found]
-    return {f"{path.parent.name}/{path.name}": _sha256(path) for path in sorted(found)}
+    roots = (library.parent, own.parent)
+    return {
+        path.relative_to(root).as_posix(): _sha256(path)
+        for path in sorted(found)
+        for root in roots
+        if path.is_relative_to(root)
+    }
 
 
 def _imported(path: Path, own: Path) -> list[Path]:
@@ -265,5 +271,5 @@ def _read(path: Path) -> xr.Dataset:
 
 def _write_dataset(dataset: xr.Dataset, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _files.replacing(path) as temporary:
+    with replacing(path) as temporary:
         dataset.to_netcdf(temporary, engine="h5netcdf")

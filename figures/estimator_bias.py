@@ -33,9 +33,9 @@ def draw(dataset: xr.Dataset) -> Figure:
             label=name,
         )
         axes[1].plot(own.n, own.coverage, color=color, ls=line, marker=mark, ms=3.5)
-    axes[0].axhline(0, color=style.GREY, lw=0.6, zorder=0)
-    axes[1].axhline(0.95, color=style.GREY, lw=0.6, zorder=0)
-    style.beside(axes[1], float(one.n[0]), 0.95, "95%", style.GREY, 0, 6)
+    axes[0].axhline(0, color=style.GRAY, lw=0.6, zorder=0)
+    axes[1].axhline(0.95, color=style.GRAY, lw=0.6, zorder=0)
+    style.beside(axes[1], float(one.n[0]), 0.95, "95%", style.GRAY, 0, 6)
     for ax in axes:
         ax.set(xscale="log", xlabel="number of candidates n")
         ax.set_xticks(one.n.values, [str(n) for n in one.n.values])

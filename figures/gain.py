@@ -25,13 +25,13 @@ def draw(dataset: xr.Dataset) -> Figure:
         end = float(one.gain.sel(temperature=temperature, length=longest)[-1])
         style.beside(ax, float(one.rate[-1]), end, f"λ = {temperature:g}", color, 3, 0)
     ax.plot(one.rate, one.frontier, color=style.BLACK, lw=3, alpha=0.25, zorder=1)
-    ax.plot(one.rate, np.sqrt(one.rate / 2), color=style.GREY, ls="--", lw=0.9)
+    ax.plot(one.rate, np.sqrt(one.rate / 2), color=style.GRAY, ls="--", lw=0.9)
     ax.set(xlim=(0, 1.2 * float(one.rate[-1])), ylim=(0, 1.05 * float(one.gain_upper.max())))
     ax.set_title("whole sequences of m symbols")
     ax.set_xlabel("R = log n / m (nats per symbol)")
     ax.set_ylabel("gain per symbol (reward units)")
     handles = [
-        Line2D([], [], color=style.GREY, ls="--", lw=0.9, label="Δ√(R/2)"),
+        Line2D([], [], color=style.GRAY, ls="--", lw=0.9, label="Δ√(R/2)"),
         Line2D([], [], color=style.BLACK, lw=3, alpha=0.25, label="tilted law with KL = R"),
         Line2D([], [], color=style.BLACK, ls=styles[0], label=f"exact, m = {longest}"),
         Line2D([], [], color=style.BLACK, ls=styles[2], label=f"exact, m = {shortest}"),

@@ -29,7 +29,7 @@ def draw(dataset: xr.Dataset) -> Figure:
             if field == "kl":
                 ax.plot(dataset.n, one.kl_estimate, color=colors[name], ls=(0, (1, 1.5)), lw=1.8)
         ax.set(xscale="log", xlabel="number of candidates n")
-    axes[0].plot([], [], color=style.GREY, ls=(0, (1, 1.5)), lw=1.8, label="estimator")
+    axes[0].plot([], [], color=style.GRAY, ls=(0, (1, 1.5)), lw=1.8, label="estimator")
     axes[0].set(ylabel="KL from the reference law (nats)", title="exact KL levels off at log K")
     axes[1].set(yscale="log", ylabel="1 - win rate", title="ties keep the win rate below n/(n+1)")
     style.legend_below(figure, axes[0])

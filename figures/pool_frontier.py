@@ -21,7 +21,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         xerr=ends.mean_kl_soft_base_se,
         yerr=ends.mean_reward_se,
         fmt="none",
-        ecolor=style.GREY,
+        ecolor=style.GRAY,
         elinewidth=0.8,
         zorder=0,
     )

@@ -30,7 +30,7 @@ def draw(dataset: xr.Dataset) -> Figure:
             color, line, label = LOOKS[rule]
             ax.plot(one.n, one[f"{rule}_{field}"], color=color, ls=line, label=label)
         ax.set(xscale="log", yscale="log", ylim=(BOTTOM, 3), xlabel="number of candidates n")
-    axes[0].plot(one.n, one.tv_upper, color=style.GREY, ls=(0, (1, 1.5)))
+    axes[0].plot(one.n, one.tv_upper, color=style.GRAY, ls=(0, (1, 1.5)))
     axes[0].plot(one.n, one.rejection_tv, color=style.GREEN, ls=":")
     axes[0].set_ylabel("total variation to $P^*$")
     axes[1].set_ylabel("KL($P^*$‖$P_n$) (nats)")
@@ -38,7 +38,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     size = float(one.n[-1])
     at = int(np.searchsorted(-one.tv_upper.values, -1e-9))
     style.beside(
-        axes[0], float(one.n[at]), 1e-9, "(1 - μ/$w_{max}$)$^n$,\nrejection", style.GREY, 8, 0
+        axes[0], float(one.n[at]), 1e-9, "(1 - μ/$w_{max}$)$^n$,\nrejection", style.GRAY, 8, 0
     )
     style.beside(axes[0], size, float(one.soft_tv[-1]), "soft: 1/n", style.BLUE, 0, 16, ha="right")
     style.beside(axes[1], size, float(one.soft_kl[-1]), "soft: 1/n²", style.BLUE, 0, 36, ha="right")

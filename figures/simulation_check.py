@@ -52,9 +52,9 @@ def _estimates(ax: Axes, one: xr.Dataset) -> None:
             label=f"{simulator}, {one.attrs['trials']:,} trials ± 2 s.e.",
         )
     floor = one.simulated_tv_floor.sel(simulator="literal")
-    ax.plot(one.n, floor, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
+    ax.plot(one.n, floor, color=style.GRAY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
     x, y = float(one.n[-1]), float(floor[-1])
-    style.beside(ax, x, y, "noise of literal", style.GREY, 0, 5, ha="right")
+    style.beside(ax, x, y, "noise of literal", style.GRAY, 0, 5, ha="right")
     ax.set_ylabel("TV($P_n$, P*)")
 
 

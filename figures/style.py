@@ -1,4 +1,4 @@
-"""One look for all figures: sizes, colours, and SVG whose bytes depend on the data alone."""
+"""One look for all figures: sizes, colors, and SVG whose bytes depend on the data alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SINGLE, DOUBLE = 3.4, 7.0
 
 _stacked: ContextVar[bool] = ContextVar("stacked", default=False)
 
-# Okabe and Ito's colours, told apart by all common kinds of colour vision.
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = (
+# Okabe and Ito's colors, told apart by all common kinds of color vision.
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, GRAY = (
     "#000000",
     "#e69f00",
     "#56b4e9",
@@ -36,7 +36,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = (
 )
 
 SETTINGS = {
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": GRAY,
     "axes.formatter.use_mathtext": True,
     "axes.labelsize": 8,
     "axes.linewidth": 0.6,
@@ -53,12 +53,12 @@ SETTINGS = {
     "savefig.facecolor": "white",
     "svg.fonttype": "path",
     "svg.hashsalt": "softbon",
-    "xtick.color": GREY,
+    "xtick.color": GRAY,
     "xtick.labelcolor": BLACK,
     "xtick.labelsize": 7,
     "xtick.major.width": 0.6,
     "xtick.minor.size": 0,
-    "ytick.color": GREY,
+    "ytick.color": GRAY,
     "ytick.labelcolor": BLACK,
     "ytick.labelsize": 7,
     "ytick.major.width": 0.6,
@@ -121,7 +121,7 @@ def panels(
 def beside(
     axes: Axes, x: float, y: float, text: str, color: Any, dx: float, dy: float, **options: Any
 ) -> None:
-    """A label (dx, dy) points from the point (x, y), in the colour of what it names."""
+    """A label (dx, dy) points from the point (x, y), in the color of what it names."""
     options = {
         "ha": "left",
         "va": "center",
@@ -159,7 +159,7 @@ def legend_below(figure: Figure, of: Axes | Sequence[Artist], columns: int = 7) 
 
 
 def shades(count: int) -> list[tuple[float, float, float]]:
-    """Colours for an ordered set of curves, light to dark, legible on white."""
+    """Colors for an ordered set of curves, light to dark, legible on white."""
     colormap = matplotlib.colormaps["viridis_r"]
     return [colormap(x)[:3] for x in np.linspace(0.3, 0.95, count)]
 

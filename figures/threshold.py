@@ -23,8 +23,8 @@ def draw(dataset: xr.Dataset) -> Figure:
     top = 1.05 * float(one.kl_upper.max())
     for field, text in (("threshold", "D"), ("threshold_upper", "log(1 + CV²)")):
         exponent = float(one[field])
-        ax.axvline(exponent, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
-        style.beside(ax, exponent, top, text, style.GREY, 2, -4)
+        ax.axvline(exponent, color=style.GRAY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
+        style.beside(ax, exponent, top, text, style.GRAY, 2, -4)
     ax.set(xlim=(0, 1.13 * float(one.rate[-1])), ylim=(0, top))
     ax.set_title(f"whole sequences of m symbols, λ = {float(one.temperature):g}")
     ax.set_xlabel("R = log n / m (nats per symbol)")

@@ -10,23 +10,34 @@ the paper's λ (arXiv:2505.03156), in reward units.
 """
 
 from softbon_jax import bounds, calibrate, rates, scores
-from softbon_jax.allocation import Allocation, allocate
-from softbon_jax.calibrate import Calibration, n_for_kl, temperature_for_kl, temperature_for_reward
-from softbon_jax.decoding import Decoded, decode
-from softbon_jax.hedging import Hedge, hedge
-from softbon_jax.law import log_best_of_n, log_ratio_soft_bon, log_soft_bon, log_tilted
-from softbon_jax.metrics import Metrics, law_metrics, metrics, sweep
-from softbon_jax.pool import (
+from softbon_jax.exact.laws import (
+    log_best_of_n,
+    log_best_of_poisson,
+    log_ratio_soft_bon,
+    log_rejection,
+    log_soft_bon,
+    log_tilted,
+    log_uniform_race,
+)
+from softbon_jax.exact.metrics import Metrics, law_metrics, metrics, race_metrics, sweep
+from softbon_jax.exact.sequences import (
+    Costs,
+    Rounded,
+    block_problem,
+    blockwise_metrics,
+    log_block_law,
+    round_to_lattice,
+    sequence_costs,
+    symbolwise_metrics,
+)
+from softbon_jax.pools.curves import (
     Curve,
-    KlCurve,
-    TiltedKl,
     leave_one_out,
     leave_one_out_curve,
     plug_in_curve,
     pool_curve,
-    pool_effective_size,
-    pool_kl,
 )
+from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -39,27 +50,41 @@ from softbon_jax.problem import (
     worst_case,
     zipf,
 )
-from softbon_jax.reservoir import Reservoir, reservoir_init, reservoir_merge, reservoir_update
-from softbon_jax.rival_selection import (
-    pessimism_law,
+from softbon_jax.sampling.decoding import Decoded, decode
+from softbon_jax.sampling.reservoir import (
+    Reservoir,
+    reservoir_init,
+    reservoir_merge,
+    reservoir_update,
+)
+from softbon_jax.sampling.rules import (
     pessimism_log_probs,
     poisson_mask,
     select_pessimist,
     select_rejection,
 )
-from softbon_jax.rivals import log_best_of_poisson, log_rejection, log_uniform_race, race_metrics
-from softbon_jax.selection import select, select_best, select_many, select_race, selection_log_probs
-from softbon_jax.sequences import (
-    Costs,
-    Rounded,
-    block_problem,
-    blockwise_metrics,
-    log_block_law,
-    round_to_lattice,
-    sequence_costs,
-    symbolwise_metrics,
+from softbon_jax.sampling.select import (
+    select,
+    select_best,
+    select_many,
+    select_race,
+    selection_log_probs,
 )
-from softbon_jax.simulation import Estimate, Fluctuation, conditional_fluctuation, simulate
+from softbon_jax.simulation.monte_carlo import (
+    Estimate,
+    Fluctuation,
+    conditional_fluctuation,
+    simulate,
+)
+from softbon_jax.simulation.pessimism import pessimism_law
+from softbon_jax.tuning.allocation import Allocation, allocate
+from softbon_jax.tuning.calibrate import (
+    Calibration,
+    n_for_kl,
+    temperature_for_kl,
+    temperature_for_reward,
+)
+from softbon_jax.tuning.hedging import Hedge, hedge
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ class Problem(NamedTuple):
     """A reference law P and a reward r on the same K outcomes, outcomes on the last axis.
 
     Attributes:
-      log_probs: `[..., K]` float, log P in nats, normalised; `-inf` for an outcome of probability 0.
+      log_probs: `[..., K]` float, log P in nats, normalized; `-inf` for an outcome of probability 0.
       rewards: `[..., K]` float, finite, in reward units (the units of the temperature).
 
     A Problem is a pytree of two arrays and can be passed through `jit`, `vmap` and `grad`. Build one
@@ -84,7 +84,7 @@ def from_logits(logits: Any, rewards: Any) -> Problem:
     """The problem with reference law softmax(`logits`) and rewards `rewards`.
 
     Args:
-      logits: `[..., K]` unnormalised log-probabilities in nats; `-inf` excludes an outcome.
+      logits: `[..., K]` unnormalized log-probabilities in nats; `-inf` excludes an outcome.
       rewards: `[..., K]` finite, same K; leading axes broadcast against those of `logits`.
 
     Returns:
@@ -175,7 +175,7 @@ def dirichlet(key: Array, num_outcomes: int, concentration: Any = 1.0) -> Proble
             "concentration", value, ~((value > 0) & np.isfinite(value)), "positive and finite"
         )
     probs_key, rewards_key = jax.random.split(key)
-    # Normalising in logs keeps outcomes whose gamma variate would underflow.
+    # Normalizing in logs keeps outcomes whose gamma variate would underflow.
     log_gamma = jax.random.loggamma(probs_key, concentration, (num_outcomes,))
     rewards = jax.random.normal(rewards_key, (num_outcomes,), log_gamma.dtype)
     return Problem(jax.nn.log_softmax(log_gamma), rewards)
@@ -202,7 +202,7 @@ def zipf(num_outcomes: int, exponent: Any = 1.0) -> Problem:
 
 
 def uniform_quantiles(num_outcomes: int, dtype: Any = float) -> Problem:
-    """K equally likely outcomes with rewards (k - 1/2)/K: a discretised uniform reward.
+    """K equally likely outcomes with rewards (k - 1/2)/K: a discretized uniform reward.
 
     Any continuous reward is uniform after its own distribution function; this is the law on which the
     classical best-of-n formulas (log n - (n-1)/n, win rate n/(n+1)) are approached as K grows.

@@ -69,7 +69,7 @@ SMALL = {
     "jackpot_of_four": (_log([0.4, 0.4, 0.2 - 1e-6, 1e-6]), np.array([0.0, 0.1, 0.2, 1.0])),
     "rare_worst": (_log([1e-6, 0.5, 0.5 - 1e-6]), np.array([-1.0, 0.2, 0.3])),
     "offset": (_log([0.3, 0.3, 0.4]), np.array([1000.0, 1000.25, 1001.0])),
-    "unnormalised": (_log([0.5, 0.3, 0.1, 0.1]) + 1e-15, np.array([0.0, 0.3, 0.6, 1.0])),
+    "unnormalized": (_log([0.5, 0.3, 0.1, 0.1]) + 1e-15, np.array([0.0, 0.3, 0.6, 1.0])),
 }
 _ZIPF = np.arange(1.0, 11.0) ** -1.5
 LARGE = {

@@ -13,7 +13,7 @@ number is computed at two resolutions that must agree. `load_reference` reads th
 floats.
 
 Arguments everywhere: `log_probs` [K] (natural logs up to a common constant, `-inf` for an outcome
-that cannot happen; normalised here), `rewards` [K], `n` (a real number >= 1 unless said otherwise)
+that cannot happen; normalized here), `rewards` [K], `n` (a real number >= 1 unless said otherwise)
 and `temperature` (0 is hard best-of-n, inf the reference law). float64 inputs are taken as exact.
 """
 
@@ -130,7 +130,7 @@ class _Problem(NamedTuple):
     """Outcomes of positive probability as exact numbers, and groups of equal reward."""
 
     kept: list[int]  # positions in the arguments
-    p: list[mpf]  # normalised
+    p: list[mpf]  # normalized
     r: list[mpf]
     group: list[int]  # of each outcome
     group_p: list[mpf]
@@ -398,7 +398,7 @@ def _metrics(
 def metrics_of_law(
     log_probs: Numbers, rewards: Numbers, law: Sequence, temperature: float, digits: int = 60
 ) -> dict[str, mpf]:
-    """Every metric of an arbitrary law [K] (normalised here), from the definitions, by plain sums.
+    """Every metric of an arbitrary law [K] (normalized here), from the definitions, by plain sums.
 
     The laws are formed with `digits` digits; what the differences cancel is lost from them.
     """
@@ -524,7 +524,7 @@ def exact_gradients(
 
     Returns a dict of "rewards", "logits", "temperature" and "n", each a dict over METRICS, of lists
     [K] for the first two and of numbers for the others. A logit is an entry of `log_probs` before
-    the normalisation, so its derivatives sum to zero over the outcomes; those of an outcome that
+    the normalization, so its derivatives sum to zero over the outcomes; those of an outcome that
     cannot happen are 0. `win_rate` has a kink where rewards cross: the order and the ties of the
     rewards are held as they are, which gives the mean of the slopes on both sides. `tv` has a kink
     where all rewards are equal: nan. A derivative below 1e-45 of its metric that the differences

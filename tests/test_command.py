@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from softbon_jax import advice, scores
-from softbon_jax.__main__ import main
+from softbon_jax import scores
+from softbon_jax.command import advice
+from softbon_jax.command.main import main
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +119,14 @@ def test_verdicts_are_right_as_often_as_they_say():
     """No change: "turns down" in about 5% of the cases; a true fall is found, a true rise confirmed."""
     random = np.random.default_rng(1)
     flat = [table(random.normal(size=(60, 3))) for _ in range(200)]
-    found = [advice.overoptimised(x, 0.0, samples=300).finding for x in flat]
+    found = [advice.overoptimized(x, 0.0, samples=300).finding for x in flat]
     assert found.count("turns down") <= 22
     assert found.count("still rising") <= 22
     falls = random.normal(size=(60, 3)) + np.array([0, 1, 0])
     rises = random.normal(size=(60, 3)) + np.array([0, 1, 2])
-    assert advice.overoptimised(table(falls), 0.0).finding == "turns down"
-    assert advice.overoptimised(table(falls), 0.0).peak == 2
-    assert advice.overoptimised(table(rises), 0.0).finding == "still rising"
+    assert advice.overoptimized(table(falls), 0.0).finding == "turns down"
+    assert advice.overoptimized(table(falls), 0.0).peak == 2
+    assert advice.overoptimized(table(rises), 0.0).finding == "still rising"
 
 
 def test_the_choice_keeps_to_its_budgets():

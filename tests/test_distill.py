@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import softbon_jax as sb
-from softbon_jax.distill import distill
+from softbon_jax.tuning.distillation import distill
 
 
 def test_training_lands_on_the_tilted_law():

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import softbon_jax
-from softbon_jax.__main__ import main
+from softbon_jax.command.main import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAMED = re.findall(
@@ -96,6 +96,5 @@ def public_members(module):
         if not name.startswith("_")
         and isinstance(value, (types.FunctionType, type))
         and value.__module__.startswith("softbon_jax")
-        and (value.__module__ == module.__name__ or value.__module__.endswith("_bounds"))
     }
     return {f"{module.__name__}.{name}" for name in members - set(softbon_jax.__all__)}

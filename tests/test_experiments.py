@@ -1,4 +1,4 @@
-"""Experiments: labelled results, saved once, resumed, never mixed up; pools read from score files."""
+"""Experiments: labeled results, saved once, resumed, never mixed up; pools read from score files."""
 
 import dataclasses
 import gzip
@@ -12,7 +12,7 @@ import xarray as xr
 
 from experiments import NAMES, module, pool_frontier, runner
 from experiments.__main__ import main
-from softbon_jax import _files
+from softbon_jax.command import replacing
 from tests import oracles, smoke
 
 TINY = dataclasses.replace(
@@ -53,7 +53,7 @@ def computed(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_results_are_labelled_and_complete(name):
+def test_results_are_labeled_and_complete(name):
     result = smoke.result(name)
     for variable in result.data_vars.values():
         assert variable.attrs["long_name"]
@@ -172,19 +172,19 @@ def test_results_of_other_code_are_computed_again(tmp_path, computed, monkeypatc
     cells, _ = computed
     execute(TINY, tmp_path)
     sources = runner.sources
-    other = {"softbon_jax/law.py": "another version"}
+    other = {"softbon_jax/exact/laws.py": "another version"}
     monkeypatch.setattr(runner, "sources", lambda name: sources(name) | other)
     said()
     execute(TINY, tmp_path)
     assert len(cells) == 6
-    assert "because softbon_jax/law.py has changed" in said()
+    assert "because softbon_jax/exact/laws.py has changed" in said()
     assert not (tmp_path / ".replaced").exists()  # the new data are the old ones, byte for byte
 
 
 def test_a_result_depends_on_what_its_experiment_imports():
     names = {x.removeprefix("experiments/") for x in runner.sources("reward_rate")}
     assert {"reward_rate.py", "kl_rate.py", "problems.py", "dataset.py", "simulation.py"} <= names
-    assert {"softbon_jax/law.py", "softbon_jax/pool.py"} <= names
+    assert {"softbon_jax/exact/laws.py", "softbon_jax/pools/curves.py"} <= names
     assert not names & {"pools.py", "runner.py", "softbon_jax/__main__.py", "softbon_jax/report.py"}
 
 
@@ -210,7 +210,7 @@ def test_damaged_data_are_noticed(tmp_path, computed):
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
-    with pytest.raises(ZeroDivisionError), _files.replacing(path) as temporary:
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
         temporary.write_text(str(1 / 0))
     assert path.read_text() == "before"
     assert [x.name for x in tmp_path.iterdir()] == ["file"]

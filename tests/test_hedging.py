@@ -66,8 +66,8 @@ def test_the_optimum_is_that_of_the_closed_form(case):
     assert low * 1.1 < np.exp(exact.x) < high / 1.1
     got = sb.hedge(PROBLEM, GOLD, rule=rule, **given)
     assert got.interior
-    # SciPy sees a maximum to the root of the rounding.
-    np.testing.assert_allclose(got.value, np.exp(exact.x), rtol=1e-6)
+    # SciPy sees a maximum to the root of the rounding, which its curvature magnifies.
+    np.testing.assert_allclose(got.value, np.exp(exact.x), rtol=1e-5)
     law = law(float(got.value))
     np.testing.assert_allclose(got.gold, law @ GOLD, rtol=1e-11)
     np.testing.assert_allclose(got.proxy, law @ REWARDS, rtol=1e-11)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import softbon_jax as sb
-from softbon_jax import _plan
+from softbon_jax import _arguments, _batching
+from softbon_jax.exact import _plan
 from tests import oracles
 
 SCALED = ("reward", "tilted_reward")  # accurate relative to the largest reward, not to themselves
@@ -44,7 +45,7 @@ def by_kernel(cases):
     for case in cases:
         problem = sb.from_logits(case.log_probs, case.rewards)
         plan = _plan.quadrature_plan(
-            *_plan.checked_arguments(problem, case.n, case.temperature, None), None
+            *_arguments.checked_arguments(problem, case.n, case.temperature, None), None
         )
         nodes = 1024 if plan.nodes <= 1024 else ENOUGH
         key = (len(case.rewards) > 10, plan._replace(nodes=nodes))
@@ -330,7 +331,7 @@ def test_large_batches_run_in_chunks(monkeypatch):
     problem = sb.from_probs(PROBS, REWARDS)
     temperature = jnp.geomspace(0.1, 10, 7)
     whole = sb.sweep(problem, [2.0, 8.0], temperature)
-    monkeypatch.setattr(_plan, "_CHUNK_ELEMENTS", 4 * 512)
+    monkeypatch.setattr(_batching, "_CHUNK_ELEMENTS", 4 * 512)
     jax.clear_caches()
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12),

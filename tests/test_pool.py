@@ -290,7 +290,7 @@ def tilted_of_law(rewards, n, temperature):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_divergences_of_the_tilted_law_and_their_jackknife(temperature, monkeypatch):
-    monkeypatch.setattr("softbon_jax.pool.FEWEST_EFFECTIVE", 0.0)
+    monkeypatch.setattr("softbon_jax.pools.divergences.FEWEST_EFFECTIVE", 0.0)
     rewards, where, n = RAGGED
     estimate = sb.pool_kl(rewards, n, temperature, where)
     for p, (row, kept) in enumerate(zip(rewards, where, strict=True)):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from softbon_jax.reservoir import reservoir_init, reservoir_merge, reservoir_update
+from softbon_jax.sampling.reservoir import reservoir_init, reservoir_merge, reservoir_update
 
 REWARDS = np.array([0.3, 1.0, -0.5, 1.0, 0.9, -np.inf, 1.0, 0.2, 0.0, 0.4])
 KEPT = np.array([True, False] + 7 * [True] + [False])
@@ -223,7 +223,7 @@ ACROSS_DEVICES = """
 from functools import partial, reduce
 import jax, jax.numpy as jnp, numpy as np
 from scipy import stats
-from softbon_jax.reservoir import reservoir_init, reservoir_merge, reservoir_update
+from softbon_jax.sampling.reservoir import reservoir_init, reservoir_merge, reservoir_update
 
 assert jax.device_count() == 4
 mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -10,7 +10,8 @@ from mpmath import mp, mpf
 from scipy import stats
 
 import softbon_jax as sb
-from softbon_jax import bounds, selection
+from softbon_jax import bounds
+from softbon_jax.sampling import select as selection
 from tests import oracles
 
 PROBS, REWARDS = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import softbon_jax as sb
-from softbon_jax import sequences
+from softbon_jax.exact import sequences
 from tests import oracles
 
 FOUR = ([0.5, 0.3, 0.1, 0.1], [0.0, 1 / 3, 2 / 3, 1.0])

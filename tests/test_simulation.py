@@ -16,9 +16,9 @@ import pytest
 from scipy import stats
 
 import softbon_jax as sb
-from softbon_jax import _binomial, _draws, _groups
-from softbon_jax import simulation as module
-from softbon_jax.simulation import conditional_fluctuation, simulate
+from softbon_jax.simulation import _binomial, _draws, _jackknife
+from softbon_jax.simulation import monte_carlo as module
+from softbon_jax.simulation.monte_carlo import conditional_fluctuation, simulate
 from tests import oracles
 
 PROBS = np.array([0.5, 0.3, 0.1, 0.1])
@@ -286,8 +286,8 @@ def test_grouped_jackknife_against_its_definition():
     rng = np.random.default_rng(0)
     sizes = np.array([3, 2] * 63 + [0, 0])
     totals = np.where(sizes > 0, rng.normal(sizes, np.sqrt(sizes)), 0)
-    mean, without = _groups.means(jnp.asarray(totals)[:, None], jnp.asarray(sizes, float))
-    corrected, error = _groups.jackknife(
+    mean, without = _jackknife.means(jnp.asarray(totals)[:, None], jnp.asarray(sizes, float))
+    corrected, error = _jackknife.jackknife(
         mean[0] ** 2, without[:, 0] ** 2, jnp.asarray(sizes, float)
     )
 
@@ -456,7 +456,7 @@ def test_batch_shapes_broadcast():
 
 @pytest.mark.slow
 def test_traced_n_and_temperature_share_a_trace_and_bad_ones_give_nan():
-    """A cell with a bad argument is NaN and ends; its neighbours are those of the eager call."""
+    """A cell with a bad argument is NaN and ends; its neighbors are those of the eager call."""
     traces = []
 
     @jax.jit

@@ -139,7 +139,7 @@ PERTURBED = [
     ("pools", "kl_mean", scaled(1.1), "≤ log n - (n-1)/n, for n up to N/2"),
     ("pools", "kl_mean", scaled(2.0), "within the KL budget"),
     ("pools", "p_value", one_nan, "turns down in gold"),
-    ("pools", "gold_drop", scaled(-1), "more pairs over-optimise less"),
+    ("pools", "gold_drop", scaled(-1), "more pairs over-optimize less"),
     ("estimator_bias", "bias", shifted(8), "the U-statistic is unbiased"),
     ("estimator_bias", "bias", scaled(0.01), "biased low at n = N"),
     ("estimator_bias", "large_bias", shifted(6), "the mean U-statistic of"),

@@ -1,4 +1,4 @@
-"""Claims on pools with a gold reward: over-optimisation, and the point to serve at."""
+"""Claims on pools with a gold reward: over-optimization, and the point to serve at."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             ),
             at_most(
                 NAME,
-                f"more pairs over-optimise less: the drop of {many.proxy.item()}",
+                f"more pairs over-optimize less: the drop of {many.proxy.item()}",
                 many.gold_drop - few.gold_drop,
                 -1.645 * float(np.hypot(few.gold_drop_se, many.gold_drop_se)),
                 "difference of the drops",

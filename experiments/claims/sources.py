@@ -71,7 +71,7 @@ _SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
     "pools": (
         ("log n - (n-1)/n", BEIRAMI),
         ("turns down in gold", "arXiv:2210.10760"),
-        ("over-optimise less", "arXiv:2210.10760"),
+        ("over-optimize less", "arXiv:2210.10760"),
         ("", CHECK),
     ),
     "estimator_bias": (("", DERIVED),),

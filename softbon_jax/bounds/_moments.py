@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _plan, _terms
+from softbon_jax import _arguments, _checks, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
 
 
-class _Tilt(NamedTuple):
+class Tilt(NamedTuple):
     """A problem at a temperature; `[..., K]` arrays, temperature and range `[...]`."""
 
     log_probs: Array  # log P
@@ -30,29 +30,29 @@ class _Tilt(NamedTuple):
     scaled_range: Array  # Δ/λ over the outcomes of positive probability
 
 
-_Formula = Callable[[_Tilt, Array], Array]  # of the tilt and log n, which broadcast
+Formula = Callable[[Tilt, Array], Array]  # of the tilt and log n, which broadcast
 
 
 @functools.cache  # one object for each pair: it is a static argument of the compiled worker
-def _by_power(log_moment: Callable[[_Tilt], Array], power: float) -> _Formula:
+def by_power(log_moment: Callable[[Tilt], Array], power: float) -> Formula:
     """The formula e^log_moment / n^power."""
     return lambda tilt, log_n: jnp.exp(log_moment(tilt) - power * log_n)
 
 
-def _at(formula: _Formula, problem: Problem, n: Any, temperature: Any, log_n: Any) -> Array:
+def at(formula: Formula, problem: Problem, n: Any, temperature: Any, log_n: Any) -> Array:
     """Check the arguments and run the compiled formula."""
-    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
-    return _run(formula, problem, temperature, log_n)
+    return run(formula, problem, temperature, log_n)
 
 
-def _of(formula: _Formula, problem: Problem, temperature: Any) -> Array:
+def of(formula: Formula, problem: Problem, temperature: Any) -> Array:
     """The same for a result that does not depend on n: its value at n = 1."""
-    return _at(formula, problem, None, temperature, 0.0)
+    return at(formula, problem, None, temperature, 0.0)
 
 
 @functools.partial(jax.jit, static_argnames="formula")
-def _run(formula: _Formula, problem: Problem, temperature: Array, log_n: Array) -> Array:
+def run(formula: Formula, problem: Problem, temperature: Array, log_n: Array) -> Array:
     shape = jnp.broadcast_shapes(problem.batch_shape, temperature.shape, log_n.shape)
 
     def aligned(x: Array, rank: int) -> Array:
@@ -60,23 +60,21 @@ def _run(formula: _Formula, problem: Problem, temperature: Array, log_n: Array) 
 
     problem = Problem(*(aligned(x, len(shape) + 1) for x in problem))
     temperature = aligned(jnp.where(temperature >= 0, temperature, jnp.nan), len(shape))
-    tilt = _tilt(problem, temperature)
-    return jnp.broadcast_to(formula(tilt, aligned(log_n, len(shape))), shape)
+    terms = tilt(problem, temperature)
+    return jnp.broadcast_to(formula(terms, aligned(log_n, len(shape))), shape)
 
 
-def _tilt(problem: Problem, temperature: Array) -> _Tilt:
-    log_probs = _terms.normalised(problem.log_probs)
-    rewards, _ = _terms.on_support(*jnp.broadcast_arrays(log_probs, problem.rewards))
+def tilt(problem: Problem, temperature: Array) -> Tilt:
+    log_probs = exact.normalized(problem.log_probs)
+    rewards, _ = exact.on_support(*jnp.broadcast_arrays(log_probs, problem.rewards))
     rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
-    log_weights = _log_weights(log_probs, rewards, temperature)
-    best, worst = (_at_largest(rewards, rewards, log_probs, sign) for sign in (1, -1))
-    scaled_range = _over(best - worst, temperature)
-    return _Tilt(
-        log_probs, rewards, temperature, log_weights, log_probs + log_weights, scaled_range
-    )
+    log_w = log_weights(log_probs, rewards, temperature)
+    best, worst = (at_largest(rewards, rewards, log_probs, sign) for sign in (1, -1))
+    scaled_range = over(best - worst, temperature)
+    return Tilt(log_probs, rewards, temperature, log_w, log_probs + log_w, scaled_range)
 
 
-def _at_largest(x: Array, rewards: Array, log_probs: Array, sign: int = 1) -> Array:
+def at_largest(x: Array, rewards: Array, log_probs: Array, sign: int = 1) -> Array:
     """The x of a possible outcome with the largest (sign = 1) or smallest (-1) reward.
 
     By its index: the gradient of a maximum is found by comparing floats for equality, which fails
@@ -84,35 +82,35 @@ def _at_largest(x: Array, rewards: Array, log_probs: Array, sign: int = 1) -> Ar
     gradient passes through `max`, `min`, `maximum` or `minimum`.
     """
     score = jnp.where(log_probs == -jnp.inf, -jnp.inf, sign * rewards)
-    return _take(x, jnp.argmax(score, axis=-1, keepdims=True))[..., 0]
+    return take(x, jnp.argmax(score, axis=-1, keepdims=True))[..., 0]
 
 
-def _take(x: Array, index: Array) -> Array:
+def take(x: Array, index: Array) -> Array:
     """Entries `index` `[..., 1]` of the last axis of x."""
     shape = jnp.broadcast_shapes(x.shape[:-1], index.shape[:-1])
     x = jnp.broadcast_to(x, (*shape, x.shape[-1]))
     return jnp.take_along_axis(x, jnp.broadcast_to(index, (*shape, 1)), axis=-1)
 
 
-def _over(difference: Array, temperature: Array) -> Array:
+def over(difference: Array, temperature: Array) -> Array:
     """The quotient of the two, with limits ±inf and 0 at temperature 0."""
     zero = temperature == 0
     limit = jax.lax.stop_gradient(jnp.where(difference == 0, 0.0, difference * jnp.inf))
     return jnp.where(zero, limit, difference / jnp.where(zero, 1.0, temperature))
 
 
-def _log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
+def log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
     """The log of e^{r/λ}/E_q[e^{r/λ}], relatively accurate where q is nearly sure or λ large."""
     temperature = temperature[..., None]
     live = log_q != -jnp.inf
     top = jnp.max(jnp.where(live, rewards, -jnp.inf), axis=-1, keepdims=True)
     # The result does not depend on what r is counted from, so neither need its gradient.
-    from_top = _over(jnp.where(live, rewards - jax.lax.stop_gradient(top), 0.0), temperature)
-    far = from_top - _log_sum(log_q + from_top)[..., None]
+    from_top = over(jnp.where(live, rewards - jax.lax.stop_gradient(top), 0.0), temperature)
+    far = from_top - log_sum(log_q + from_top)[..., None]
     # Relative to the likeliest outcome, y = E_q[e^{(r - r_ref)/λ}] - 1 is formed without
     # cancellation, and used where it is small. A term above e is clipped: then y is not small.
-    at_ref = jax.lax.stop_gradient(_take(rewards, jnp.argmax(log_q, axis=-1, keepdims=True)))
-    from_ref = _over(jnp.where(live, rewards - at_ref, 0.0), temperature)
+    at_ref = jax.lax.stop_gradient(take(rewards, jnp.argmax(log_q, axis=-1, keepdims=True)))
+    from_ref = over(jnp.where(live, rewards - at_ref, 0.0), temperature)
     up = from_ref > 1
     log_gain = log_q + from_ref
     gain = jnp.exp(jnp.where(log_gain < 1, log_gain, 1.0)) * -jnp.expm1(
@@ -124,94 +122,94 @@ def _log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
     return jnp.where(near, from_ref - jnp.log1p(jnp.where(near, y, 0.0)), far)
 
 
-def _log_sum(terms: Array) -> Array:
+def log_sum(terms: Array) -> Array:
     """The log of Σ e^terms over the last axis; -inf with gradient 0 where every term is -inf."""
     top = jax.lax.stop_gradient(jnp.max(terms, axis=-1, keepdims=True))
     top = jnp.where(jnp.isfinite(top), top, 0.0)
-    return _log(jnp.sum(jnp.exp(terms - top), axis=-1)) + top[..., 0]
+    return log(jnp.sum(jnp.exp(terms - top), axis=-1)) + top[..., 0]
 
 
-def _log(x: Array) -> Array:
+def log(x: Array) -> Array:
     """The log of x >= 0; -inf with gradient 0 where 1/x could overflow; NaN stays NaN."""
     zero = jnp.abs(x) < jnp.finfo(x.dtype).tiny * 4
     return jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1.0, x)))
 
 
-def _log_abs_expm1(x: Array) -> Array:
+def log_abs_expm1(x: Array) -> Array:
     """The log of |e^x - 1| for every x, infinities too; -inf with gradient 0 at x = 0."""
-    return jnp.where(x > 0, x, 0.0) + _log(-jnp.expm1(-jnp.abs(x)))
+    return jnp.where(x > 0, x, 0.0) + log(-jnp.expm1(-jnp.abs(x)))
 
 
 # Moments of W, as logarithms ---------------------------------------------------------------------
 
 
-def _log_cv_squared(tilt: _Tilt) -> Array:
-    return _log_sum(tilt.log_probs + 2 * _log_abs_expm1(tilt.log_weights))
+def log_cv_squared(tilt: Tilt) -> Array:
+    return log_sum(tilt.log_probs + 2 * log_abs_expm1(tilt.log_weights))
 
 
-def _log_mean_tilted(tilt: _Tilt) -> Array:
+def log_mean_tilted(tilt: Tilt) -> Array:
     """The log of E_{P*}[W] = 1 + CV²."""
-    return jax.nn.softplus(_log_cv_squared(tilt))
+    return jax.nn.softplus(log_cv_squared(tilt))
 
 
-def _tilted_log_weights(tilt: _Tilt) -> Array:
+def tilted_log_weights(tilt: Tilt) -> Array:
     """The log of W/E_{P*}[W], what W - E_{P*}[W] is formed from."""
-    return _log_weights(tilt.log_tilted, tilt.rewards, tilt.temperature)
+    return log_weights(tilt.log_tilted, tilt.rewards, tilt.temperature)
 
 
-def _log_half_variance(tilt: _Tilt) -> Array:
+def log_half_variance(tilt: Tilt) -> Array:
     """The log of Var_{P*}(W)/2."""
-    squares = tilt.log_tilted + 2 * _log_abs_expm1(_tilted_log_weights(tilt))
-    return 2 * _log_mean_tilted(tilt) + _log_sum(squares) - math.log(2)
+    squares = tilt.log_tilted + 2 * log_abs_expm1(tilted_log_weights(tilt))
+    return 2 * log_mean_tilted(tilt) + log_sum(squares) - math.log(2)
 
 
-def _log_half_deviation(tilt: _Tilt) -> Array:
+def log_half_deviation(tilt: Tilt) -> Array:
     """The log of E_{P*}|W - E_{P*}W|/2.
 
     That is the part above the mean, or the part below, which are equal. The larger is taken: the
     deviation of a nearly sure outcome may underflow, and it is missing from the smaller.
     """
-    log_w = _tilted_log_weights(tilt)
-    terms = tilt.log_tilted + _log_abs_expm1(log_w)
+    log_w = tilted_log_weights(tilt)
+    terms = tilt.log_tilted + log_abs_expm1(log_w)
     above, below = (
-        _log_sum(jnp.where(outside, -jnp.inf, terms)) for outside in (log_w < 0, log_w > 0)
+        log_sum(jnp.where(outside, -jnp.inf, terms)) for outside in (log_w < 0, log_w > 0)
     )
-    return _log_mean_tilted(tilt) + jnp.where(above > below, above, below)
+    return log_mean_tilted(tilt) + jnp.where(above > below, above, below)
 
 
-def _log_covariance(tilt: _Tilt) -> Array:
+def log_covariance(tilt: Tilt) -> Array:
     """The log of Cov_{P*}(r, W).
 
     That is E_{P*}[(r - c)(W - E_{P*}W)] for any c. With c where W crosses its mean, r - c is
     λ log(W/E_{P*}W) and every term is non-negative.
     """
-    log_w = _tilted_log_weights(tilt)
-    lead = _log(jnp.abs(jnp.where(tilt.log_tilted == -jnp.inf, 0.0, log_w)))
+    log_w = tilted_log_weights(tilt)
+    lead = log(jnp.abs(jnp.where(tilt.log_tilted == -jnp.inf, 0.0, log_w)))
     limit = (tilt.temperature == 0) | jnp.isposinf(tilt.temperature)  # no term is left there
     log_temperature = jnp.log(jnp.where(limit, 1.0, tilt.temperature))
-    terms = tilt.log_tilted + _log_abs_expm1(log_w) + lead
-    return _log_mean_tilted(tilt) + log_temperature + _log_sum(terms)
+    terms = tilt.log_tilted + log_abs_expm1(log_w) + lead
+    return log_mean_tilted(tilt) + log_temperature + log_sum(terms)
 
 
-def _log_largest_excess(tilt: _Tilt) -> Array:
+def log_largest_excess(tilt: Tilt) -> Array:
     """The log of M = max W - 1."""
-    return _log_abs_expm1(_at_largest(tilt.log_weights, tilt.rewards, tilt.log_probs))
+    return log_abs_expm1(at_largest(tilt.log_weights, tilt.rewards, tilt.log_probs))
 
 
-def _log_fluctuation(tilt: _Tilt) -> Array:
+def log_fluctuation(tilt: Tilt) -> Array:
     """The log of Σ_x (E_P[W² (1_x - P*(x))²])^½ / √(2π).
 
     The moment is P*(x) W(x) (1 - P*(x))² + P*(x)² Σ_{y≠x} P*(y) W(y).
     """
     own = tilt.log_tilted + tilt.log_weights
     moment = [
-        own + 2 * _log_sum_of_others(tilt.log_tilted),
-        2 * tilt.log_tilted + _log_sum_of_others(own),
+        own + 2 * log_sum_of_others(tilt.log_tilted),
+        2 * tilt.log_tilted + log_sum_of_others(own),
     ]
-    return _log_sum(_log_sum(jnp.stack(moment, axis=-1)) / 2) - math.log(2 * math.pi) / 2
+    return log_sum(log_sum(jnp.stack(moment, axis=-1)) / 2) - math.log(2 * math.pi) / 2
 
 
-def _log_sum_of_others(terms: Array) -> Array:
+def log_sum_of_others(terms: Array) -> Array:
     """For each x the log of Σ_{y≠x} e^terms(y), from running sums on both sides of x."""
     at_top = jax.lax.broadcasted_iota(jnp.int32, terms.shape, terms.ndim - 1) == jnp.argmax(
         terms, axis=-1, keepdims=True
@@ -223,5 +221,5 @@ def _log_sum_of_others(terms: Array) -> Array:
     before = jnp.cumsum(padded, axis=-1)[..., :-2]
     after = jax.lax.cumsum(padded, axis=padded.ndim - 1, reverse=True)[..., 2:]
     # What is left without the largest may be too small to be held relative to it.
-    without_top = _log_sum(jnp.where(at_top, -jnp.inf, terms))[..., None]
-    return jnp.where(at_top, without_top, _log(before + after) + top)
+    without_top = log_sum(jnp.where(at_top, -jnp.inf, terms))[..., None]
+    return jnp.where(at_top, without_top, log(before + after) + top)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _numerics, _plan, _terms
+from softbon_jax import _arguments, _batching, _checks, _special, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -25,6 +25,65 @@ _LARGE_NODES, _LARGE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 _REACH = 40.0  # e^-40 is below the rounding of what it is added to
 
 # Hard best-of-n -----------------------------------------------------------------------------------
+
+
+def best_of_n_kl(n: Any, *, log_n: Any = None) -> Array:
+    """KL(hard best-of-n‖P) <= log n - (n-1)/n, with equality for a reward of continuous law.
+
+    Args:
+      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
+      log_n: `[...]` log n instead of n.
+
+    Returns:
+      `[...]` nats, in the float dtype of the argument.
+
+    Raises:
+      ValueError: n < 1.
+
+    Source: Beirami et al., arXiv:2401.01879.
+    """
+    return _best_of_n_kl(_log_n(n, log_n))
+
+
+@jax.jit
+def _best_of_n_kl(log_n: Array) -> Array:
+    # With u = (n-1)/n this is -log(1-u) - u, which needs its series while u is small.
+    u = -jnp.expm1(-log_n)
+    small = u < 0.05
+    near = _special.ratio_minus_log(jnp.where(small, -u, 0.0))
+    return jnp.where(small, near, log_n - u)
+
+
+def best_of_n_win_rate(n: Any, *, log_n: Any = None) -> Array:
+    """Pr(hard best-of-n beats a fresh draw from P) <= n/(n+1), ties counting one half.
+
+    Equality holds for a reward of continuous law.
+
+    Args:
+      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
+      log_n: `[...]` log n instead of n.
+
+    Returns:
+      `[...]` in [1/2, 1], in the float dtype of the argument.
+
+    Raises:
+      ValueError: n < 1.
+
+    Source: arXiv:2401.01879 for a continuous reward. Derived here for any: with F its distribution
+      function, the win rate is the trapezoid sum of F over F^n, and F is concave in F^n.
+    """
+    return _best_of_n_win_rate(_log_n(n, log_n))
+
+
+@jax.jit
+def _best_of_n_win_rate(log_n: Array) -> Array:
+    return jax.nn.sigmoid(log_n)
+
+
+def _log_n(n: Any, log_n: Any) -> Array:
+    given = log_n if n is None else n
+    dtype = jnp.float32 if given is None else _checks.as_float("n", given).dtype
+    return _checks.log_candidates(n, log_n, dtype)
 
 
 def best_of_n_kl_estimate(n: Any, selected: Any, *, log_n: Any = None) -> Array:
@@ -67,7 +126,7 @@ def _estimate(log_n: Array, selected: Array) -> Array:
     stays = jnp.exp(-n * rate)
     rises = -jnp.expm1(-n * rate)
     first = stays * (log_n - (n - 1) * rate - less)
-    second = rises * (_numerics.safe_log(rises) - jnp.log(selected))
+    second = rises * (_special.safe_log(rises) - jnp.log(selected))
     return jnp.where(sure, 0.0 * log_n, first + second)
 
 
@@ -87,7 +146,7 @@ def expected_best_of_n_kl_estimate(problem: Problem, n: Any, *, log_n: Any = Non
 
     Source: arXiv:2401.01879 for the estimator; the mean by the exact law of `law.log_best_of_n`.
     """
-    problem, _, log_n = _plan.checked_arguments(problem, n, 0.0, log_n)
+    problem, _, log_n = _arguments.checked_arguments(problem, n, 0.0, log_n)
     _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape)
     return _expected_estimate(problem, log_n)
 
@@ -95,14 +154,14 @@ def expected_best_of_n_kl_estimate(problem: Problem, n: Any, *, log_n: Any = Non
 @jax.jit
 def _expected_estimate(problem: Problem, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, log_n: Array) -> Array:
-        log_probs = _terms.normalised(log_probs)
-        rewards, _ = _terms.on_support(log_probs, rewards)
-        _, group, _ = _terms.rank_masses(jnp.exp(log_probs), rewards)
-        hard = _terms.hard_terms(log_probs, rewards, log_n)
+        log_probs = exact.normalized(log_probs)
+        rewards, _ = exact.on_support(log_probs, rewards)
+        _, group, _ = exact.rank_masses(jnp.exp(log_probs), rewards)
+        hard = exact.hard_terms(log_probs, rewards, log_n)
         q = jnp.exp(log_probs + hard.log_base_ratio)
         return q @ _estimate(jnp.broadcast_to(log_n, group.shape), jnp.minimum(group, 1.0))
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (log_n,))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (log_n,))
 
 
 # Best-of-Poisson ----------------------------------------------------------------------------------
@@ -140,7 +199,7 @@ def _poisson_kl(nu: Array) -> Array:
     u, weight = jnp.broadcast_to(u, shape), jnp.broadcast_to(weight, shape)
     decay = jnp.exp(-slight * (1 - u))
     excess = jnp.expm1(-slight * (1 - u)) + slight * u * decay
-    near = jnp.sum(weight * _numerics.ratio_log_ratio(excess), axis=-1)
+    near = jnp.sum(weight * _special.ratio_log_ratio(excess), axis=-1)
     # e^{-(1+ν)} [Ei(1+ν) - Ei(1)] = ∫₀^ν e^{-y}/(1+ν-y) dy.
     nu = jnp.where(small, 1.0, nu)
     reach = jnp.minimum(nu, _REACH)[..., None]
@@ -291,7 +350,7 @@ def race_tv_upper(problem: Problem, n: Any, temperature: Any, *, log_n: Any = No
 
     Source: arXiv:2609.21899 for the race. Derived here: P_n/P* >= 1 - (1 - μ/w_max)^n everywhere.
     """
-    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
     return _race_tv(problem, temperature, log_n)
 
@@ -299,17 +358,17 @@ def race_tv_upper(problem: Problem, n: Any, temperature: Any, *, log_n: Any = No
 @jax.jit
 def _race_tv(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        proper = _terms.proper_temperature(temperature, rewards)
-        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
+        proper = exact.proper_temperature(temperature, rewards)
+        terms = exact.tilted_terms(Problem(log_probs, rewards), proper)
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)
         hard = temperature == 0
         # 1 - μ, and the logarithm of it by whichever of the two keeps the digits.
         loss = jnp.where(hard, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents)) @ p
         mean = jnp.where(hard, jnp.where(best, p, 0.0).sum(), jnp.exp(terms.log_mean))
         rare = mean < 0.5
-        log_loss = jnp.where(rare, jnp.log1p(-jnp.where(rare, mean, 0.0)), _numerics.safe_log(loss))
+        log_loss = jnp.where(rare, jnp.log1p(-jnp.where(rare, mean, 0.0)), _special.safe_log(loss))
         n = jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(p.dtype).max)))
         bound = jnp.where(loss > 0, jnp.exp(n * jnp.where(loss > 0, log_loss, 0.0)), 0.0)
         return jnp.where(jnp.isposinf(temperature), 0.0 * log_n, bound)
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))

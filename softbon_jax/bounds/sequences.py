@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _numerics, _terms
-from softbon_jax._moments import _log_abs_expm1, _log_mean_tilted, _of, _Tilt
+from softbon_jax import _checks, _special
+from softbon_jax.bounds import _moments
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -44,16 +44,16 @@ def threshold_exponent(problem: Problem, temperature: Any) -> Array:
     Source: derived here from Chatterjee and Diaconis, arXiv:1511.01437: importance sampling of P* from
       P needs about e^{KL(P*‖P)} samples, and KL is additive.
     """
-    return _of(_kl_tilted_base, problem, temperature)
+    return _moments.of(_kl_tilted_base, problem, temperature)
 
 
-def _kl_tilted_base(tilt: _Tilt, log_n: Array) -> Array:
+def _kl_tilted_base(tilt: _moments.Tilt, log_n: Array) -> Array:
     """Σ P (W log W - W + 1): every term is non-negative."""
     possible = tilt.log_tilted != -jnp.inf
     log_w = jnp.where(possible, tilt.log_weights, 0.0)
-    near = jnp.abs(log_w) < _terms.NEAR
+    near = jnp.abs(log_w) < _special.NEAR
     p, pstar = jnp.exp(tilt.log_probs), jnp.exp(tilt.log_tilted)
-    close = p * _numerics.ratio_log_ratio(jnp.expm1(jnp.where(near, log_w, 0.0)))
+    close = p * _special.ratio_log_ratio(jnp.expm1(jnp.where(near, log_w, 0.0)))
     terms = jnp.where(near, close, pstar * log_w - (pstar - p))
     return jnp.sum(jnp.where(possible, terms, p), axis=-1)
 
@@ -74,11 +74,11 @@ def threshold_exponent_upper(problem: Problem, temperature: Any) -> Array:
     Source: arXiv:2505.03156 (the O(1/n) bound) for the product law, whose 1 + CV² is a product. It
       exceeds D by Jensen's inequality: log E_{P*}[W] >= E_{P*}[log W].
     """
-    return _of(_log_second_moment, problem, temperature)
+    return _moments.of(_log_second_moment, problem, temperature)
 
 
-def _log_second_moment(tilt: _Tilt, log_n: Array) -> Array:
-    return _log_mean_tilted(tilt)
+def _log_second_moment(tilt: _moments.Tilt, log_n: Array) -> Array:
+    return _moments.log_mean_tilted(tilt)
 
 
 def block_kl_lower(
@@ -134,7 +134,7 @@ def block_kl_upper(
 
 
 def _kl_upper(exponent: Array, m: Array, log_n: Array) -> Array:
-    return jax.nn.softplus(_log_abs_expm1(m * exponent) - log_n)
+    return jax.nn.softplus(_moments.log_abs_expm1(m * exponent) - log_n)
 
 
 def log_n_for_block_kl_lower(problem: Problem, m: Any, kl: Any, temperature: Any) -> Array:
@@ -182,8 +182,8 @@ def log_n_for_block_kl_upper(problem: Problem, m: Any, kl: Any, temperature: Any
 
 
 def _log_n_for_kl(exponent: Array, m: Array, kl: Array) -> Array:
-    log_excess = _log_abs_expm1(m * exponent)
-    log_n = jnp.where(log_excess == -jnp.inf, 0.0, log_excess - _log_abs_expm1(kl))
+    log_excess = _moments.log_abs_expm1(m * exponent)
+    log_n = jnp.where(log_excess == -jnp.inf, 0.0, log_excess - _moments.log_abs_expm1(kl))
     return _positive(log_n)
 
 
@@ -205,11 +205,11 @@ def block_gain_upper(problem: Problem, m: Any, n: Any, *, log_n: Any = None) -> 
     Source: derived here: the selected law has KL <= log n from P^{⊗m}, and the mean reward is
       Δ²/4m-sub-Gaussian (Hoeffding), so that a gain ε costs 2mε²/Δ² nats (Donsker and Varadhan).
     """
-    spread = _of(_range, problem, 1.0)
+    spread = _moments.of(_range, problem, 1.0)
     return _on(_gain_upper, spread, m=_length(m), n=_log_n(spread, n, log_n))
 
 
-def _range(tilt: _Tilt, log_n: Array) -> Array:
+def _range(tilt: _moments.Tilt, log_n: Array) -> Array:
     return tilt.scaled_range
 
 
@@ -235,7 +235,9 @@ def log_n_for_block_gain(problem: Problem, m: Any, gain: Any) -> Array:
 
     Source: derived here: `block_gain_upper` solved for n.
     """
-    return _on(_log_n_for_gain, _of(_range, problem, 1.0), m=_length(m), gain=_budget("gain", gain))
+    return _on(
+        _log_n_for_gain, _moments.of(_range, problem, 1.0), m=_length(m), gain=_budget("gain", gain)
+    )
 
 
 def _log_n_for_gain(spread: Array, m: Array, gain: Array) -> Array:

@@ -27,58 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _numerics, _plan
-from softbon_jax._moments import (
-    _at,
-    _at_largest,
-    _by_power,
-    _log,
-    _log_abs_expm1,
-    _log_covariance,
-    _log_cv_squared,
-    _log_fluctuation,
-    _log_half_deviation,
-    _log_half_variance,
-    _log_largest_excess,
-    _log_mean_tilted,
-    _log_sum,
-    _of,
-    _run,
-    _Tilt,
-)
+from softbon_jax import _arguments, _checks
+from softbon_jax.bounds import _moments
 from softbon_jax.problem import Problem
-from softbon_jax.rival_bounds import best_of_n_kl_estimate as best_of_n_kl_estimate
-from softbon_jax.rival_bounds import best_of_poisson_kl as best_of_poisson_kl
-from softbon_jax.rival_bounds import best_of_poisson_win_rate as best_of_poisson_win_rate
-from softbon_jax.rival_bounds import (
-    expected_best_of_n_kl_estimate as expected_best_of_n_kl_estimate,
-)
-from softbon_jax.rival_bounds import least_kl_for_win_rate as least_kl_for_win_rate
-from softbon_jax.rival_bounds import race_tv_upper as race_tv_upper
-from softbon_jax.sequence_bounds import (
-    block_gain_upper as block_gain_upper,
-)
-from softbon_jax.sequence_bounds import (
-    block_kl_lower as block_kl_lower,
-)
-from softbon_jax.sequence_bounds import (
-    block_kl_upper as block_kl_upper,
-)
-from softbon_jax.sequence_bounds import (
-    log_n_for_block_gain as log_n_for_block_gain,
-)
-from softbon_jax.sequence_bounds import (
-    log_n_for_block_kl_lower as log_n_for_block_kl_lower,
-)
-from softbon_jax.sequence_bounds import (
-    log_n_for_block_kl_upper as log_n_for_block_kl_upper,
-)
-from softbon_jax.sequence_bounds import (
-    threshold_exponent as threshold_exponent,
-)
-from softbon_jax.sequence_bounds import (
-    threshold_exponent_upper as threshold_exponent_upper,
-)
 
 Array = jax.Array
 
@@ -101,7 +52,7 @@ def cv_squared(problem: Problem, temperature: Any) -> Array:
 
     Source: definition.
     """
-    return _of(_by_power(_log_cv_squared, 0), problem, temperature)
+    return _moments.of(_moments.by_power(_moments.log_cv_squared, 0), problem, temperature)
 
 
 def effective_sample_size(
@@ -123,11 +74,11 @@ def effective_sample_size(
 
     Source: definition (Kish's effective sample size).
     """
-    return _at(_effective_sample_size, problem, n, temperature, log_n)
+    return _moments.at(_effective_sample_size, problem, n, temperature, log_n)
 
 
-def _effective_sample_size(tilt: _Tilt, log_n: Array) -> Array:
-    return jnp.exp(log_n - _log_mean_tilted(tilt))
+def _effective_sample_size(tilt: _moments.Tilt, log_n: Array) -> Array:
+    return jnp.exp(log_n - _moments.log_mean_tilted(tilt))
 
 
 # Upper bounds of the divergence to the target ----------------------------------------------------
@@ -151,11 +102,11 @@ def kl_upper(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -
     Source: arXiv:2505.03156 (the O(1/n) bound); derived here: P_n/P* = E[n/(W + Σ_{i<n} W_i)] >=
       n/(W + n - 1) and E_{P*}[W] = 1 + CV², Jensen's inequality twice.
     """
-    return _at(_kl_upper, problem, n, temperature, log_n)
+    return _moments.at(_kl_upper, problem, n, temperature, log_n)
 
 
-def _kl_upper(tilt: _Tilt, log_n: Array) -> Array:
-    return jax.nn.softplus(_log_cv_squared(tilt) - log_n)
+def _kl_upper(tilt: _moments.Tilt, log_n: Array) -> Array:
+    return jax.nn.softplus(_moments.log_cv_squared(tilt) - log_n)
 
 
 def kl_upper_linear(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
@@ -175,7 +126,9 @@ def kl_upper_linear(problem: Problem, n: Any, temperature: Any, *, log_n: Any = 
 
     Source: arXiv:2505.03156 (the O(1/n) bound); log(1 + x) <= x in `kl_upper`.
     """
-    return _at(_by_power(_log_cv_squared, 1), problem, n, temperature, log_n)
+    return _moments.at(
+        _moments.by_power(_moments.log_cv_squared, 1), problem, n, temperature, log_n
+    )
 
 
 def kl_upper_sinh(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
@@ -197,11 +150,11 @@ def kl_upper_sinh(problem: Problem, n: Any, temperature: Any, *, log_n: Any = No
       variable in [e^{-Δ/λ}, 1] is at most sinh²(Δ/2λ) times its squared mean, with equality for
       `problem.worst_case`.
     """
-    return _at(_by_power(_log_sinh_squared, 1), problem, n, temperature, log_n)
+    return _moments.at(_moments.by_power(_log_sinh_squared, 1), problem, n, temperature, log_n)
 
 
-def _log_sinh_squared(tilt: _Tilt) -> Array:
-    return tilt.scaled_range + 2 * _log(-jnp.expm1(-tilt.scaled_range)) - math.log(4)
+def _log_sinh_squared(tilt: _moments.Tilt) -> Array:
+    return tilt.scaled_range + 2 * _moments.log(-jnp.expm1(-tilt.scaled_range)) - math.log(4)
 
 
 def kl_upper_quadratic(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
@@ -225,17 +178,17 @@ def kl_upper_quadratic(problem: Problem, n: Any, temperature: Any, *, log_n: Any
       (1 + M/n) E_{P*}[(ρ-1)²]; and ρ - 1 is (1 - W)/(n - 1 + W) plus a Jensen gap of at most
       CV²/(b(n - 1 + b)).
     """
-    return _at(_kl_upper_quadratic, problem, n, temperature, log_n)
+    return _moments.at(_kl_upper_quadratic, problem, n, temperature, log_n)
 
 
-def _kl_upper_quadratic(tilt: _Tilt, log_n: Array) -> Array:
-    log_b = _at_largest(tilt.log_weights, tilt.rewards, tilt.log_probs, -1)
+def _kl_upper_quadratic(tilt: _moments.Tilt, log_n: Array) -> Array:
+    log_b = _moments.at_largest(tilt.log_weights, tilt.rewards, tilt.log_probs, -1)
     # n - 1 + b as n times a sum of two non-negative terms.
-    log_shifted = log_n + _log(-jnp.expm1(-log_n) + jnp.exp(log_b - log_n))
-    log_square = _log_sum(tilt.log_tilted + 2 * _log_abs_expm1(tilt.log_weights))
-    log_cv_squared = _log_cv_squared(tilt)
-    log_moments = _log_sum(jnp.stack([log_square, 2 * (log_cv_squared - log_b)], axis=-1))
-    log_factor = jax.nn.softplus(_log_largest_excess(tilt) - log_n)
+    log_shifted = log_n + _moments.log(-jnp.expm1(-log_n) + jnp.exp(log_b - log_n))
+    log_square = _moments.log_sum(tilt.log_tilted + 2 * _moments.log_abs_expm1(tilt.log_weights))
+    log_cv_squared = _moments.log_cv_squared(tilt)
+    log_moments = _moments.log_sum(jnp.stack([log_square, 2 * (log_cv_squared - log_b)], axis=-1))
+    log_factor = jax.nn.softplus(_moments.log_largest_excess(tilt) - log_n)
     bound = jnp.exp(math.log(2) + log_factor + log_moments - 2 * log_shifted)
     return jnp.where(log_cv_squared == -jnp.inf, 0.0, bound)
 
@@ -281,15 +234,15 @@ def log_n_for_kl_upper(problem: Problem, kl: Any, temperature: Any) -> Array:
     value = _checks.concrete(kl)
     if value is not None:
         _checks.offending("kl", value, ~(value >= 0), "at least 0")
-    problem, temperature, _ = _plan.checked_arguments(problem, None, temperature, 0.0)
+    problem, temperature, _ = _arguments.checked_arguments(problem, None, temperature, 0.0)
     kl = _checks.as_float("kl", kl).astype(temperature.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, kl=kl.shape)
-    return _run(_log_n_for_kl_upper, problem, temperature, kl)
+    return _moments.run(_log_n_for_kl_upper, problem, temperature, kl)
 
 
-def _log_n_for_kl_upper(tilt: _Tilt, kl: Array) -> Array:
-    log_cv_squared = _log_cv_squared(tilt)
-    log_n = log_cv_squared - _log_abs_expm1(kl)
+def _log_n_for_kl_upper(tilt: _moments.Tilt, kl: Array) -> Array:
+    log_cv_squared = _moments.log_cv_squared(tilt)
+    log_n = log_cv_squared - _moments.log_abs_expm1(kl)
     enough = (log_cv_squared == -jnp.inf) | (log_n < 0)
     return jnp.where(kl >= 0, jnp.where(enough, 0.0, log_n), jnp.nan)
 
@@ -318,15 +271,17 @@ def relative_gap_upper(problem: Problem, n: Any, temperature: Any, *, log_n: Any
       Jensen's inequality under the law proportional to P*·r.
     """
     _no_negative_reward(problem)
-    return _at(_relative_gap_upper, problem, n, temperature, log_n)
+    return _moments.at(_relative_gap_upper, problem, n, temperature, log_n)
 
 
-def _relative_gap_upper(tilt: _Tilt, log_n: Array) -> Array:
+def _relative_gap_upper(tilt: _moments.Tilt, log_n: Array) -> Array:
     mean = jnp.sum(jnp.exp(tilt.log_tilted) * tilt.rewards, axis=-1)
-    log_covariance = _log_covariance(tilt)
+    log_covariance = _moments.log_covariance(tilt)
     constant = log_covariance == -jnp.inf
-    log_ratio = jnp.where(constant, -jnp.inf, log_covariance - _log(jnp.where(constant, 1.0, mean)))
-    log_excess = _log_sum(jnp.stack([_log_cv_squared(tilt), log_ratio], axis=-1))
+    log_ratio = jnp.where(
+        constant, -jnp.inf, log_covariance - _moments.log(jnp.where(constant, 1.0, mean))
+    )
+    log_excess = _moments.log_sum(jnp.stack([_moments.log_cv_squared(tilt), log_ratio], axis=-1))
     return _fraction(tilt, log_excess, log_n)
 
 
@@ -351,21 +306,21 @@ def relative_gap_upper_crude(
     Source: arXiv:2505.03156 (the O(1/n) claim for the reward); derived here in this form: M' <= M.
     """
     _no_negative_reward(problem)
-    return _at(_relative_gap_upper_crude, problem, n, temperature, log_n)
+    return _moments.at(_relative_gap_upper_crude, problem, n, temperature, log_n)
 
 
-def _relative_gap_upper_crude(tilt: _Tilt, log_n: Array) -> Array:
-    return _fraction(tilt, _log_largest_excess(tilt), log_n)
+def _relative_gap_upper_crude(tilt: _moments.Tilt, log_n: Array) -> Array:
+    return _fraction(tilt, _moments.log_largest_excess(tilt), log_n)
 
 
-def _fraction(tilt: _Tilt, log_excess: Array, log_n: Array) -> Array:
+def _fraction(tilt: _moments.Tilt, log_excess: Array, log_n: Array) -> Array:
     """M/(n + M), NaN if a reward is negative."""
     legal = jnp.min(tilt.rewards, axis=-1) >= 0
     return jnp.where(legal, jnp.exp(jax.nn.log_sigmoid(log_excess - log_n)), jnp.nan)
 
 
 def _no_negative_reward(problem: Problem) -> None:
-    log_probs, rewards = (_checks.concrete(x) for x in _plan.checked_problem(problem))
+    log_probs, rewards = (_checks.concrete(x) for x in _arguments.checked_problem(problem))
     if log_probs is not None and rewards is not None:
         log_probs, rewards = np.broadcast_arrays(log_probs, rewards)
         negative = (rewards < 0) & (log_probs > -np.inf)
@@ -390,241 +345,13 @@ def kl_base_upper(problem: Problem, n: Any, temperature: Any, *, log_n: Any = No
 
     Source: Aminian et al., arXiv:2507.05913, Lemma 4.1.
     """
-    return _at(_kl_base_upper, problem, n, temperature, log_n)
+    return _moments.at(_kl_base_upper, problem, n, temperature, log_n)
 
 
-def _kl_base_upper(tilt: _Tilt, log_n: Array) -> Array:
+def _kl_base_upper(tilt: _moments.Tilt, log_n: Array) -> Array:
     # -log(1 - uv), u = 1 - 1/n and v = 1 - e^{-Δ/λ}; where uv is near 1, 1 - uv = 1/n + u e^{-Δ/λ}.
     u, v = -jnp.expm1(-log_n), -jnp.expm1(-tilt.scaled_range)
     small = u * v < 0.5
     log_u = jnp.log(jnp.where(small, 1.0, u))
     terms = jnp.stack(jnp.broadcast_arrays(-log_n, log_u - tilt.scaled_range), axis=-1)
-    return jnp.where(small, -jnp.log1p(-jnp.where(small, u * v, 0.0)), -_log_sum(terms))
-
-
-# Leading terms as n grows ------------------------------------------------------------------------
-
-
-def kl_asymptote_coefficient(problem: Problem, temperature: Any) -> Array:
-    """Var_{P*}(W)/2, the limit of n² KL(P*‖P_n), and of n² KL(P_n‖P*), as n grows.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      temperature: `[...]` in reward units, traced.
-
-    Returns:
-      `[...]` nats. At temperature 0, where the divergence falls exponentially, and at inf: 0.
-
-    Raises:
-      ValueError: a bad temperature or problem, or shapes that do not broadcast.
-
-    Source: derived here from P_n/P* - 1 = (1 + CV² - W)/n + O(1/n²). The divergence of a fixed
-      problem is of order 1/n²; the O(1/n) of arXiv:2505.03156 is an upper bound.
-    """
-    return _of(_by_power(_log_half_variance, 0), problem, temperature)
-
-
-def kl_asymptote(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
-    """KL(P*‖P_n) ~ Var_{P*}(W)/(2 n²) as n grows: the leading term, not a bound.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      temperature: `[...]` in reward units, traced.
-      log_n: `[...]` log n instead of n.
-
-    Returns:
-      `[...]` nats; the relative error is O(1/n), and it may exceed the divergence many times over
-      while n is below CV². At temperature 0 and inf, 0.
-
-    Raises:
-      ValueError: n < 1, a bad temperature or problem, or shapes that do not broadcast.
-
-    Source: derived here; see `kl_asymptote_coefficient`.
-    """
-    return _at(_by_power(_log_half_variance, 2), problem, n, temperature, log_n)
-
-
-def tv_asymptote_coefficient(problem: Problem, temperature: Any) -> Array:
-    """E_{P*}|1 + CV² - W|/2, the limit of n TV(P_n, P*) as n grows.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      temperature: `[...]` in reward units, traced.
-
-    Returns:
-      `[...]` without unit. At temperature 0 and inf, 0.
-
-    Raises:
-      ValueError: a bad temperature or problem, or shapes that do not broadcast.
-
-    Numerics: not differentiable where W of an outcome equals its mean under P*; the gradient there
-      is a subgradient, and 0 if the rewards are constant.
-    Source: derived here from P_n/P* - 1 = (1 + CV² - W)/n + O(1/n²).
-    """
-    return _of(_by_power(_log_half_deviation, 0), problem, temperature)
-
-
-def tv_asymptote(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
-    """TV(P_n, P*) ~ E_{P*}|1 + CV² - W|/(2n) as n grows: the leading term, not a bound.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      temperature: `[...]` in reward units, traced.
-      log_n: `[...]` log n instead of n.
-
-    Returns:
-      `[...]` without unit; it may exceed 1 at small n. At temperature 0 and inf, 0.
-
-    Raises:
-      ValueError: n < 1, a bad temperature or problem, or shapes that do not broadcast.
-
-    Source: derived here; see `tv_asymptote_coefficient`.
-    """
-    return _at(_by_power(_log_half_deviation, 1), problem, n, temperature, log_n)
-
-
-def fluctuation_asymptote_coefficient(problem: Problem, temperature: Any) -> Array:
-    """The limit of √n E[TV(R, P*)] as n grows, R being the softmax measure over the n draws.
-
-    Σ_x (E_P[W² (1_x - P*(x))²])^½ / √(2π); see `conditional_fluctuation` for R.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      temperature: `[...]` in reward units, traced.
-
-    Returns:
-      `[...]` without unit. At temperature 0, where R and P* are on the best outcomes, and at inf,
-      where they are the empirical and the reference law, the formula holds as it stands.
-
-    Raises:
-      ValueError: a bad temperature or problem, or shapes that do not broadcast.
-
-    Numerics: the gradient is 0 at an outcome whose moment is 0.
-    Source: derived here: R - P* is the mean over the draws of W(X)(1_x - P*), but for terms of order
-      1/n, and the mean size of a centred normal of variance v is (2v/π)^½.
-    """
-    return _of(_by_power(_log_fluctuation, 0), problem, temperature)
-
-
-def fluctuation_asymptote(
-    problem: Problem, n: Any, temperature: Any, *, log_n: Any = None
-) -> Array:
-    """E[TV(R, P*)] ~ its coefficient / √n as n grows: the leading term, not a bound.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      temperature: `[...]` in reward units, traced.
-      log_n: `[...]` log n instead of n.
-
-    Returns:
-      `[...]` without unit; it may exceed 1 at small n.
-
-    Raises:
-      ValueError: n < 1, a bad temperature or problem, or shapes that do not broadcast.
-
-    Source: derived here; see `fluctuation_asymptote_coefficient`.
-    """
-    return _at(_by_power(_log_fluctuation, 0.5), problem, n, temperature, log_n)
-
-
-def reward_gap_asymptote_coefficient(problem: Problem, temperature: Any) -> Array:
-    """Cov_{P*}(r, W), the limit of n (E_{P*}r - E_{P_n}r) as n grows; rewards of any sign.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      temperature: `[...]` in reward units, traced.
-
-    Returns:
-      `[...]` in reward units, >= 0. At temperature 0 and inf, 0.
-
-    Raises:
-      ValueError: a bad temperature or problem, or shapes that do not broadcast.
-
-    Source: derived here from P_n/P* - 1 = (1 + CV² - W)/n + O(1/n²).
-    """
-    return _of(_by_power(_log_covariance, 0), problem, temperature)
-
-
-def reward_gap_asymptote(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
-    """E_{P*}r - E_{P_n}r ~ Cov_{P*}(r, W)/n as n grows: the leading term, not a bound.
-
-    Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      temperature: `[...]` in reward units, traced.
-      log_n: `[...]` log n instead of n.
-
-    Returns:
-      `[...]` in reward units. At temperature 0 and inf, 0.
-
-    Raises:
-      ValueError: n < 1, a bad temperature or problem, or shapes that do not broadcast.
-
-    Source: derived here; see `reward_gap_asymptote_coefficient`.
-    """
-    return _at(_by_power(_log_covariance, 1), problem, n, temperature, log_n)
-
-
-# Hard best-of-n ----------------------------------------------------------------------------------
-
-
-def best_of_n_kl(n: Any, *, log_n: Any = None) -> Array:
-    """KL(hard best-of-n‖P) <= log n - (n-1)/n, with equality for a reward of continuous law.
-
-    Args:
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      log_n: `[...]` log n instead of n.
-
-    Returns:
-      `[...]` nats, in the float dtype of the argument.
-
-    Raises:
-      ValueError: n < 1.
-
-    Source: Beirami et al., arXiv:2401.01879.
-    """
-    return _best_of_n_kl(_log_n(n, log_n))
-
-
-@jax.jit
-def _best_of_n_kl(log_n: Array) -> Array:
-    # With u = (n-1)/n this is -log(1-u) - u, which needs its series while u is small.
-    u = -jnp.expm1(-log_n)
-    small = u < 0.05
-    near = _numerics.ratio_minus_log(jnp.where(small, -u, 0.0))
-    return jnp.where(small, near, log_n - u)
-
-
-def best_of_n_win_rate(n: Any, *, log_n: Any = None) -> Array:
-    """Pr(hard best-of-n beats a fresh draw from P) <= n/(n+1), ties counting one half.
-
-    Equality holds for a reward of continuous law.
-
-    Args:
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      log_n: `[...]` log n instead of n.
-
-    Returns:
-      `[...]` in [1/2, 1], in the float dtype of the argument.
-
-    Raises:
-      ValueError: n < 1.
-
-    Source: arXiv:2401.01879 for a continuous reward. Derived here for any: with F its distribution
-      function, the win rate is the trapezoid sum of F over F^n, and F is concave in F^n.
-    """
-    return _best_of_n_win_rate(_log_n(n, log_n))
-
-
-@jax.jit
-def _best_of_n_win_rate(log_n: Array) -> Array:
-    return jax.nn.sigmoid(log_n)
-
-
-def _log_n(n: Any, log_n: Any) -> Array:
-    given = log_n if n is None else n
-    dtype = jnp.float32 if given is None else _checks.as_float("n", given).dtype
-    return _checks.log_candidates(n, log_n, dtype)
+    return jnp.where(small, -jnp.log1p(-jnp.where(small, u * v, 0.0)), -_moments.log_sum(terms))

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from softbon_jax.pool import leave_one_out, pool_curve, pool_kl
+from softbon_jax.pools.curves import leave_one_out, pool_curve
+from softbon_jax.pools.divergences import pool_kl
 from softbon_jax.scores import Scores
 
 FEWEST_PROMPTS = 10
@@ -330,12 +331,12 @@ def per_prompt_temperatures(table: Table, n: int, kl: float) -> PerPrompt:
     )
 
 
-def overoptimised(
+def overoptimized(
     table: Table, temperature: float, *, seed: int = 0, samples: int = 2000
 ) -> Verdict:
     """Whether the gold curve turns down as n grows, at one temperature of the table.
 
-    The largest studentised lead of an earlier n over the last is compared with its bootstrap law
+    The largest studentized lead of an earlier n over the last is compared with its bootstrap law
     under no lead, so that having looked for the peak is paid for.
 
     Args:
@@ -367,8 +368,8 @@ def overoptimised(
     lead = leads.mean(0)
     error = leads.std(0, ddof=1) / np.sqrt(prompts)
     error = np.where(error > 0, error, np.inf)
-    studentised = _bootstrap(prompts, samples, seed) @ (leads - lead) / error
-    p_value = float(np.mean(studentised.max(1) >= (lead / error).max()))
+    studentized = _bootstrap(prompts, samples, seed) @ (leads - lead) / error
+    p_value = float(np.mean(studentized.max(1) >= (lead / error).max()))
     drop, at = float(mean[peak] - mean[-1]), int(table.n[peak])
     drop_se = float(error[peak]) if peak < len(error) and np.isfinite(error[peak]) else 0.0
     last = int(table.n[-1])

@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _files, advice, problem, report, scores, selection
-from softbon_jax.calibrate import temperature_for_kl
-from softbon_jax.metrics import metrics
+from softbon_jax import problem, scores
+from softbon_jax.command import _files, advice, report
+from softbon_jax.exact.metrics import metrics
+from softbon_jax.sampling import select as selection
+from softbon_jax.tuning.calibrate import temperature_for_kl
 
 LEARN = """Soft best-of-n draws n responses and returns one of them with probability proportional
 to exp(reward / λ). A larger n and a smaller λ (temperature, in the units of the reward) earn more
@@ -42,7 +44,7 @@ every n up to the number of responses a prompt has. Nothing is needed but the sc
 Columns: which prompt a row answers (--prompt), the reward that selects (--reward), and if there is
 one the score that is really wanted (--gold), such as correctness (0 or 1), a better judge or a
 length. With a gold score the recommendation maximises gold, and the command says whether the proxy
-is over-optimised.
+is over-optimized.
 
 Several columns after --reward or --gold are averaged: --reward judge_1 judge_2 --gold judge_3. With
 noisy judges of one kind, --reward judge_1 judge_2 judge_3 --leave-one-out lets each of them value
@@ -205,7 +207,7 @@ def _analyze(options: argparse.Namespace) -> None:
         finite = [t for t in table.temperature if np.isfinite(t)]
         asked = {finite[0], choice.temperature} if choice.ok else set(finite[:1])
         for t in sorted(t for t in asked if np.isfinite(t)):
-            verdicts[float(t)] = advice.overoptimised(table, t, seed=options.seed)
+            verdicts[float(t)] = advice.overoptimized(table, t, seed=options.seed)
     analysis = report.Analysis(
         options.file.name,
         pools,

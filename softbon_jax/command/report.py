@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from softbon_jax.advice import Choice, PerPrompt, Table, Verdict
+from softbon_jax.command.advice import Choice, PerPrompt, Table, Verdict
 from softbon_jax.scores import Scores
 
-# Okabe and Ito's colours, told apart by all common kinds of colour vision.
-COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+# Okabe and Ito's colors, told apart by all common kinds of color vision.
+COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -224,10 +224,10 @@ def _findings(analysis: Analysis) -> list[str]:
             )
         )
     for t, verdict in analysis.verdicts.items():
-        lines.append(f"Over-optimisation at λ = {t:g}: {verdict.finding}. {verdict.reason}.")
+        lines.append(f"Over-optimization at λ = {t:g}: {verdict.finding}. {verdict.reason}.")
     if columns.valuing is None:
         lines.append(
-            f"Whether {columns.selecting} is over-optimised cannot be told without a gold score "
+            f"Whether {columns.selecting} is over-optimized cannot be told without a gold score "
             "(--gold)."
         )
     return lines
@@ -271,29 +271,29 @@ def _pictures(analysis: Analysis) -> str:
         for ax, (name, values) in zip(axes, curves, strict=False):
             mean, error = means(values)
             for k, i in enumerate(shown):
-                colour = COLOURS[k]
+                color = COLORS[k]
                 ax.plot(
-                    table.n, mean[i], color=colour, ls=DASHES[k % 4], marker="o", ms=3,
+                    table.n, mean[i], color=color, ls=DASHES[k % 4], marker="o", ms=3,
                     label=f"λ = {table.temperature[i]:g}",
                 )  # fmt: skip
                 low, high = mean[i] - 1.96 * error[i], mean[i] + 1.96 * error[i]
-                ax.fill_between(table.n, low, high, color=colour, alpha=0.12, lw=0)
+                ax.fill_between(table.n, low, high, color=color, alpha=0.12, lw=0)
             ax.set(xscale="log", xlabel="number of responses n", ylabel=f"mean {name}")
             ax.set_xticks(table.n, [str(n) for n in table.n])
             ax.minorticks_off()
         objective, cost = means(table.objective)[0], means(table.kl)[0]
         ax = axes[-1]
         for k, i in enumerate(shown):
-            ax.plot(cost[i], objective[i], color=COLOURS[k], ls=DASHES[k % 4], marker="o", ms=3)
+            ax.plot(cost[i], objective[i], color=COLORS[k], ls=DASHES[k % 4], marker="o", ms=3)
         if analysis.choice.ok:
             row = int(np.flatnonzero(table.temperature == analysis.choice.temperature)[0])
             at = int(np.flatnonzero(table.n == analysis.choice.n)[0])
             ax.plot(
-                cost[row, at], objective[row, at], "o", ms=11, mfc="none", mec=COLOURS[2], mew=1.8
+                cost[row, at], objective[row, at], "o", ms=11, mfc="none", mec=COLORS[2], mew=1.8
             )
             ax.annotate(
                 "recommended", (cost[row, at], objective[row, at]), (0, 10),
-                textcoords="offset points", color=COLOURS[2], ha="center",
+                textcoords="offset points", color=COLORS[2], ha="center",
             )  # fmt: skip
         ax.margins(x=0.12, y=0.12)
         ax.set(xlabel="mean KL from the policy (nats)", ylabel=f"mean {curves[-1][0]}")

@@ -1,0 +1,35 @@
+"""Exact laws of selection rules and what they gain and cost.
+
+The public functions are in `laws`, `metrics` and `sequences`. Below are the kernels of one problem,
+for the rooms that build on them.
+"""
+
+from softbon_jax.exact._divergences import both_ways, change, relative_entropy
+from softbon_jax.exact._plan import Plan, quadrature_plan
+from softbon_jax.exact._rules import hard_terms, poisson_log_base_ratio, race_terms, rank_masses
+from softbon_jax.exact._soft import (
+    TiltedTerms,
+    normalized,
+    on_support,
+    proper_temperature,
+    soft_terms,
+    tilted_terms,
+)
+
+__all__ = [
+    "Plan",
+    "TiltedTerms",
+    "both_ways",
+    "change",
+    "hard_terms",
+    "normalized",
+    "on_support",
+    "poisson_log_base_ratio",
+    "proper_temperature",
+    "quadrature_plan",
+    "race_terms",
+    "rank_masses",
+    "relative_entropy",
+    "soft_terms",
+    "tilted_terms",
+]

@@ -7,13 +7,14 @@ import math
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _numerics, _terms
+from softbon_jax import _special
+from softbon_jax.exact import _rules
 
 Array = jax.Array
 
 
 def _near(log_ratio: Array) -> Array:
-    return jnp.abs(log_ratio) < _terms.NEAR
+    return jnp.abs(log_ratio) < _special.NEAR
 
 
 def relative_entropy(log_p: Array, log_q: Array) -> Array:
@@ -30,8 +31,8 @@ def both_ways(p: Array, q: Array, delta: Array, log_ratio: Array) -> tuple[Array
     delta = jnp.where(near, delta, 0.0)
     forward = jnp.where(p == 0, 0.0, log_ratio)
     backward = jnp.where(q == 0, 0.0, log_ratio)
-    kl_pq = jnp.where(near, p * _numerics.ratio_minus_log(delta, log_ratio), q - p - p * forward)
-    kl_qp = jnp.where(near, p * _numerics.ratio_log_ratio(delta, log_ratio), q * backward - (q - p))
+    kl_pq = jnp.where(near, p * _special.ratio_minus_log(delta, log_ratio), q - p - p * forward)
+    kl_qp = jnp.where(near, p * _special.ratio_log_ratio(delta, log_ratio), q * backward - (q - p))
     return jnp.sum(kl_pq), jnp.sum(kl_qp)
 
 
@@ -47,7 +48,7 @@ def chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
     quotient = change / jnp.where(p > 0, p, 1.0)
     if not wide:
         return change @ quotient
-    large = log_ratio > _terms.NEAR
+    large = log_ratio > _special.NEAR
     far = jnp.where(large, log_ratio, 1.0)
     log_term = log_p + 2 * far
     overflows = large & (log_term > math.log(jnp.finfo(p.dtype).max))
@@ -65,5 +66,5 @@ def mean(q: Array, rewards: Array) -> Array:
 
 def win_chances(p: Array, rewards: Array) -> Array:
     """For each outcome, the probability that it beats a draw from p, a tie counting one half."""
-    below, equal, _ = _terms.rank_masses(p, rewards)
+    below, equal, _ = _rules.rank_masses(p, rewards)
     return below + equal / 2

@@ -1,17 +1,17 @@
-"""From the arguments of a public function to a compiled worker: checks, quadrature size, batches."""
+"""What a kernel is compiled for: how many quadrature points, and which form of the integrals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _numerics
-from softbon_jax.problem import Problem, probability_tolerance
+from softbon_jax import _checks
+from softbon_jax.exact import _quadrature
+from softbon_jax.problem import Problem
 
 Array = jax.Array
 
@@ -36,69 +36,6 @@ class Plan(NamedTuple):
     fine: bool
     own_eta: bool
     limits: bool
-
-
-_CHUNK_ELEMENTS = 2**23
-
-
-def over_batch(
-    worker: Callable[..., Any],
-    elements: int,
-    vectors: tuple[Array, ...],
-    scalars: tuple[Array, ...] = (),
-) -> Any:
-    """`worker(*vectors, *scalars)` over the broadcast of all leading axes, a bounded chunk at a time.
-
-    Args:
-      worker: takes arrays of shape `[K]`, then scalars.
-      elements: static; array elements that one call of the worker needs.
-      vectors: arrays `[..., K]`.
-      scalars: arrays `[...]`; all leading axes broadcast.
-
-    Returns:
-      The worker's output with the batch axes in front.
-    """
-    shape = jnp.broadcast_shapes(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
-    flat = tuple(
-        jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in vectors
-    ) + tuple(jnp.broadcast_to(x, shape).reshape(-1) for x in scalars)
-    size, chunk = math.prod(shape), max(1, _CHUNK_ELEMENTS // elements)
-    if size <= chunk:
-        out = jax.vmap(worker)(*flat)
-    else:
-        out = jax.lax.map(lambda x: worker(*x), flat, batch_size=chunk)
-    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
-
-
-def checked_arguments(
-    problem: Problem, n: Any, temperature: Any, log_n: Any
-) -> tuple[Problem, Array, Array]:
-    """(problem, temperature, log n) as arrays in the problem's dtype; ValueError for bad values."""
-    problem = checked_problem(problem)
-    dtype = problem.rewards.dtype
-    _checks.temperature(temperature)
-    temperature = _checks.as_float("temperature", temperature).astype(dtype)
-    return problem, temperature, _checks.log_candidates(n, log_n, dtype)
-
-
-def checked_problem(problem: Problem) -> Problem:
-    """The problem's two arrays in one float dtype; ValueError where their last axes differ."""
-    log_probs = _checks.as_float("problem.log_probs", problem.log_probs)
-    rewards = _checks.as_float("problem.rewards", problem.rewards)
-    shapes = (log_probs.shape, rewards.shape)
-    if min(map(len, shapes)) == 0 or shapes[0][-1] != shapes[1][-1] or shapes[0][-1] == 0:
-        raise ValueError(f"problem must have K >= 1 outcomes on its last axis, got shapes {shapes}")
-    _checks.finite("problem.rewards", rewards)
-    value = _checks.concrete(log_probs)
-    if value is not None:
-        with np.errstate(over="ignore"):
-            total = np.exp(value.astype(np.float64)).sum(-1)
-        tolerance = probability_tolerance(log_probs.dtype)
-        _checks.offending(
-            "the sum of exp(problem.log_probs)", total, ~(np.abs(total - 1) <= tolerance), "1"
-        )
-    dtype = jnp.promote_types(log_probs.dtype, rewards.dtype)
-    return Problem(log_probs.astype(dtype), rewards.astype(dtype))
 
 
 def quadrature_plan(
@@ -139,7 +76,7 @@ def quadrature_plan(
     rare = rarest > -math.log(10 * jnp.finfo(dtype).eps)
     own_eta = bool(rare or np.any((few > 1) & (few < 2 - 1e-6)))
     if nodes is None:
-        rule = _numerics.rule_for(dtype, fine)
+        rule = _quadrature.rule_for(dtype, fine)
         most = np.full(log_mean.shape, log_n_most)
-        nodes = _numerics.node_bucket(_numerics.nodes_needed(rule, offsets, most, log_mean))
+        nodes = _quadrature.node_bucket(_quadrature.nodes_needed(rule, offsets, most, log_mean))
     return Plan(int(nodes), wide, fine, own_eta, limits)

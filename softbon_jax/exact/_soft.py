@@ -1,7 +1,7 @@
 """The tilted, soft and hard law of one problem, in the terms that the metrics are built from.
 
 Everything here takes one problem of shape `[K]` and is traced inside a compiled worker, which
-`_plan.over_batch` maps over leading axes.
+`_batching.over_batch` maps over leading axes.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _numerics
-from softbon_jax._plan import Plan
+from softbon_jax import _special
+from softbon_jax.exact import _quadrature
+from softbon_jax.exact._plan import Plan
 from softbon_jax.problem import Problem, probability_tolerance
 
 Array = jax.Array
-
-NEAR = 0.4
-"""Ratios whose |log| is below this are carried as ratio - 1, the others as logarithms."""
 
 
 class TiltedTerms(NamedTuple):
     """What every law of one problem at one temperature shares; arrays over the K outcomes.
 
     Attributes:
-      log_probs: log P, normalised, -inf off the support.
+      log_probs: log P, normalized, -inf off the support.
       rewards: r, with outcomes off the support moved to the largest reward on it.
       exponents: (r - max r)/λ <= 0.
       log_mean: scalar log μ = log E_P[w], w = e^exponents.
@@ -60,7 +58,7 @@ class SoftTerms(NamedTuple):
     eta: Array
 
 
-def normalised(log_probs: Array) -> Array:
+def normalized(log_probs: Array) -> Array:
     """Log P less its log-sum; NaN where that sum is not 0 to within the tolerance of a law.
 
     Subtracting makes every gradient the one along the simplex: adding a constant to the
@@ -88,7 +86,7 @@ def proper_temperature(temperature: Array, rewards: Array) -> Array:
 
 def tilted_terms(problem: Problem, temperature: Array) -> TiltedTerms:
     """The shared terms for a `[K]` problem and a scalar temperature in (0, inf)."""
-    log_probs = normalised(problem.log_probs)
+    log_probs = normalized(problem.log_probs)
     rewards, top = on_support(log_probs, problem.rewards)
     exponents = (rewards - top) / temperature
     log_mean = jax.nn.logsumexp(log_probs + exponents)
@@ -99,7 +97,7 @@ def tilted_terms(problem: Problem, temperature: Array) -> TiltedTerms:
     rising = step > 0
     larger = jnp.exp(jnp.where(rising, log_w, log_w[ref]))
     shift = jnp.where(rising, -larger, larger) * jnp.expm1(jnp.where(rising, -step, step))
-    excess = jnp.where(jnp.abs(log_w) < NEAR, shift - shift @ p, 0.0)
+    excess = jnp.where(jnp.abs(log_w) < _special.NEAR, shift - shift @ p, 0.0)
     return TiltedTerms(log_probs, rewards, exponents, log_mean, log_probs + log_w, excess)
 
 
@@ -127,8 +125,8 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan)
       `SoftTerms` of `[N, K]` arrays, NaN where `plan.nodes` points are too few.
     """
     dtype = terms.log_probs.dtype
-    u, log_h, resolved = _numerics.lattice(
-        _numerics.rule_for(dtype, plan.fine),
+    u, log_h, resolved = _quadrature.lattice(
+        _quadrature.rule_for(dtype, plan.fine),
         -terms.exponents,
         jnp.max(log_n, initial=0.0, where=log_n >= 0),
         terms.log_mean,
@@ -136,18 +134,18 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan)
     )
     integrals = _wide_integrals if plan.wide else _narrow_integrals
     probs, log_ratio, delta, eta = integrals(terms, temperature, log_n, u, log_h, plan.own_eta)
-    log_ratio, delta = _refined(log_ratio, delta)
+    log_ratio, delta = _special.refined(log_ratio, delta)
     log_w, excess = (terms.exponents - terms.log_mean)[None], terms.excess[None]
     if eta is not None:
-        log_base_ratio, eta = _refined(log_ratio + log_w, eta)
+        log_base_ratio, eta = _special.refined(log_ratio + log_w, eta)
     else:
-        near = jnp.abs(log_w) < NEAR
+        near = jnp.abs(log_w) < _special.NEAR
         log_base_ratio = log_ratio + jnp.where(near, jnp.log1p(excess), log_w)
-        near = near & (jnp.abs(log_ratio) < NEAR)
+        near = near & (jnp.abs(log_ratio) < _special.NEAR)
         p = jnp.exp(terms.log_probs)[None]
         plain = probs / jnp.where(p > 0, p, 1.0) - 1
         eta = jnp.where(near, excess + (1 + excess) * delta, plain)
-        eta = jnp.where(jnp.abs(log_base_ratio) < NEAR, eta, 0.0)
+        eta = jnp.where(jnp.abs(log_base_ratio) < _special.NEAR, eta, 0.0)
         # At n = 1 the law is P: what rounding has left goes, its derivatives stay.
         log_base_ratio, eta = (
             jnp.where(log_n[:, None] == 0, x - jax.lax.stop_gradient(x), x)
@@ -168,8 +166,8 @@ def _narrow_integrals(
     decay = jnp.exp(-z)
 
     # -log φ, from 1 - φ = Σ P (1 - e^-z) while that is small.
-    small = z < _numerics.SMALL
-    lost = jnp.where(small, _numerics.one_minus_exp(jnp.where(small, z, 0.0)), 1 - decay) @ p
+    small = z < _special.SMALL
+    lost = jnp.where(small, _special.one_minus_exp(jnp.where(small, z, 0.0)), 1 - decay) @ p
     mostly = lost < 0.5
     rate = jnp.where(mostly, -jnp.log1p(-jnp.where(mostly, lost, 0.0)), -jnp.log(decay @ p))
 
@@ -179,8 +177,8 @@ def _narrow_integrals(
     above = lead >= 0
     apart = -jnp.expm1(-jnp.where(above, lead, -lead)) * jnp.where(above, w, w[ref])
     x = t[:, None] * apart[None]
-    small = x < _numerics.SMALL
-    near = _numerics.one_minus_exp(jnp.where(small, x, 0.0))
+    small = x < _special.SMALL
+    near = _special.one_minus_exp(jnp.where(small, x, 0.0))
     decay_ref = decay[:, ref][:, None]
     near = near * jnp.where(above[None], -decay_ref, decay)
     contrast = jnp.where(small, near, decay - decay_ref)
@@ -250,10 +248,10 @@ def _wide_integrals(
         change = jnp.exp(log_n + log_h + log_scale - fall) @ contrast  # P* (ρ - ρ(ref))
         log_rows = log_n + terms.log_mean + log_h + u - fall
         log_ratio = jax.nn.logsumexp(log_rows[:, None] - z, axis=0)
-        usable = (jnp.abs(log_ratio) < NEAR) & (pstar > limits.tiny)
+        usable = (jnp.abs(log_ratio) < _special.NEAR) & (pstar > limits.tiny)
         delta = change * jnp.exp(jnp.where(usable, -log_pstar, 0.0)) - jnp.sum(change)
         # Where P* underflows its terms vanish, and its ratio serves as it is.
-        delta = jnp.where(usable, delta, jnp.expm1(jnp.minimum(log_ratio, NEAR)))
+        delta = jnp.where(usable, delta, jnp.expm1(jnp.minimum(log_ratio, _special.NEAR)))
         law = jnp.exp(log_pstar + log_ratio), log_ratio, delta
         if not with_eta:
             return *law, None
@@ -269,76 +267,3 @@ def _scaled_exp(log_x: Array) -> tuple[Array, Array]:
     """(e^{log_x - c}, c) with c the largest entry of each row, a constant to differentiation."""
     log_scale = jax.lax.stop_gradient(jnp.max(log_x, axis=1))
     return jnp.exp(log_x - log_scale[:, None]), log_scale
-
-
-def _refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
-    """(log ratio, ratio - 1) from `excess` = ratio - 1 near ratio 1; elsewhere the latter is 0."""
-    near = jnp.abs(log_ratio) < NEAR
-    excess = jnp.where(near, excess, 0.0)
-    return jnp.where(near, jnp.log1p(excess), log_ratio), excess
-
-
-class HardTerms(NamedTuple):
-    """The hard best-of-n law of one problem for one n; arrays over the K outcomes.
-
-    Attributes:
-      log_base_ratio: log P_n/P, the same for tied outcomes.
-      eta: P_n/P - 1 to relative accuracy where |log_base_ratio| < NEAR; 0 elsewhere.
-      log_top: scalar, log P(best reward).
-      log_miss: scalar, log Pr(the selected outcome does not have the best reward); -inf if all tie.
-    """
-
-    log_base_ratio: Array
-    eta: Array
-    log_top: Array
-    log_miss: Array
-
-
-def rank_masses(probs: Array, rewards: Array) -> tuple[Array, Array, Array]:
-    """For each of K outcomes the probability of a lower, of an equal and of a higher reward."""
-    order = jnp.argsort(rewards)
-    ranked, p = rewards[order], probs[order]
-    zero = jnp.zeros((1,), p.dtype)
-    from_below = jnp.concatenate([zero, jnp.cumsum(p)])
-    from_above = jnp.concatenate([jnp.cumsum(p[::-1])[::-1], zero])
-    first = jnp.searchsorted(ranked, rewards, side="left")
-    stop = jnp.searchsorted(ranked, rewards, side="right")
-    group = jax.ops.segment_sum(p, jnp.searchsorted(ranked, ranked, side="left"), p.shape[0])
-    return from_below[first], group[first], from_above[stop]
-
-
-def hard_terms(log_probs: Array, rewards: Array, log_n: Array) -> HardTerms:
-    """The exact law of hard best-of-n for a `[K]` problem and a scalar log n.
-
-    F(x)^n - F(x-)^n for the group of outcomes tied with x, split in proportion to P inside it.
-    """
-    below, group, higher = rank_masses(jnp.exp(log_probs), rewards)
-    up_to = below + group  # F
-    lowest = below <= 0
-    # -log F from the mass above where that is the smaller, and -log F(x-) - (-log F) likewise.
-    rate = jnp.where(
-        higher < 0.5, -jnp.log1p(-jnp.where(higher < 0.5, higher, 0.0)), -jnp.log(up_to)
-    )
-    share = jnp.where(lowest, 0.25, group / up_to)
-    drop = jnp.where(
-        share < 0.5, -jnp.log1p(-share), jnp.log(up_to) - jnp.log(jnp.where(lowest, 1.0, below))
-    )
-    positive = rate > 0
-    log_rate = jnp.where(positive, jnp.log(jnp.where(positive, rate, 1.0)), -jnp.inf)
-    log_reach = jnp.where(positive, -jnp.exp(jnp.where(positive, log_rate, 0.0) + log_n), 0.0)
-    log_miss = -jnp.exp(jnp.log(drop) + log_n)  # log (F(x-)/F(x))^n
-    log_step = jnp.where(lowest, 0.0, _numerics.log1mexp(jnp.where(lowest, 1.0, -log_miss)))
-    log_base_ratio = log_reach + log_step - jnp.log(group)
-
-    # Near 1: P_n/P - 1 = [F (F^{n-1} - 1) - F- (F-^{n-1} - 1)] / (F - F-).
-    more = jnp.expm1(jnp.minimum(log_n, math.log(2)))  # n - 1, used only where it is small
-    grown = up_to * jnp.expm1(-more * rate)
-    grown_below = jnp.where(lowest, 0.0, below * jnp.expm1(-more * (rate + drop)))
-    excess = jnp.where(
-        log_n < math.log(2), (grown - grown_below) / group, jnp.expm1(log_base_ratio)
-    )
-    log_base_ratio, eta = _refined(log_base_ratio, excess)
-
-    top = jnp.argmax(rewards)
-    log_miss_top = jnp.where(lowest[top], -jnp.inf, log_miss[top])
-    return HardTerms(log_base_ratio, eta, jnp.log(group[top]), log_miss_top)

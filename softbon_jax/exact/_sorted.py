@@ -1,6 +1,6 @@
 """The law of soft best-of-n for very many outcomes, in time and memory O(K).
 
-`_terms.soft_terms` evaluates every outcome at every quadrature point. But e^{-tw} changes only while tw
+`_soft.soft_terms` evaluates every outcome at every quadrature point. But e^{-tw} changes only while tw
 is between rounding and a few units: below it is 1 - tw, above it is 0. So each outcome is evaluated
 on a band of points around t = 1/w, and what lies outside its band comes from running sums. Of a
 thousand symbols that is 170 points an outcome instead of 16,000.
@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _divergences, _numerics, _plan, _terms
-from softbon_jax.metrics import Metrics, base_metrics, soft_metrics, tilt_metrics
+from softbon_jax import _checks, _special
+from softbon_jax.exact import _divergences, _plan, _quadrature, _soft
+from softbon_jax.exact._measures import Metrics, base_metrics, soft_metrics, tilt_metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -37,7 +38,7 @@ FILLING_STEP = -60.0
 
 def sorted_problem(problem: Problem) -> Problem:
     """The outcomes by falling reward, filled up to one of few sizes, so that few kernels compile."""
-    missing = max(256, _numerics.node_bucket(problem.num_outcomes)) - problem.num_outcomes
+    missing = max(256, _quadrature.node_bucket(problem.num_outcomes)) - problem.num_outcomes
     return Problem(
         jnp.pad(problem.log_probs[::-1], (0, missing), constant_values=FILLING),
         jnp.pad(problem.rewards[::-1], (0, missing), mode="edge"),
@@ -75,15 +76,15 @@ def point(
       plan: static; `nodes` and `fine` count.
     """
     rewards = problem.rewards
-    proper = _terms.proper_temperature(temperature, rewards)
-    terms = _terms.tilted_terms(problem, proper)
+    proper = _soft.proper_temperature(temperature, rewards)
+    terms = _soft.tilted_terms(problem, proper)
     step = -jnp.diff(rewards)
     filling = step == 0
     log_steps = jnp.where(filling, FILLING_STEP, jnp.log(jnp.where(filling, 1.0, step) / proper))
     wins = _divergences.win_chances(jnp.exp(terms.log_probs), rewards)
     soft, excess = soft_terms(terms, log_n, plan, log_steps)
     hard, hard_ratio = _hard_metrics(terms, log_n, wins)
-    near = jnp.abs(terms.exponents - terms.log_mean) < _terms.NEAR
+    near = jnp.abs(terms.exponents - terms.log_mean) < _special.NEAR
     terms = terms._replace(excess=jnp.where(near, excess, 0.0))
     of_soft = soft_metrics(terms, tilt_metrics(terms), soft, wins, wide=True)
     by_rule = (
@@ -96,7 +97,7 @@ def point(
     return jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields) + poison, *by_rule)
 
 
-def _hard_metrics(terms: _terms.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
+def _hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
     """As `metrics.hard_metrics` where P may underflow, and log P_n/P: F(k)^n - F(k+1)^n in logs."""
     log_p, rewards = terms.log_probs, terms.rewards
     from_above, from_below = jax.vmap(_running)(jnp.stack([log_p, log_p[::-1]]))
@@ -106,12 +107,10 @@ def _hard_metrics(terms: _terms.TiltedTerms, log_n: Array, wins: Array) -> tuple
     log_drop = _log_neg_log(log_p - log_up_to, log_below - log_up_to)  # log(-log F(k+1)/F(k))
     log_miss = jnp.minimum(log_drop + log_n, 30.0)  # nothing is left of e^-e^30
     rare = log_miss < -30.0
-    log_step = jnp.where(
-        rare, log_miss, _numerics.log1mexp(jnp.exp(jnp.where(rare, 0.0, log_miss)))
-    )
+    log_step = jnp.where(rare, log_miss, _special.log1mexp(jnp.exp(jnp.where(rare, 0.0, log_miss))))
     log_base_ratio = log_step - jnp.exp(jnp.minimum(log_rate + log_n, 30.0)) - log_p
     p, q = jnp.exp(log_p), jnp.exp(log_p + log_base_ratio)
-    near = jnp.abs(log_base_ratio) < _terms.NEAR
+    near = jnp.abs(log_base_ratio) < _special.NEAR
     eta = jnp.expm1(jnp.where(near, log_base_ratio, 0.0))
     _, kl_base = _divergences.both_ways(p, q, eta, log_base_ratio)
     gap = q @ (rewards[0] - rewards)
@@ -166,7 +165,7 @@ class _Bands(NamedTuple):
     passed: Array
 
 
-def band_width(rule: _numerics.Rule, dtype: Any) -> int:
+def band_width(rule: _quadrature.Rule, dtype: Any) -> int:
     """Points in the band of an outcome: from tw = eps/4 to tw = e^right."""
     return math.ceil((_linear_below(dtype) + rule.right) / rule.spacing) + 2
 
@@ -177,11 +176,11 @@ def _linear_below(dtype: Any) -> float:
 
 
 def soft_terms(
-    terms: _terms.TiltedTerms, log_n: Array, plan: _plan.Plan, log_steps: Array
-) -> tuple[_terms.SoftTerms, Array]:
-    """As `_terms.soft_terms`, for one n and outcomes that are sorted and all possible.
+    terms: _soft.TiltedTerms, log_n: Array, plan: _plan.Plan, log_steps: Array
+) -> tuple[_soft.SoftTerms, Array]:
+    """As `_soft.soft_terms`, for one n and outcomes that are sorted and all possible.
 
-    With outcomes k = 0, 1, ... by falling reward, the differences of neighbours
+    With outcomes k = 0, 1, ... by falling reward, the differences of neighbors
 
       ρ(k+1) - ρ(k) = n μ ∫ (e^{-t w(k+1)} - e^{-t w(k)}) φ^{n-1} dt >= 0, ρ = P_n/P*,
       η(k) - η(k+1) = n(n-1) ∫ (e^{-t w(k+1)} - e^{-t w(k)}) E_P[w e^{-tw}] φ^{n-2} dt >= 0, η = P_n/P-1,
@@ -196,12 +195,12 @@ def soft_terms(
       log_steps: `[K - 1]` log of (r(k) - r(k+1))/λ.
 
     Returns:
-      `_terms.SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN
+      `_soft.SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN
       where `plan.nodes` points are too few.
     """
     log_p, offsets = terms.log_probs, -terms.exponents
-    rule = _numerics.rule_for(log_p.dtype, plan.fine)
-    u, log_h, resolved = _numerics.lattice(
+    rule = _quadrature.rule_for(log_p.dtype, plan.fine)
+    u, log_h, resolved = _quadrature.lattice(
         rule, offsets, jnp.where(log_n >= 0, log_n, 0.0), terms.log_mean, plan.nodes
     )
     bands = _bands(u, log_h, offsets, rule)
@@ -227,18 +226,22 @@ def soft_terms(
         jnp.stack([rows, base_rows]), so_far[1:, :-1] + (log_apart - offsets[:-1])[None]
     )
     log_w = terms.exponents - terms.log_mean
-    delta, eta, excess = jax.vmap(_centred)(
+    delta, eta, excess = jax.vmap(_centered)(
         jnp.concatenate([steps, (log_w[:-1] + log_apart)[None]]),
         jnp.stack([terms.log_tilted, log_p, log_p]),
     )
 
     poison = jnp.where(resolved, 0.0, jnp.nan).astype(log_p.dtype)
     probs = jnp.exp(terms.log_tilted + log_ratio)
-    parts = (probs, *_refined(log_ratio, delta), *_refined(log_ratio + log_w, -one_less * eta))
-    return _terms.SoftTerms(*(x + poison for x in parts)), -excess
+    parts = (
+        probs,
+        *_special.refined(log_ratio, delta),
+        *_special.refined(log_ratio + log_w, -one_less * eta),
+    )
+    return _soft.SoftTerms(*(x + poison for x in parts)), -excess
 
 
-def _bands(u: Array, log_h: Array, offsets: Array, rule: _numerics.Rule) -> _Bands:
+def _bands(u: Array, log_h: Array, offsets: Array, rule: _quadrature.Rule) -> _Bands:
     size = u.shape[0]
     # Points that are not used weigh nothing, wherever they are.
     u = jnp.where(log_h > -jnp.inf, u, jnp.max(u))
@@ -308,7 +311,7 @@ def _at_points(
 
 def _log_apart(log_steps: Array) -> Array:
     """log(1 - e^-step)."""
-    return _numerics.log1mexp(jnp.exp(log_steps))
+    return _special.log1mexp(jnp.exp(log_steps))
 
 
 def _step_kernels(bands: _Bands, offsets: Array, log_steps: Array, z: Array) -> tuple[Array, Array]:
@@ -336,7 +339,7 @@ def _steps(log_rows: Array, before: Array, bands: _Bands, kernels: tuple[Array, 
     return jnp.logaddexp(jnp.logaddexp(before, own), jnp.logaddexp(following, gap))
 
 
-def _centred(log_rises: Array, log_q: Array) -> Array:
+def _centered(log_rises: Array, log_q: Array) -> Array:
     """The x with x(k+1) - x(k) = e^log_rises(k) and E_q[x] = 0."""
     after = jnp.arange(log_rises.shape[0]) >= jnp.argmax(log_q)
     directions = jnp.stack(
@@ -347,10 +350,3 @@ def _centred(log_rises: Array, log_q: Array) -> Array:
     mean = jnp.sum(jnp.exp(log_q + above)) - jnp.sum(jnp.exp(log_q + below))
     most = math.log(jnp.finfo(log_q.dtype).max) - 1
     return jnp.exp(jnp.minimum(above, most)) - jnp.exp(jnp.minimum(below, most)) - mean
-
-
-def _refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
-    """(log ratio, ratio - 1), the first from the second where it is near 0, the second 0 elsewhere."""
-    near = jnp.abs(log_ratio) < _terms.NEAR
-    excess = jnp.where(near, excess, 0.0)
-    return jnp.where(near, jnp.log1p(excess), log_ratio), excess

@@ -156,7 +156,7 @@ def _possible(values: np.ndarray, log_probs: np.ndarray) -> Law:
 
 
 def of_outcomes(log_probs: np.ndarray, rewards: np.ndarray) -> Law:
-    """The law of the reward of one outcome, normalised; equal rewards together."""
+    """The law of the reward of one outcome, normalized; equal rewards together."""
     possible = log_probs > -np.inf
     law = _merged(rewards[possible], log_probs[possible], 0.0)
     return Law(law.values, law.log_probs - np.logaddexp.reduce(law.log_probs))

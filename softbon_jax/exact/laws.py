@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import math
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _plan, _terms
-from softbon_jax._plan import DEFAULT_NODES as DEFAULT_NODES
+from softbon_jax import _arguments, _batching, _checks, _special
+from softbon_jax.exact import _plan, _rules, _soft
 from softbon_jax.problem import Problem
 
 Array = jax.Array
+Fallback = Literal["any", "best"]
 
 
 def log_tilted(problem: Problem, temperature: Any) -> Array:
     """The tilted law, the target that soft best-of-n approaches as n grows.
 
-    P*(x) ∝ P(x) e^{r(x)/λ}, the maximiser of E_Q[r] - λ KL(Q‖P); λ is `temperature`.
+    P*(x) ∝ P(x) e^{r(x)/λ}, the maximizer of E_Q[r] - λ KL(Q‖P); λ is `temperature`.
 
     Args:
       problem: `[..., K]` reference law and rewards.
@@ -36,7 +38,7 @@ def log_tilted(problem: Problem, temperature: Any) -> Array:
     respect to the temperature is 0.
     Source: arXiv:2505.03156, the target of soft best-of-n.
     """
-    problem = _plan.checked_problem(problem)
+    problem = _arguments.checked_problem(problem)
     _checks.temperature(temperature)
     temperature = _checks.as_float("temperature", temperature).astype(problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape)
@@ -46,8 +48,8 @@ def log_tilted(problem: Problem, temperature: Any) -> Array:
 @jax.jit
 def _log_tilted(problem: Problem, temperature: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Array:
-        terms = _terms.tilted_terms(
-            Problem(log_probs, rewards), _terms.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(
+            Problem(log_probs, rewards), _soft.proper_temperature(temperature, rewards)
         )
         best = terms.rewards == jnp.max(terms.rewards)
         log_best = jnp.where(best, terms.log_probs, -jnp.inf)
@@ -55,7 +57,7 @@ def _log_tilted(problem: Problem, temperature: Array) -> Array:
         at_limit = (temperature == 0) | jnp.isposinf(temperature)
         return jnp.where(at_limit, limit, terms.log_tilted)
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature,))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature,))
 
 
 def log_soft_bon(
@@ -89,7 +91,7 @@ def log_soft_bon(
     like eps · range/temperature. Cost O(K · nodes), whatever n is. Differentiable in everything but
     `nodes`; the gradient with respect to the temperature is 0 at the limits 0 and inf.
     Source: the sampler is arXiv:2505.03156; the law is derived here: 1/Σw = ∫ e^{-tΣw} dt makes the
-    n - 1 other draws factorise.
+    n - 1 other draws factorize.
     """
     problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
     plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
@@ -128,7 +130,7 @@ def log_ratio_soft_bon(
 def _law_arguments(
     problem: Problem, n: Any, temperature: Any, log_n: Any
 ) -> tuple[Problem, Array, Array]:
-    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
     shape = _checks.batch_shape(
         problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape
     )
@@ -144,10 +146,10 @@ def _log_soft(
     def one(
         log_probs: Array, rewards: Array, temperature: Array, log_n: Array
     ) -> tuple[Array, Array]:
-        proper = _terms.proper_temperature(temperature, rewards)
-        terms = _terms.tilted_terms(Problem(log_probs, rewards), proper)
-        soft = jax.tree.map(lambda x: x[0], _terms.soft_terms(terms, proper, log_n[None], plan))
-        hard = _terms.hard_terms(terms.log_probs, terms.rewards, log_n)
+        proper = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
+        soft = jax.tree.map(lambda x: x[0], _soft.soft_terms(terms, proper, log_n[None], plan))
+        hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
         is_hard, is_base = temperature == 0, jnp.isposinf(temperature)
         best = terms.rewards == jnp.max(terms.rewards)
         hard_ratio = jnp.where(best, hard.log_base_ratio + hard.log_top, jnp.inf)
@@ -156,7 +158,9 @@ def _log_soft(
         law = terms.log_probs + jnp.where(is_base, 0.0, base_ratio)
         return law, jnp.where(terms.log_probs > -jnp.inf, ratio, 0.0)
 
-    return _plan.over_batch(one, problem.num_outcomes * plan.nodes, problem, (temperature, log_n))
+    return _batching.over_batch(
+        one, problem.num_outcomes * plan.nodes, problem, (temperature, log_n)
+    )
 
 
 def log_best_of_n(problem: Problem, n: Any, *, log_n: Any = None) -> Array:
@@ -179,7 +183,7 @@ def log_best_of_n(problem: Problem, n: Any, *, log_n: Any = None) -> Array:
     tolerance; the gradient with respect to rewards is 0 (the law depends on their order alone).
     Source: the distribution of a maximum; see arXiv:2401.01879 for its divergence from P.
     """
-    problem, _, log_n = _plan.checked_arguments(problem, n, 0.0, log_n)
+    problem, _, log_n = _arguments.checked_arguments(problem, n, 0.0, log_n)
     _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape)
     return _log_hard(problem, log_n)
 
@@ -187,8 +191,209 @@ def log_best_of_n(problem: Problem, n: Any, *, log_n: Any = None) -> Array:
 @jax.jit
 def _log_hard(problem: Problem, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, log_n: Array) -> Array:
-        log_probs = _terms.normalised(log_probs)
-        rewards, _ = _terms.on_support(log_probs, rewards)
-        return log_probs + _terms.hard_terms(log_probs, rewards, log_n).log_base_ratio
+        log_probs = _soft.normalized(log_probs)
+        rewards, _ = _soft.on_support(log_probs, rewards)
+        return log_probs + _rules.hard_terms(log_probs, rewards, log_n).log_base_ratio
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (log_n,))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (log_n,))
+
+
+# The uniform race ---------------------------------------------------------------------------------
+
+
+def log_uniform_race(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
+    """The exact law of the uniform race: of n draws, the one with the largest w(X_i)/U_i.
+
+    The score w/U exceeds v with probability min(1, w/v), so the scores of draws from P have the
+    distribution function F(v) = A_j - B_j/v for w_j <= v < w_{j+1}, with A and B the sums of P and
+    P w over the outcomes up to the j-th in order of w. The winner is x with probability
+
+      P_n(x) = P(x) w(x) Σ_{j: w_j >= w(x)} [F(w_{j+1})^n - F(w_j)^n]/B_j,   w_{K+1} = inf, F(inf) = 1.
+
+    Args:
+      problem: `[..., K]` reference law and rewards.
+      n: `[...]` number of candidates, any real number >= 1, traced; None when `log_n` is given.
+      temperature: `[...]` λ in w = e^{r/λ}, reward units, traced; 0 gives hard best-of-n, inf gives P.
+      log_n: `[...]` log n in nats instead of n.
+
+    Returns:
+      `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0.
+
+    Raises:
+      ValueError: n < 1, a negative temperature, NaN or infinite rewards, a problem that is not a
+        law, or shapes that do not broadcast. Values are checked when concrete; traced bad values
+        give NaN.
+
+    Numerics: sums of non-negative terms throughout: relative error of the probabilities about
+    1e-14 + eps · range/temperature in float64, also where powers of F cancel and where w is tiny. Cost
+    O(K log K). Differentiable in everything, also at ties (of the worst outcomes, for n > 1); the
+    gradient with respect to the temperature is 0 at its limits. Probabilities below the range of the
+    float type count as 0.
+    Source: the race is arXiv:2609.21899; the closed form is derived here: the integral of
+    n P(x) w(x) v^-2 F(v)^{n-1} over v > w(x), piece by piece.
+    """
+    problem, temperature, log_n = _race_arguments(problem, n, temperature, log_n)
+    return _log_race(problem, temperature, log_n)
+
+
+def _race_arguments(
+    problem: Problem, n: Any, temperature: Any, log_n: Any
+) -> tuple[Problem, Array, Array]:
+    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
+    _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
+    return problem, temperature, log_n
+
+
+@jax.jit
+def _log_race(problem: Problem, temperature: Array, log_n: Array) -> Array:
+    def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
+        proper = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
+        race = _rules.race_terms(terms, log_n)
+        hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
+        ratio = jnp.where(temperature == 0, hard, race.log_base_ratio)
+        return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0, ratio)
+
+    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+
+
+# Best-of-Poisson ----------------------------------------------------------------------------------
+
+
+def log_best_of_poisson(
+    problem: Problem, mean_extra: Any, temperature: Any, *, nodes: int | None = None
+) -> Array:
+    """The exact law of soft best-of-N with a random N = 1 + Poisson(ν) of candidates.
+
+    With φ(t) = E_P[e^{-tw}] and w = e^{(r - max r)/λ} the average of P_n over N is
+
+      P(x) w(x) ∫₀^∞ e^{-t w(x)} (1 + ν φ(t)) e^{-ν(1 - φ(t))} dt,
+
+    and at λ = 0 that of hard best-of-n, G(F(x)) - G(F(x-)) with G(u) = u e^{ν(u-1)}, split in
+    proportion to P among ties.
+
+    Args:
+      problem: `[..., K]` reference law and rewards.
+      mean_extra: `[...]` ν, finite and at least 0, traced: the mean number of candidates is 1 + ν.
+      temperature: `[...]` λ, reward units, traced; 0 is the hard rule, inf gives P.
+      nodes: static number of quadrature points, as in `law.log_soft_bon`.
+
+    Returns:
+      `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0. NaN where `nodes`
+      points are too few.
+
+    Raises:
+      ValueError: ν is negative or not finite, a negative temperature, NaN or infinite rewards, a
+        problem that is not a law, or shapes that do not broadcast. Values are checked when
+        concrete; traced bad values give NaN.
+
+    Numerics: relative error of the probabilities about 1e-13 in float64, growing like
+    eps · range/temperature; divergences of it from the tilted law by `metrics.law_metrics` are
+    resolved to about 1e-14. Differentiable in all but `nodes`.
+    Source: arXiv:2506.19248 (best-of-Poisson); the soft law is derived here: E[N φ^{N-1}] takes the
+    place of n φ^{n-1}.
+    """
+    problem = _arguments.checked_problem(problem)
+    dtype = problem.rewards.dtype
+    value = _checks.concrete(mean_extra)
+    if value is not None:
+        bad = ~((value >= 0) & (value < math.inf))
+        _checks.offending("mean_extra", value, bad, "finite and at least 0")
+    _checks.temperature(temperature)
+    temperature = _checks.as_float("temperature", temperature).astype(dtype)
+    mean_extra = _checks.as_float("mean_extra", mean_extra).astype(dtype)
+    shape = _checks.batch_shape(
+        problem=problem.batch_shape, mean_extra=mean_extra.shape, temperature=temperature.shape
+    )
+    mean_extra = jnp.broadcast_to(mean_extra, shape)
+    plan = _plan.quadrature_plan(problem, temperature, jnp.log1p(mean_extra), nodes)
+    return _log_poisson(problem, temperature, mean_extra, plan)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _log_poisson(
+    problem: Problem, temperature: Array, mean_extra: Array, plan: _plan.Plan
+) -> Array:
+    def one(log_probs: Array, rewards: Array, temperature: Array, mean_extra: Array) -> Array:
+        mean_extra = jnp.where(mean_extra >= 0, mean_extra, jnp.nan)
+        proper = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
+        soft, hard = (
+            _rules.poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False)
+        )
+        ratio = jnp.where(temperature == 0, hard, soft)
+        return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0 * mean_extra, ratio)
+
+    elements = problem.num_outcomes * plan.nodes
+    return _batching.over_batch(one, elements, problem, (temperature, mean_extra))
+
+
+# Rejection from the envelope ----------------------------------------------------------------------
+
+
+def log_rejection(
+    problem: Problem,
+    n: Any,
+    temperature: Any,
+    *,
+    log_n: Any = None,
+    fallback: Fallback = "any",
+) -> Array:
+    """The exact law of rejection sampling with n draws and a fallback.
+
+    Draw i is accepted with probability w(X_i) = e^{(r(X_i) - max r)/λ}, and the first accepted one is
+    returned; it has the tilted law P*. None is accepted with probability (1 - μ)^n, μ = E_P[w]; then
+    the fallback picks one of n draws from R = P (1 - w)/(1 - μ):
+
+      P_n = (1 - (1 - μ)^n) P* + (1 - μ)^n Q,   Q = R ("any") or hard best-of-n under R ("best").
+
+    Args:
+      problem: `[..., K]` reference law and rewards; the envelope is the best reward of its support.
+      n: `[...]` number of candidates, any real number >= 1, traced; None when `log_n` is given.
+      temperature: `[...]` λ, reward units, traced; inf gives P. 0 accepts the best reward alone.
+      log_n: `[...]` log n in nats instead of n.
+      fallback: "any" of the rejected draws, or the "best" of them (ties uniform); static.
+
+    Returns:
+      `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0.
+
+    Raises:
+      ValueError: as `log_uniform_race`, or an unknown fallback.
+
+    Numerics: a sum of two non-negative terms, each relatively accurate to 1e-13 in float64.
+    TV(P_n, P*) = (1 - μ)^n TV(Q, P*), so `metrics.law_metrics` resolves it to about 1e-14 only.
+    Source: derived here (a mixture over whether a draw is accepted); von Neumann's rejection.
+    """
+    if fallback not in ("any", "best"):
+        raise ValueError(f"fallback must be 'any' or 'best', got {fallback!r}")
+    problem, temperature, log_n = _race_arguments(problem, n, temperature, log_n)
+    return _log_rejection(problem, temperature, log_n, fallback)
+
+
+@functools.partial(jax.jit, static_argnames="fallback")
+def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback: Fallback) -> Array:
+    def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
+        proper = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
+        best = terms.rewards == jnp.max(terms.rewards)
+        hard = temperature == 0
+        lost = jnp.where(hard, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents))  # 1 - w
+        log_best = jnp.where(best, terms.log_probs, -jnp.inf)
+        log_accept = jnp.where(hard, jax.nn.logsumexp(log_best), terms.log_mean)
+        log_target = jnp.where(hard, log_best - log_accept, terms.log_tilted)
+        accept = jnp.exp(log_accept)
+        sure = accept >= 1  # every outcome is best: nothing is ever rejected
+        n = jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(lost.dtype).max)))
+        log_miss = n * jnp.log1p(-jnp.where(sure, 0.5, accept))
+        log_hit = _special.log1mexp(-log_miss)
+        log_rest = terms.log_probs + _special.safe_log(lost)
+        rejected = log_rest - jax.nn.logsumexp(jnp.where(sure, terms.log_probs, log_rest))
+        if fallback == "best":
+            safe = jnp.where(sure, terms.log_probs, rejected)
+            worst = jnp.where(safe > -jnp.inf, terms.rewards, jnp.min(terms.rewards) - 1)
+            ratio = _rules.hard_terms(safe, worst, log_n).log_base_ratio
+            rejected = jnp.where(safe > -jnp.inf, safe + ratio, -jnp.inf)
+        mixed = jnp.logaddexp(log_hit + log_target, log_miss + rejected)
+        return jnp.where(jnp.isposinf(temperature) | sure, terms.log_probs + 0.0 * log_n, mixed)
+
+    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))

@@ -17,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _banded, _checks, _plan, _totals
-from softbon_jax.law import log_soft_bon
-from softbon_jax.metrics import Metrics, metrics
+from softbon_jax import _arguments, _checks
+from softbon_jax.exact import _plan, _sorted, _sums
+from softbon_jax.exact.laws import log_soft_bon
+from softbon_jax.exact.metrics import Metrics, metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
 
-MAX_TOTALS = _totals.MAX_ATOMS
+MAX_TOTALS = _sums.MAX_ATOMS
 """The most different totals that a block may have: 65,536."""
 
 
@@ -109,7 +110,7 @@ def log_block_law(
     Numerics: as `log_soft_bon`; every log-probability to about eps · (range/temperature + |log P|).
     Source: derived here; see `law.log_soft_bon`.
     """
-    block = _plan.checked_problem(block)
+    block = _arguments.checked_problem(block)
     log_probs, rewards = (_checks.concrete(x) for x in block)
     if block.batch_shape != ():
         raise ValueError(f"block must be of shape [S], got batch shape {block.batch_shape}")
@@ -141,7 +142,7 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
     Source: derived here: weights e^{r/λ} change by factors within e^{±me/λ}, and so do numerator and
       denominator of each selection probability.
     """
-    problem = _plan.checked_problem(problem)
+    problem = _arguments.checked_problem(problem)
     value = _checks.concrete(step)
     if value is not None:
         _checks.offending("step", value, ~((value > 0) & np.isfinite(value)), "positive and finite")
@@ -204,7 +205,9 @@ def blockwise_metrics(
     between laws of blocks are those between laws of their totals.
     """
     problems, positions = _positions(problem, m)
-    size = len(positions) if block_size is None else _count("block_size", block_size)
+    size = (
+        len(positions) if block_size is None else _checks.positive_integer("block_size", block_size)
+    )
     if size > len(positions):
         raise ValueError(f"block_size must be at most m = {len(positions)}, got {size}")
     # Blocks with the same symbols in another order have the same law.
@@ -272,8 +275,8 @@ def sequence_costs(m: int, n: Any, *, block_size: int | None = None, log_n: Any 
     Raises:
       ValueError: m, block_size or n out of range.
     """
-    m = _count("m", m)
-    size = m if block_size is None else _count("block_size", block_size)
+    m = _checks.positive_integer("m", m)
+    size = m if block_size is None else _checks.positive_integer("block_size", block_size)
     if size > m:
         raise ValueError(f"block_size must be at most m = {m}, got {size}")
     given = log_n if n is None else n
@@ -295,12 +298,6 @@ _ADDITIVE = (
 )
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)
-
-
 def _positions(
     problem: Problem | Sequence[Problem], m: int | None, batched: bool = False
 ) -> tuple[list[Problem], list[int]]:
@@ -308,7 +305,7 @@ def _positions(
     if isinstance(problem, Problem):
         if m is None:
             raise ValueError("m must be given for a single problem, got None")
-        problems, positions = [problem], [0] * _count("m", m)
+        problems, positions = [problem], [0] * _checks.positive_integer("m", m)
     else:
         if len(problem) == 0 or m not in (None, len(problem)):
             raise ValueError(f"m must be the number of problems {len(problem)} >= 1, got {m}")
@@ -320,7 +317,7 @@ def _positions(
                 problems.append(one)
             positions.append(known[id(one)])
     for one in problems:
-        shape = _plan.checked_problem(one).batch_shape
+        shape = _arguments.checked_problem(one).batch_shape
         if not batched and shape != ():
             raise ValueError(f"problem must be of shape [K], got batch shape {shape}")
     return problems, positions
@@ -342,12 +339,12 @@ def _block(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
                 " build it outside of jit, vmap and grad"
             )
         pair = (np.asarray(x, np.float64) for x in np.broadcast_arrays(*problems[i]))
-        parts.append((_totals.of_outcomes(*pair), count))
-        dtypes.append(_plan.checked_problem(problems[i]).rewards.dtype)
+        parts.append((_sums.of_outcomes(*pair), count))
+        dtypes.append(_arguments.checked_problem(problems[i]).rewards.dtype)
     dtype = jnp.result_type(*dtypes)
     try:
-        total = _totals.of_sum(parts, float(jnp.finfo(dtype).eps))
-    except _totals.TooManyAtomsError as error:
+        total = _sums.of_sum(parts, float(jnp.finfo(dtype).eps))
+    except _sums.TooManyAtomsError as error:
         span = sum(count * float(np.ptp(one.values)) for one, count in parts)
         raise ValueError(
             f"a block of {sum(count for _, count in parts)} symbols must have at most"
@@ -369,12 +366,12 @@ def _block_metrics(
 def _banded_law(
     problem: Problem, n: Any, temperature: Any, log_n: Any, nodes: int | None
 ) -> tuple[Metrics, Array]:
-    problem, temperature, log_n = _plan.checked_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
     shape = _checks.batch_shape(temperature=temperature.shape, n=log_n.shape)
     plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
     temperature, log_n = (jnp.broadcast_to(x, shape) for x in (temperature, log_n))
-    falling = _banded.sorted_problem(problem)
-    result, log_law = _banded.over_points(falling, temperature, log_n, plan)
+    falling = _sorted.sorted_problem(problem)
+    result, log_law = _sorted.over_points(falling, temperature, log_n, plan)
     return result, log_law[..., : problem.num_outcomes][..., ::-1]
 
 

@@ -1,0 +1,1 @@
+"""Curves and divergences from pools of scored candidates: no likelihoods are needed."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _numerics, _terms
-from softbon_jax._subsets import Nodes, Pool, over_tiles, quadrature
+from softbon_jax import _special
+from softbon_jax.pools._unbiased import Nodes, Pool, over_tiles, quadrature
 
 Array = jax.Array
 
@@ -132,7 +132,7 @@ def _there(pool: Pool) -> Array:
 
 def _power(phi: Array, n: Array) -> Array:
     """φ^{n-1}, 1 at n = 1."""
-    return jnp.where(n > 1, jnp.exp((n - 1) * _numerics.safe_log(phi)), 1.0)
+    return jnp.where(n > 1, jnp.exp((n - 1) * _special.safe_log(phi)), 1.0)
 
 
 def _points(pool: Pool, n: Array, temperature: Array, nodes: int) -> tuple[Array, Array, Nodes]:
@@ -184,9 +184,9 @@ def _mean_kl_from(
     known = counts & (ratio > 0) & (tilt > 0)
     log_excess = jnp.where(known, log_ratio - log_tilt, 0.0)
     # ρ/W near 1: by ρ/W - 1, which keeps the digits; else by logarithms, which do not overflow.
-    near = known & (jnp.abs(log_excess) < _terms.NEAR)
+    near = known & (jnp.abs(log_excess) < _special.NEAR)
     delta = jnp.where(near, ratio, 1.0) / jnp.where(near, tilt, 1.0) - 1
-    close = tilt * _numerics.ratio_minus_log(delta, log_excess)
+    close = tilt * _special.ratio_minus_log(delta, log_excess)
     far = ratio - tilt - jnp.where(known, tilt * log_excess, 0.0)
     return jnp.sum(jnp.where(counts, jnp.where(near, close, far), 0.0), axis=-1) / size
 
@@ -195,7 +195,7 @@ def _mean_kl(ratio: Array, log_ratio: Array, counts: Array, size: Array) -> Arra
     """Σ ρ log ρ - ρ + 1 over the candidates that count, divided by `size`: terms >= 0."""
     near = jnp.abs(ratio - 1) < 0.5
     delta = jnp.where(near, ratio - 1, 0.0)
-    close = _numerics.ratio_log_ratio(delta, log_ratio)
+    close = _special.ratio_log_ratio(delta, log_ratio)
     far = ratio * log_ratio - ratio + 1
     terms = jnp.where(near, close, far)
     return jnp.sum(jnp.where(counts, terms, 0.0), axis=-1) / size

@@ -1,7 +1,7 @@
 """Exponential and Gumbel noise whose winning tail is exact in single precision.
 
 `jax.random.gumbel` in float32 starts from a uniform on a grid of 2^-23: its largest value is 15.9,
-and among a million candidates several share it, so that an argmax favours the first. Here the
+and among a million candidates several share it, so that an argmax favors the first. Here the
 uniform is read as an integer plus a half, which float32 holds to full relative precision at the end
 that matters.
 """

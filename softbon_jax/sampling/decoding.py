@@ -15,9 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from softbon_jax import _checks
-from softbon_jax.reservoir import Reservoir, reservoir_init, reservoir_update
-from softbon_jax.selection import check_key, compute_dtype
-from softbon_jax.sequences import _count
+from softbon_jax.sampling.reservoir import Reservoir, reservoir_init, reservoir_update
 
 Array = jax.Array
 Step = Callable[[Array, Any], tuple[Any, Any, Array]]
@@ -96,10 +94,12 @@ def decode(
     `reservoir_update`, rare candidates keep their probabilities.
     Source: arXiv:2505.03156 (symbolwise and blockwise sampling).
     """
-    check_key(key)
-    length, n = _count("length", length), _count("n", n)
-    block_size = length if block_size is None else _count("block_size", block_size)
-    chunk = n if chunk is None else _count("chunk", chunk)
+    _checks.key(key)
+    length, n = _checks.positive_integer("length", length), _checks.positive_integer("n", n)
+    block_size = (
+        length if block_size is None else _checks.positive_integer("block_size", block_size)
+    )
+    chunk = n if chunk is None else _checks.positive_integer("chunk", chunk)
     for name, value, most, limit in (
         ("block_size", block_size, length, "length"),
         ("chunk", chunk, n, "n"),
@@ -109,7 +109,7 @@ def decode(
     _checks.temperature(temperature)
     init_state = jax.tree.map(jnp.asarray, init_state)
     reward = _checked_step(step, key, init_state)
-    temperature = _checks.as_float("temperature", temperature, compute_dtype(reward.dtype))
+    temperature = _checks.as_float("temperature", temperature, _checks.compute_dtype(reward.dtype))
     if temperature.ndim != 0:
         raise ValueError(f"temperature must be a scalar, got shape {temperature.shape}")
     return _decode(

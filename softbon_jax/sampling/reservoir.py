@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _noise
-from softbon_jax.selection import argmax, check_key, compute_dtype, scaled
+from softbon_jax import _checks
+from softbon_jax.sampling import _noise
+from softbon_jax.sampling.select import argmax, scaled
 
 Array = jax.Array
 
@@ -89,7 +90,7 @@ def reservoir_update(
     Source: arXiv:2505.03156 (the sampler); derived here: the maximum of a union is the larger of
     the two maxima.
     """
-    check_key(key)
+    _checks.key(key)
     dtype = state.reward.dtype
     rewards = _checks.as_float("rewards", rewards)
     if rewards.ndim != 1 or rewards.size == 0 or state.reward.ndim != 0:
@@ -97,7 +98,7 @@ def reservoir_update(
             "rewards must be [b] with b >= 1 and the state that of one stream, got rewards"
             f" {rewards.shape} and a state {state.reward.shape}; use vmap for several streams"
         )
-    if jnp.finfo(compute_dtype(rewards.dtype)).bits > jnp.finfo(dtype).bits:
+    if jnp.finfo(_checks.compute_dtype(rewards.dtype)).bits > jnp.finfo(dtype).bits:
         raise ValueError(f"rewards are {rewards.dtype}, the reservoir {dtype}: make it with dtype=")
     if where is not None:
         where = jnp.asarray(where)

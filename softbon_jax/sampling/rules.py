@@ -7,16 +7,16 @@ of pessimism is simulated here.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _noise, _plan, _terms
-from softbon_jax.problem import Problem
-from softbon_jax.rivals import Fallback
-from softbon_jax.selection import _explain, _prepare, argmax, check_key, compute_dtype, scaled
+from softbon_jax import _checks
+from softbon_jax.exact.laws import Fallback
+from softbon_jax.sampling import _noise
+from softbon_jax.sampling.select import argmax, explain, prepare, scaled
 
 Array = jax.Array
 
@@ -60,15 +60,15 @@ def select_rejection(
     """
     if fallback not in ("any", "best"):
         raise ValueError(f"fallback must be 'any' or 'best', got {fallback!r}")
-    check_key(key)
-    rewards, temperature, where = _prepare(rewards, temperature, where)
+    _checks.key(key)
+    rewards, temperature, where = prepare(rewards, temperature, where)
     _checks.finite("envelope", envelope)
     envelope = _checks.as_float("envelope", envelope, rewards.dtype)[..., None]
     shape = (*rewards.shape[:-1], 1)
     _checks.batch_shape(rewards=shape, envelope=envelope.shape)
     envelope = jnp.broadcast_to(envelope, shape)
     index = _reject(key, rewards, temperature, envelope, where, fallback)
-    _explain(index < 0, rewards, where)
+    explain(index < 0, rewards, where)
     return index
 
 
@@ -130,7 +130,7 @@ def poisson_mask(key: Array, shape: tuple[int, ...], mean_extra: Any) -> Array:
     variation: take n well above 1 + ν.
     Source: arXiv:2506.19248.
     """
-    check_key(key)
+    _checks.key(key)
     if len(shape) == 0 or shape[-1] == 0:
         raise ValueError(f"shape must have at least one candidate on its last axis, got {shape}")
     value = _checks.concrete(mean_extra)
@@ -138,7 +138,7 @@ def poisson_mask(key: Array, shape: tuple[int, ...], mean_extra: Any) -> Array:
         bad = ~((value >= 0) & np.isfinite(value))
         _checks.offending("mean_extra", value, bad, "finite and at least 0")
     mean_extra = _checks.as_float("mean_extra", mean_extra)
-    mean_extra = mean_extra.astype(compute_dtype(mean_extra.dtype))
+    mean_extra = mean_extra.astype(_checks.compute_dtype(mean_extra.dtype))
     _checks.batch_shape(shape=shape[:-1], mean_extra=mean_extra.shape)
     return _poisson_mask(key, tuple(shape), mean_extra)
 
@@ -157,7 +157,7 @@ def _poisson_mask(key: Array, shape: tuple[int, ...], mean_extra: Array) -> Arra
 def pessimism_log_probs(rewards: Any, regularization: Any, where: Any = None) -> Array:
     """Log-probabilities of `select_pessimist`: relu((r_i - τ)/β), with τ such that their mean is 1.
 
-    The maximiser over laws q on the n candidates of Σ q_i r_i - (β/2) χ²(q‖uniform): only candidates
+    The maximizer over laws q on the n candidates of Σ q_i r_i - (β/2) χ²(q‖uniform): only candidates
     above the threshold τ can be picked, and their odds are linear in the reward.
 
     Args:
@@ -179,11 +179,11 @@ def pessimism_log_probs(rewards: Any, regularization: Any, where: Any = None) ->
     are the projection of r/(nβ) onto the simplex (arXiv:1602.02068), hence τ from one sort.
     """
     dtype = _checks.as_float("rewards", rewards).dtype
-    rewards, regularization, where = _prepare(rewards, regularization, where)
+    rewards, regularization, where = prepare(rewards, regularization, where)
     probs = _pessimism(rewards, regularization, where)
     value = _checks.concrete(probs)
     if value is not None:
-        _explain(jnp.isnan(probs[..., 0]), rewards, where)
+        explain(jnp.isnan(probs[..., 0]), rewards, where)
     positive = probs > 0
     log_probs = jnp.where(positive, jnp.log(jnp.where(positive, probs, 1)), -jnp.inf)
     return jnp.where(jnp.isnan(probs), jnp.nan, log_probs).astype(dtype)
@@ -208,10 +208,10 @@ def select_pessimist(key: Array, rewards: Any, regularization: Any, where: Any =
     Source: arXiv:2503.21878. Deviation: the paper draws from these weights by rejection sampling,
     which may end without a sample; here a candidate is drawn from them outright.
     """
-    check_key(key)
-    rewards, regularization, where = _prepare(rewards, regularization, where)
+    _checks.key(key)
+    rewards, regularization, where = prepare(rewards, regularization, where)
     index = _draw_pessimist(key, rewards, regularization, where)
-    _explain(index < 0, rewards, where)
+    explain(index < 0, rewards, where)
     return index
 
 
@@ -232,11 +232,11 @@ def _pessimism(rewards: Array, regularization: Array, where: Array | None) -> Ar
     candidate = rewards > -jnp.inf if where is None else where & (rewards > -jnp.inf)
     counts = candidate.astype(rewards.dtype)
     _, _, in_order = scaled(rewards, regularization, where)
-    probs = _pessimism_of_counts(rewards, counts, regularization)
+    probs = pessimism_of_counts(rewards, counts, regularization)
     return jnp.where(in_order, probs, jnp.nan)
 
 
-def _pessimism_of_counts(rewards: Array, counts: Array, regularization: Array) -> Array:
+def pessimism_of_counts(rewards: Array, counts: Array, regularization: Array) -> Array:
     """The probability of each of the rewards `[..., K]` where it occurs `counts` times among n.
 
     In units in which the mean weight is 1: Σ N_k relu(r_k - τ) = nβ. With the rewards sorted from the
@@ -263,76 +263,3 @@ def _pessimism_of_counts(rewards: Array, counts: Array, regularization: Array) -
     best = jnp.where(present & (depth <= 0), 1.0, 0.0).astype(height.dtype)
     share = counts * jnp.where(regularization > 0, jnp.where(usual, height, 1.0), best)
     return share / jnp.sum(share, axis=-1, keepdims=True)
-
-
-class PessimismLaw(NamedTuple):
-    """A simulated law and its standard error, `[..., K]` both."""
-
-    probs: Array
-    standard_error: Array
-
-
-def pessimism_law(
-    key: Array, problem: Problem, n: int, regularization: Any, trials: int
-) -> PessimismLaw:
-    """The law of `select_pessimist` among n draws from P, by simulation.
-
-    The average over sets of draws of the selection probabilities given the draws: unbiased, and less
-    noisy than counting selections.
-
-    Args:
-      key: a typed PRNG key; consumed.
-      problem: `[..., K]` reference law and rewards.
-      n: number of candidates, an integer >= 1; static.
-      regularization: β, scalar or `[...]`, in reward units, at least 0, traced.
-      trials: sets of draws, at least 2; static.
-
-    Returns:
-      `PessimismLaw` of the broadcast batch shape, in the problem's dtype; its probabilities sum to 1.
-
-    Raises:
-      TypeError, ValueError: `key` is not one typed key, or bad values of the others.
-
-    Numerics: time proportional to n · trials for each problem of the batch, memory to n · 1024.
-    Source: arXiv:2503.21878 for the rule; there is no closed form of its law for finite n.
-    """
-    check_key(key)
-    problem = _plan.checked_problem(problem)
-    for name, value, least in (("n", n, 1), ("trials", trials, 2)):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    _checks.temperature(regularization, "regularization")
-    regularization = _checks.as_float("regularization", regularization)
-    regularization = regularization.astype(problem.rewards.dtype)
-    shape = _checks.batch_shape(problem=problem.batch_shape, regularization=regularization.shape)
-    keys = jax.random.split(key, shape)
-    flat = Problem(
-        *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)
-    )
-    beta = jnp.broadcast_to(regularization, shape).reshape(-1)
-    out = _pessimism_law(keys.reshape(-1), flat, beta, n=int(n), trials=int(trials))
-    return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)
-
-
-@partial(jax.jit, static_argnames=("n", "trials"))
-def _pessimism_law(
-    keys: Array, problem: Problem, regularization: Array, *, n: int, trials: int
-) -> PessimismLaw:
-    outcomes, dtype = problem.num_outcomes, problem.rewards.dtype
-    lanes = min(trials, 1024)
-
-    def one(arguments: tuple[Array, Problem, Array]) -> PessimismLaw:
-        key, (log_probs, rewards), beta = arguments
-        cumulative = jnp.cumsum(jnp.exp(_terms.normalised(log_probs)))
-
-        def trial(key: Array) -> Array:
-            level = _noise.uniform(key, (n,), dtype, one_word=True) * cumulative[-1]
-            drawn = jnp.searchsorted(cumulative, level, side="right")
-            counts = jnp.zeros((outcomes,), dtype).at[drawn].add(1)
-            return _pessimism_of_counts(rewards, counts, beta[None])
-
-        laws = jax.lax.map(trial, jax.random.split(key, trials), batch_size=lanes)
-        spread = jnp.std(laws, axis=0, ddof=1) / jnp.sqrt(jnp.asarray(trials, dtype))
-        return PessimismLaw(jnp.mean(laws, axis=0), spread)
-
-    return jax.lax.map(one, (keys, problem, regularization))

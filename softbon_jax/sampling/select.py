@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from softbon_jax import _checks, _noise
+from softbon_jax import _checks
+from softbon_jax.sampling import _noise
 
 Array = jax.Array
 
@@ -149,11 +150,11 @@ def selection_log_probs(rewards: Any, temperature: Any, where: Any = None) -> Ar
     Source: arXiv:2505.03156 (the sampler).
     """
     dtype = _checks.as_float("rewards", rewards).dtype
-    rewards, temperature, where = _prepare(rewards, temperature, where)
+    rewards, temperature, where = prepare(rewards, temperature, where)
     log_probs = _log_probs(rewards, temperature, where)
     value = _checks.concrete(log_probs)
     if value is not None:
-        _explain(jnp.isnan(log_probs[..., 0]), rewards, where)
+        explain(jnp.isnan(log_probs[..., 0]), rewards, where)
     return log_probs.astype(dtype)
 
 
@@ -164,38 +165,25 @@ def _pick(
     key: Array, rewards: Any, temperature: Any, where: Any, *, rule: str, k: int | None = None
 ) -> Array:
     """Check, draw, and explain a -1 if the values are there to explain it."""
-    check_key(key)
-    rewards, temperature, where = _prepare(rewards, temperature, where)
+    _checks.key(key)
+    rewards, temperature, where = prepare(rewards, temperature, where)
     if k is not None and not 1 <= k <= rewards.shape[-1]:
         raise ValueError(f"k must be between 1 and n = {rewards.shape[-1]}, got {k}")
     index = _draw(key, rewards, temperature, where, rule=rule, k=k)
     # The kernel has found what is wrong with a row: looking at its answer costs one small copy
     # instead of a second pass over the rewards.
-    _explain((index if k is None else index[..., 0]) < 0, rewards, where)
+    explain((index if k is None else index[..., 0]) < 0, rewards, where)
     return index
 
 
-def check_key(key: Any) -> None:
-    """`key` is one typed PRNG key."""
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key must be a typed PRNG key (jax.random.key), got {type(key).__name__}")
-    if key.shape != ():
-        raise ValueError(f"key must be a single key, got an array of keys of shape {key.shape}")
-
-
-def compute_dtype(dtype: Any) -> Any:
-    """The dtype in which selection is computed: float64 for float64, float32 for the rest."""
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
-
-
-def _prepare(rewards: Any, temperature: Any, where: Any) -> tuple[Array, Array, Array | None]:
+def prepare(rewards: Any, temperature: Any, where: Any) -> tuple[Array, Array, Array | None]:
     """`rewards` `[..., n]`, `temperature` `[..., 1]` and `where` `[..., n]` of one batch shape."""
     rewards = _checks.as_float("rewards", rewards)
     if rewards.ndim == 0 or rewards.shape[-1] == 0:
         raise ValueError(
             f"rewards must have at least one candidate on its last axis, got shape {rewards.shape}"
         )
-    dtype = compute_dtype(rewards.dtype)
+    dtype = _checks.compute_dtype(rewards.dtype)
     _checks.temperature(temperature)
     temperature = _checks.as_float("temperature", temperature, dtype)[..., None]
     shapes = {"rewards": rewards.shape, "temperature": temperature.shape}
@@ -214,7 +202,7 @@ def _prepare(rewards: Any, temperature: Any, where: Any) -> tuple[Array, Array, 
     )
 
 
-def _explain(failed: Array, rewards: Array, where: Array | None) -> None:
+def explain(failed: Array, rewards: Array, where: Array | None) -> None:
     """Raise `ValueError` saying why a row has no selection, if one has none and it is known."""
     value = _checks.concrete(failed)
     if value is None or not value.any():
@@ -247,7 +235,7 @@ def scaled(rewards: Array, temperature: Array, where: Array | None) -> tuple[Arr
 def argmax(scores: Array) -> Array:
     """The int32 index of the largest score on the last axis, the first of equals.
 
-    Two plain reductions instead of one over (value, index) pairs: XLA vectorises these on CPU,
+    Two plain reductions instead of one over (value, index) pairs: XLA vectorizes these on CPU,
     keeps the noise that feeds them in vector code, and is twice as fast as `jnp.argmax` there.
     """
     largest = jnp.max(scores, axis=-1, keepdims=True)

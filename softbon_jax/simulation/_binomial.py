@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from softbon_jax import _noise, _numerics
+from softbon_jax import _special
+from softbon_jax.sampling import uniform
 
 Array = jax.Array
 
@@ -54,7 +55,7 @@ def binomial(key: Array, count: Array, prob: Array) -> Array:
 
 def _by_inversion(key: Array, count: Array, prob: Array) -> Array:
     """The draw that belongs to a uniform, which is accurate near 0: where draws are large."""
-    return invert(_noise.uniform(key, count.shape, count.dtype, one_word=True), count, prob)
+    return invert(uniform(key, count.shape, count.dtype, one_word=True), count, prob)
 
 
 def invert(uniform: Array, count: Array, prob: Array) -> Array:
@@ -104,9 +105,7 @@ def _by_rejection(key: Array, count: Array, prob: Array, wanted: Array) -> Array
 
     def round_(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         i, drawn, open_ = state
-        u, v = _noise.uniform(
-            jax.random.fold_in(key, i), (2, *count.shape), count.dtype, one_word=True
-        )
+        u, v = uniform(jax.random.fold_in(key, i), (2, *count.shape), count.dtype, one_word=True)
         u = u - 0.5
         edge = jnp.maximum(0.5 - jnp.abs(u), jnp.finfo(count.dtype).tiny)
         k = jnp.floor((2 * a / edge + b) * u + c)
@@ -124,7 +123,7 @@ def _log_prob(k: Array, count: Array, prob: Array) -> Array:
     """Log of the binomial probability of k, up to a constant in k."""
 
     def deviance(x: Array, mean: Array) -> Array:
-        return mean * _numerics.ratio_log_ratio((x - mean) / mean)
+        return mean * _special.ratio_log_ratio((x - mean) / mean)
 
     return -(
         _remainder(k)

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from softbon_jax import _noise
-from softbon_jax._binomial import binomial
 from softbon_jax.problem import Problem
+from softbon_jax.sampling import uniform
+from softbon_jax.simulation._binomial import binomial
 
 Array = jax.Array
 
@@ -264,6 +264,6 @@ def counts(key: Array, log_probs: Array, n: Array) -> Array:
 
 def largest_exponential(key: Array, counts: Array) -> Array:
     """The largest of N independent Exp(1) for each N in `counts`; meaningless where N is 0."""
-    uniform = _noise.uniform(key, counts.shape, counts.dtype, one_word=True)
+    level = uniform(key, counts.shape, counts.dtype, one_word=True)
     # Pr(largest > t) = 1 - (1 - e^-t)^N, inverted: a small uniform is a large maximum.
-    return -jnp.log(-jnp.expm1(jnp.log1p(-uniform) / jnp.maximum(counts, 1)))
+    return -jnp.log(-jnp.expm1(jnp.log1p(-level) / jnp.maximum(counts, 1)))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from softbon_jax._draws import LANES
+from softbon_jax.simulation._draws import LANES
 
 Array = jax.Array
 

@@ -1,7 +1,7 @@
 """Monte Carlo estimates of the law of the selected sample, with standard errors.
 
 The exact law needs no simulation; this is what checks it. Standard errors and the correction of bias
-come from a grouped jackknife over the trials (`_groups`), so that they hold for every metric alike.
+come from a grouped jackknife over the trials (`_jackknife`), so that they hold for every metric alike.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from softbon_jax import _checks, _draws, _groups, _plan, _terms, law
-from softbon_jax._draws import LANES
-from softbon_jax.metrics import Metrics, law_metrics
+from softbon_jax import _arguments, _checks, exact
+from softbon_jax.exact.laws import log_tilted
+from softbon_jax.exact.metrics import Metrics, law_metrics
 from softbon_jax.problem import Problem
-from softbon_jax.selection import check_key, scaled
+from softbon_jax.sampling.select import scaled
+from softbon_jax.simulation import _draws, _jackknife
+from softbon_jax.simulation._draws import LANES
 
 Array = jax.Array
 Rule = Literal["soft", "hard", "race"]
@@ -173,8 +175,8 @@ def _prepare(
 
     A traced n that is no legal number of candidates becomes 0.
     """
-    check_key(key)
-    problem = _plan.checked_problem(problem)
+    _checks.key(key)
+    problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
     if not isinstance(trials, (int, np.integer)) or not 2 <= trials <= TRIALS_LIMIT:
         raise ValueError(f"trials must be an integer from 2 to {TRIALS_LIMIT}, got {trials!r}")
@@ -232,7 +234,7 @@ def _over_cells(
 
     def cell(arguments: tuple) -> Any:
         index, problem, n, temperature = arguments
-        log_probs = _terms.normalised(problem.log_probs)
+        log_probs = exact.normalized(problem.log_probs)
         finite = jnp.all(jnp.isfinite(problem.rewards)) & ~jnp.any(jnp.isnan(log_probs))
         legal = finite & (temperature >= 0) & (n >= 1)
         # Harmless numbers where something is wrong: a loop that looks at NaN may never end.
@@ -278,10 +280,10 @@ def _estimate(
         block: tuple[Callable[[Array], Array], Callable[..., Array], Array]
         if literal:
             tables = _draws.stream(problem, acting)
-            block = (selected, _groups.add_selected, zeros)
+            block = (selected, _jackknife.add_selected, zeros)
         else:
-            block = (law_given_counts, _groups.add_rows, zeros.astype(problem.rewards.dtype))
-        totals = _groups.accumulate(*block, key, trials, blocks)
+            block = (law_given_counts, _jackknife.add_rows, zeros.astype(problem.rewards.dtype))
+        totals = _jackknife.accumulate(*block, key, trials, blocks)
         return _summary(totals.astype(problem.rewards.dtype), problem, temperature, trials)
 
     return _over_cells(one, key, problem, n, temperature)
@@ -292,7 +294,7 @@ def _fluctuation(
     key: Array, problem: Problem, n: Array, temperature: Array, trials: Array, *, blocks: int
 ) -> Fluctuation:
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Fluctuation:
-        target = jnp.exp(law.log_tilted(problem, temperature))
+        target = jnp.exp(log_tilted(problem, temperature))
 
         def distance(key: Array) -> Array:
             measure = _softmax_measure(
@@ -301,10 +303,10 @@ def _fluctuation(
             return jnp.sum(jnp.abs(measure - target[None]), axis=-1) / 2
 
         start = jnp.zeros((LANES,), target.dtype)
-        totals = _groups.accumulate(distance, _groups.add_rows, start, key, trials, blocks)
-        sizes = _groups.group_sizes(trials).astype(target.dtype)
-        mean, without = _groups.means(totals[:, None], sizes)
-        return Fluctuation(mean[0], _groups.jackknife(mean, without, sizes)[1][0])
+        totals = _jackknife.accumulate(distance, _jackknife.add_rows, start, key, trials, blocks)
+        sizes = _jackknife.group_sizes(trials).astype(target.dtype)
+        mean, without = _jackknife.means(totals[:, None], sizes)
+        return Fluctuation(mean[0], _jackknife.jackknife(mean, without, sizes)[1][0])
 
     return _over_cells(one, key, problem, n, temperature)
 
@@ -321,7 +323,7 @@ def _controlled_law(key: Array, problem: Problem, n: Array, temperature: Array) 
     """Unbiased estimates `[LANES, K]` of P_n: P* + (1 - c s)(R - P*), see `simulate`."""
     counts = _draws.counts(key, problem.log_probs, n)
     measure = _softmax_measure(counts, problem, temperature)
-    target = jnp.exp(law.log_tilted(problem, temperature))
+    target = jnp.exp(log_tilted(problem, temperature))
     logits, _, _ = scaled(problem.rewards, temperature[None], problem.log_probs > -jnp.inf)
     log_weights = logits - jax.nn.logsumexp(logits + problem.log_probs)
     # In logs, because W overflows at small temperatures, and then s is useless and c is 0.
@@ -350,14 +352,14 @@ def _race_law(key: Array, problem: Problem, n: Array, temperature: Array) -> Arr
 
 
 def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array) -> Estimate:
-    sizes = _groups.group_sizes(trials).astype(totals.dtype)
-    probs, without = _groups.means(totals, sizes)
-    _, probs_se = _groups.jackknife(probs, without, sizes)
+    sizes = _jackknife.group_sizes(trials).astype(totals.dtype)
+    probs, without = _jackknife.means(totals, sizes)
+    _, probs_se = _jackknife.jackknife(probs, without, sizes)
     # One call for the law and for those with a group left out; one row a metric.
     laws = jnp.concatenate([probs[None], without])
     rows = jnp.stack(_metrics_of(laws, problem, temperature))
     plain = rows[:, 0]
-    corrected, errors = _groups.jackknife(plain, rows[:, 1:].T, sizes)
+    corrected, errors = _jackknife.jackknife(plain, rows[:, 1:].T, sizes)
     floor = _noise_floor(problem, temperature, probs, probs_se)
 
     clear = (jnp.stack(floor) == 0) | (corrected >= jnp.stack(floor) + 2 * errors)
@@ -388,7 +390,7 @@ def _metrics_of(laws: Array, problem: Problem, temperature: Array) -> Metrics:
 
 def _noise_floor(problem: Problem, temperature: Array, probs: Array, se: Array) -> Metrics:
     """What noise of standard deviation `se` alone adds to each divergence, to second order."""
-    target = jnp.exp(law.log_tilted(problem, temperature))
+    target = jnp.exp(log_tilted(problem, temperature))
 
     def expected(weight: Array) -> Array:
         seen = (weight > 0) & (se > 0)

@@ -1,0 +1,1 @@
+"""Choosing temperature and n: roots, optima and allocations of the exact laws."""

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix
 
-from softbon_jax import _checks, _divergences, _plan, _terms
-from softbon_jax.metrics import compiled_metrics
+from softbon_jax import _batching, _checks, exact
+from softbon_jax.exact.metrics import compiled_metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -59,7 +59,7 @@ def find(goal: Goal, question: Question, nodes: int | None) -> Root:
         temperature, log_n = jnp.exp(question.low), question.known
     else:
         temperature, log_n = question.known, jnp.logaddexp(0.0, question.high)
-    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)._replace(limits=False)
+    plan = exact.quadrature_plan(problem, temperature, log_n, nodes)._replace(limits=False)
     if goal.unknown == "n":
         plan = for_any_n(plan, nodes)
     root = _solve(goal, plan, question, bisections=5)
@@ -73,14 +73,14 @@ def find(goal: Goal, question: Question, nodes: int | None) -> Root:
     return root
 
 
-def for_any_n(plan: _plan.Plan, nodes: int | None) -> _plan.Plan:
+def for_any_n(plan: exact.Plan, nodes: int | None) -> exact.Plan:
     """The plan for an n that passes through small numbers that are no integers."""
     many = plan.nodes if plan.fine or nodes else 4 * plan.nodes
     return plan._replace(nodes=many, fine=True, own_eta=True)
 
 
 @functools.partial(jax.jit, static_argnames=("goal", "plan", "bisections"))
-def _solve(goal: Goal, plan: _plan.Plan, question: Question, *, bisections: int) -> Root:
+def _solve(goal: Goal, plan: exact.Plan, question: Question, *, bisections: int) -> Root:
     def excess(at: Array, question: Question) -> Array:
         """Log of measured/target, with the sign that makes it fall across the bracket."""
         value = _measured(goal, plan, at, question)
@@ -109,7 +109,7 @@ def _solve(goal: Goal, plan: _plan.Plan, question: Question, *, bisections: int)
         return Root(at, _measured(goal, plan, at, question), short)
 
     # In small batches, so that what a batch needs stays in the cache.
-    return _plan.over_batch(
+    return _batching.over_batch(
         one, 32 * plan.nodes * question.rewards.shape[-1], question[:2], question[2:]
     )
 
@@ -130,7 +130,7 @@ def bisected(
     ).value
 
 
-def _measured(goal: Goal, plan: _plan.Plan, at: Array, question: Question) -> Array:
+def _measured(goal: Goal, plan: exact.Plan, at: Array, question: Question) -> Array:
     """The quantity of the goal where the logarithm of the unknown is `at`."""
     if goal.unknown == "temperature":
         temperature, log_n = jnp.exp(at), question.known
@@ -139,8 +139,8 @@ def _measured(goal: Goal, plan: _plan.Plan, at: Array, question: Question) -> Ar
     problem = Problem(question.log_probs, question.rewards)
     if goal.quantity != "reward":
         return getattr(compiled_metrics(problem, temperature, log_n, plan), goal.quantity)
-    terms = _terms.tilted_terms(problem, temperature)
-    soft = jax.tree.map(lambda x: x[0], _terms.soft_terms(terms, temperature, log_n[None], plan))
+    terms = exact.tilted_terms(problem, temperature)
+    soft = jax.tree.map(lambda x: x[0], exact.soft_terms(terms, temperature, log_n[None], plan))
     p = jnp.exp(terms.log_probs)
-    change = _divergences.change(p, soft.probs, soft.eta, soft.log_base_ratio)
+    change = exact.change(p, soft.probs, soft.eta, soft.log_base_ratio)
     return change @ (terms.rewards - p @ terms.rewards)

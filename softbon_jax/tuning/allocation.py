@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from softbon_jax import _checks, _divergences, _plan, _terms
-from softbon_jax._roots import for_any_n
+from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
+from softbon_jax.tuning._roots import for_any_n
 
 Array = jax.Array
 
@@ -99,7 +99,7 @@ def allocate(
     Source: derived here: the exact law at finite n, its derivatives by automatic differentiation, in an
     augmented Lagrangian. Prices follow from the envelope theorem.
     """
-    problem = _plan.checked_problem(problem)
+    problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
     gold = problem.rewards if gold is None else _checks.as_float("gold", gold).astype(dtype)
     _checks.finite("gold", gold)
@@ -125,7 +125,7 @@ def allocate(
     low, high = _range(problem, budget_kl)
     if shared:
         low, high = jnp.full_like(low, jnp.min(low)), jnp.full_like(high, jnp.max(high))
-    plan = _plan.quadrature_plan(problem, jnp.exp(low), log_n, nodes)._replace(limits=False)
+    plan = exact.quadrature_plan(problem, jnp.exp(low), log_n, nodes)._replace(limits=False)
     if n is None:
         plan = for_any_n(plan, nodes)
     # optax 0.2.8 mixes dtypes, which the strict setting of a caller would refuse.
@@ -158,7 +158,7 @@ def _rows(x: Array, shape: tuple[int, ...]) -> Array:
 @jax.jit
 def _range(problem: Problem, kl: Array) -> tuple[Array, Array]:
     """The least and the largest log λ of each prompt."""
-    rewards, top = _terms.on_support(*problem)
+    rewards, top = exact.on_support(*problem)
     span = top - jnp.min(rewards, axis=-1)
     span = jnp.where(span > 0, span, 1.0)
     # KL <= (Δ/λ)²/8: that λ keeps any budget.
@@ -176,7 +176,7 @@ def _allocate(
     draws: Array,
     shared: Array,
     chooses_n: bool,
-    plan: _plan.Plan,
+    plan: exact.Plan,
     rounds: int,
     steps: int,
 ) -> Allocation:
@@ -192,15 +192,15 @@ def _allocate(
 
         def one(log_probs: Array, r: Array, gold: Array, log_t: Array, log_n: Array) -> tuple:
             heat = jnp.exp(log_t)
-            terms = _terms.tilted_terms(Problem(log_probs, r), heat)
-            soft = jax.tree.map(lambda x: x[0], _terms.soft_terms(terms, heat, log_n[None], plan))
+            terms = exact.tilted_terms(Problem(log_probs, r), heat)
+            soft = jax.tree.map(lambda x: x[0], exact.soft_terms(terms, heat, log_n[None], plan))
             p = jnp.exp(terms.log_probs)
-            change = _divergences.change(p, soft.probs, soft.eta, soft.log_base_ratio)
+            change = exact.change(p, soft.probs, soft.eta, soft.log_base_ratio)
             means = (p @ y + change @ (y - p @ y) for y in (gold, terms.rewards))
-            return *means, _divergences.both_ways(p, soft.probs, soft.eta, soft.log_base_ratio)[1]
+            return *means, exact.both_ways(p, soft.probs, soft.eta, soft.log_base_ratio)[1]
 
         elements = 8 * plan.nodes * gold.shape[-1]
-        means = _plan.over_batch(one, elements, (*problem, gold), (log_t, log_size))
+        means = _batching.over_batch(one, elements, (*problem, gold), (log_t, log_size))
         return jnp.exp(log_size), jnp.exp(log_t), *means
 
     def over(served: tuple[Array, ...]) -> Array:

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _divergences, _numerics, _plan, _terms
-from softbon_jax._roots import Goal, Question, Root, find
+from softbon_jax import _arguments, _batching, _checks, _special, exact
 from softbon_jax.bounds import log_n_for_kl_upper
-from softbon_jax.metrics import metrics
+from softbon_jax.exact.metrics import metrics
 from softbon_jax.problem import Problem
+from softbon_jax.tuning._roots import Goal, Question, Root, find
 
 Array = jax.Array
 Divergence = Literal["kl_soft_base", "kl_tilted_soft", "kl_soft_tilted"]
@@ -193,7 +193,7 @@ def frontier(problem: Problem, n: Any, kl: Any, *, nodes: int | None = None) -> 
     kl = _checks.as_float("kl", kl)
     if kl.ndim != 1 or kl.size == 0:
         raise ValueError(f"kl must be a vector with at least one entry, got shape {kl.shape}")
-    problem = _plan.checked_problem(problem)
+    problem = _arguments.checked_problem(problem)
     problem = Problem(*(x[..., None, :] for x in problem))
     n = _checks.as_float("n", n)[..., None]
     answer = temperature_for_kl(problem, n, kl.reshape((1,) * n.ndim + (-1,))[0], nodes=nodes)
@@ -213,7 +213,7 @@ def _at_least_zero(name: str, x: Any) -> None:
 def _temperature(
     problem: Problem, n: Any, target: Any, quantity: str, nodes: int | None
 ) -> Calibration:
-    problem, _, log_n = _plan.checked_arguments(problem, n, 1.0, None)
+    problem, _, log_n = _arguments.checked_arguments(problem, n, 1.0, None)
     target = _checks.as_float("target", target).astype(problem.rewards.dtype)
     shape = _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape, target=target.shape)
     log_n, target = jnp.broadcast_to(log_n, shape), jnp.broadcast_to(target, shape)
@@ -238,7 +238,7 @@ def _temperature(
 def _candidates(
     problem: Problem, kl: Any, temperature: Any, quantity: str, nodes: int | None
 ) -> Calibration:
-    problem, temperature, _ = _plan.checked_arguments(problem, None, temperature, 0.0)
+    problem, temperature, _ = _arguments.checked_arguments(problem, None, temperature, 0.0)
     kl = _checks.as_float("kl", kl).astype(problem.rewards.dtype)
     shape = _checks.batch_shape(
         problem=problem.batch_shape, temperature=temperature.shape, kl=kl.shape
@@ -269,20 +269,20 @@ class _Ends(NamedTuple):
 @functools.partial(jax.jit, static_argnames="quantity")
 def _temperature_ends(problem: Problem, log_n: Array, target: Array, quantity: str) -> _Ends:
     def one(log_probs: Array, rewards: Array, log_n: Array, target: Array) -> _Ends:
-        log_probs = _terms.normalised(log_probs)
-        rewards, top = _terms.on_support(log_probs, rewards)
-        p, hard = jnp.exp(log_probs), _terms.hard_terms(log_probs, rewards, log_n)
+        log_probs = exact.normalized(log_probs)
+        rewards, top = exact.on_support(log_probs, rewards)
+        p, hard = jnp.exp(log_probs), exact.hard_terms(log_probs, rewards, log_n)
         ratio = jnp.exp(hard.log_base_ratio)
         low, goal, span = jnp.zeros_like(target), target, top - jnp.min(rewards)
         missed = hard.log_miss > -jnp.inf
         if quantity == "reward":
-            centred = rewards - p @ rewards
+            centered = rewards - p @ rewards
             low, goal = p @ rewards, p @ (rewards - target) * -1
-            high = low + p @ ((ratio - 1) * centred)
+            high = low + p @ ((ratio - 1) * centered)
         elif quantity == "kl_soft_base":
-            high = _divergences.both_ways(p, p * ratio, hard.eta, hard.log_base_ratio)[1]
+            high = exact.both_ways(p, p * ratio, hard.eta, hard.log_base_ratio)[1]
         elif quantity == "kl_tilted_soft":
-            hit = _numerics.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
+            hit = _special.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
             high = jnp.where(missed, -hit, 0.0)
         else:
             high = jnp.where(missed, jnp.inf, 0.0).astype(p.dtype)
@@ -297,7 +297,7 @@ def _temperature_ends(problem: Problem, log_n: Array, target: Array, quantity: s
         smallest = jnp.log(jnp.maximum(gap / 40, span * 2.0**-38))
         return _Ends(low, high, target, goal, between, smallest, bracket_high, span, smallest)
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (log_n, target))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (log_n, target))
 
 
 @jax.jit
@@ -319,9 +319,9 @@ def _candidate_ends(
         log_probs: Array, rewards: Array, temperature: Array, kl: Array, certified: Array
     ) -> _Ends:
         temperature = jnp.where((temperature > 0) & (temperature < jnp.inf), temperature, jnp.nan)
-        terms = _terms.tilted_terms(Problem(log_probs, rewards), temperature)
+        terms = exact.tilted_terms(Problem(log_probs, rewards), temperature)
         p, log_w = jnp.exp(terms.log_probs), terms.exponents - terms.log_mean
-        high = _divergences.both_ways(p, jnp.exp(terms.log_tilted), terms.excess, log_w)[
+        high = exact.both_ways(p, jnp.exp(terms.log_tilted), terms.excess, log_w)[
             0 if quantity == "kl_soft_tilted" else 1
         ]
         between = (kl > 0) & (kl < high)
@@ -335,7 +335,7 @@ def _candidate_ends(
             below = jnp.log(jnp.expm1(jnp.minimum(safe, above / 2))) - 1e-3
         return _Ends(jnp.zeros_like(kl), high, kl, kl, between, below, above, below, below)
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature, kl, certified))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, kl, certified))
 
 
 @functools.partial(jax.jit, static_argnames="quantity")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from softbon_jax import _checks, _plan, _terms
+from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -32,9 +32,9 @@ class Distilled(NamedTuple):
 def distill(
     problem: Problem, temperature: Any, *, steps: int = 500, learning_rate: float = 0.1
 ) -> Distilled:
-    """Maximise E_Q[r] - λ KL(Q‖P) over the logits of Q by Adam, starting from P.
+    """Maximize E_Q[r] - λ KL(Q‖P) over the logits of Q by Adam, starting from P.
 
-    The maximiser is the tilted law P*, because the objective is λ log E_P[e^{r/λ}] - λ KL(Q‖P*).
+    The maximizer is the tilted law P*, because the objective is λ log E_P[e^{r/λ}] - λ KL(Q‖P*).
 
     Args:
       problem: `[..., K]` reference law and rewards.
@@ -52,7 +52,7 @@ def distill(
     Source: arXiv:2505.03156 for the target; the objective in the form above is the Gibbs variational
     principle.
     """
-    problem = _plan.checked_problem(problem)
+    problem = _arguments.checked_problem(problem)
     value = _checks.concrete(temperature)
     if value is not None:
         bad = ~((value > 0) & np.isfinite(value))
@@ -72,7 +72,7 @@ def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: fl
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), eps=3e-4)
 
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Distilled:
-        terms = _terms.tilted_terms(Problem(log_probs, rewards), temperature)
+        terms = exact.tilted_terms(Problem(log_probs, rewards), temperature)
         live = terms.log_probs > -jnp.inf
         start = jnp.where(live, terms.log_probs, 0.0)
         target = jnp.where(live, terms.log_tilted, 0.0)
@@ -93,4 +93,4 @@ def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: fl
         (logits, _), values = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
         return Distilled(jax.nn.log_softmax(jnp.where(live, logits, -jnp.inf)), values)
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (temperature,))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature,))

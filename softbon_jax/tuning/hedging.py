@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _divergences, _plan, _terms, rivals
-from softbon_jax._roots import bisected, for_any_n
+from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
+from softbon_jax.tuning._roots import bisected, for_any_n
 
 Array = jax.Array
 Rule = Literal["soft", "hard", "poisson", "race", "tilted"]
@@ -84,7 +84,7 @@ def hedge(
     Source: hedging is arXiv:2506.19248. Derived here: the derivative at finite n, by automatic
     differentiation of the exact law; for λ it is the mean over draws of Cov_softmax(gold, r).
     """
-    problem = _plan.checked_problem(problem)
+    problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
     unknown = _unknown(rule, n, temperature)
     gold = _checks.as_float("gold", gold).astype(dtype)
@@ -108,7 +108,7 @@ def hedge(
     log_n, heat = jnp.broadcast_to(log_n, shape), jnp.broadcast_to(heat, shape)
     soft = rule == "soft" or (rule == "poisson" and temperature is not None)
     lowest, most = _range(problem, log_n, heat, unknown, soft or rule == "race")
-    plan = _plan.quadrature_plan(problem, lowest, most, nodes)._replace(limits=False)
+    plan = exact.quadrature_plan(problem, lowest, most, nodes)._replace(limits=False)
     if unknown != "temperature":
         plan = for_any_n(plan, nodes)
     if not soft:
@@ -148,7 +148,7 @@ def _range(
     def one(
         log_probs: Array, rewards: Array, log_n: Array, temperature: Array
     ) -> tuple[Array, Array]:
-        terms = _terms.tilted_terms(Problem(log_probs, rewards), temperature)
+        terms = exact.tilted_terms(Problem(log_probs, rewards), temperature)
         span = jnp.max(terms.rewards) - jnp.min(terms.rewards)
         if unknown == "temperature":
             return jnp.where(span > 0, span, 1.0) / 256, log_n
@@ -156,7 +156,7 @@ def _range(
         rare = jax.nn.logsumexp(jnp.where(best, terms.log_probs, -jnp.inf))
         return temperature, 6.0 - (terms.log_mean if tilts else rare)
 
-    return _plan.over_batch(one, problem.num_outcomes, problem, (log_n, temperature))
+    return _batching.over_batch(one, problem.num_outcomes, problem, (log_n, temperature))
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "unknown", "soft", "plan"))
@@ -170,7 +170,7 @@ def _hedge(
     rule: Rule,
     unknown: Unknown,
     soft: bool,
-    plan: _plan.Plan,
+    plan: exact.Plan,
 ) -> Hedge:
     def one(
         log_probs: Array,
@@ -181,20 +181,20 @@ def _hedge(
         lowest: Array,
         most: Array,
     ) -> Hedge:
-        def at(x: Array) -> tuple[_terms.TiltedTerms, Array]:
+        def at(x: Array) -> tuple[exact.TiltedTerms, Array]:
             """The terms and log law/P where the logarithm of the unknown (1 + ν for ν) is x."""
             heat = jnp.exp(x) if unknown == "temperature" else temperature
             size = log_n if unknown == "temperature" else x
-            terms = _terms.tilted_terms(Problem(log_probs, rewards), heat)
+            terms = exact.tilted_terms(Problem(log_probs, rewards), heat)
             if rule == "tilted":
                 return terms, terms.exponents - terms.log_mean
             if rule == "hard":
-                return terms, _terms.hard_terms(terms.log_probs, terms.rewards, size).log_base_ratio
+                return terms, exact.hard_terms(terms.log_probs, terms.rewards, size).log_base_ratio
             if rule == "race":
-                return terms, rivals.race_terms(terms, size).log_base_ratio
+                return terms, exact.race_terms(terms, size).log_base_ratio
             if rule == "poisson":
-                return terms, rivals.poisson_log_base_ratio(terms, jnp.expm1(size), soft, plan)
-            return terms, _terms.soft_terms(terms, heat, size[None], plan).log_base_ratio[0]
+                return terms, exact.poisson_log_base_ratio(terms, jnp.expm1(size), soft, plan)
+            return terms, exact.soft_terms(terms, heat, size[None], plan).log_base_ratio[0]
 
         def gain(x: Array, gold: Array) -> Array:
             terms, log_ratio = at(x)
@@ -209,14 +209,14 @@ def _hedge(
         grid = jax.lax.stop_gradient(first + (last - first) * share)
         gains = jax.lax.map(lambda x: gain(x, gold), grid)
         heat = lowest if unknown == "temperature" else temperature
-        terms = _terms.tilted_terms(Problem(log_probs, rewards), heat)
+        terms = exact.tilted_terms(Problem(log_probs, rewards), heat)
         # The ends: P itself, and what the rule selects at λ = 0 or n = inf.
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)
         best_ratio = jnp.where(best, -jnp.log(jnp.sum(jnp.where(best, p, 0.0))), -jnp.inf)
         if unknown == "temperature":
             at_first, at_last, ends = best_ratio, jnp.zeros_like(p), (0.0, jnp.inf)
             if rule != "tilted":
-                at_first = _terms.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
+                at_first = exact.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
         else:
             tilts = soft or rule == "race"
             sure = terms.exponents - terms.log_mean if tilts else best_ratio
@@ -241,9 +241,9 @@ def _hedge(
         end = jnp.where(to_first, at_first, at_last)
         log_law = terms.log_probs + jnp.where(interior, log_ratio, end)
         value = jnp.where(jnp.isnan(gains[top]), jnp.nan, value)
-        q, kl = jnp.exp(log_law), _divergences.relative_entropy(log_law, terms.log_probs)
+        q, kl = jnp.exp(log_law), exact.relative_entropy(log_law, terms.log_probs)
         return Hedge(value, q @ gold, q @ terms.rewards, kl, interior)
 
     elements = 8 * problem.num_outcomes * plan.nodes
     vectors = (*problem, gold)
-    return _plan.over_batch(one, elements, vectors, (log_n, temperature, lowest, most))
+    return _batching.over_batch(one, elements, vectors, (log_n, temperature, lowest, most))

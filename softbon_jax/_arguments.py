@@ -1,0 +1,45 @@
+"""From a public function's arguments to arrays of one dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softbon_jax import _checks
+from softbon_jax.problem import Problem, probability_tolerance
+
+Array = jax.Array
+
+
+def checked_arguments(
+    problem: Problem, n: Any, temperature: Any, log_n: Any
+) -> tuple[Problem, Array, Array]:
+    """(problem, temperature, log n) as arrays in the problem's dtype; ValueError for bad values."""
+    problem = checked_problem(problem)
+    dtype = problem.rewards.dtype
+    _checks.temperature(temperature)
+    temperature = _checks.as_float("temperature", temperature).astype(dtype)
+    return problem, temperature, _checks.log_candidates(n, log_n, dtype)
+
+
+def checked_problem(problem: Problem) -> Problem:
+    """The problem's two arrays in one float dtype; ValueError where their last axes differ."""
+    log_probs = _checks.as_float("problem.log_probs", problem.log_probs)
+    rewards = _checks.as_float("problem.rewards", problem.rewards)
+    shapes = (log_probs.shape, rewards.shape)
+    if min(map(len, shapes)) == 0 or shapes[0][-1] != shapes[1][-1] or shapes[0][-1] == 0:
+        raise ValueError(f"problem must have K >= 1 outcomes on its last axis, got shapes {shapes}")
+    _checks.finite("problem.rewards", rewards)
+    value = _checks.concrete(log_probs)
+    if value is not None:
+        with np.errstate(over="ignore"):
+            total = np.exp(value.astype(np.float64)).sum(-1)
+        tolerance = probability_tolerance(log_probs.dtype)
+        _checks.offending(
+            "the sum of exp(problem.log_probs)", total, ~(np.abs(total - 1) <= tolerance), "1"
+        )
+    dtype = jnp.promote_types(log_probs.dtype, rewards.dtype)
+    return Problem(log_probs.astype(dtype), rewards.astype(dtype))

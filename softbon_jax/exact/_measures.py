@@ -1,0 +1,142 @@
+"""The metrics of one law of one problem, from its ratios to the tilted law and to P."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from softbon_jax import _special
+from softbon_jax.exact import _divergences, _rules, _soft
+
+Array = jax.Array
+
+
+class Metrics(NamedTuple):
+    """What a selection law gains and costs; arrays of one batch shape.
+
+    P is the reference law, P* the tilted law at the same temperature and P_n the law of the selected
+    outcome. Divergences are in nats, rewards in the problem's reward units.
+
+    Attributes:
+      reward: E_{P_n}[r].
+      tilted_reward: E_{P*}[r].
+      reward_gap: E_{P*}[r] - E_{P_n}[r].
+      relative_reward_gap: reward_gap / tilted_reward; meant for rewards >= 0.
+      kl_tilted_soft: KL(P*‖P_n), the paper's divergence.
+      kl_soft_tilted: KL(P_n‖P*).
+      kl_soft_base: KL(P_n‖P), what the selection costs.
+      kl_tilted_base: KL(P*‖P).
+      tv: total variation between P_n and P*, in [0, 1].
+      chi2: χ²(P_n‖P*) = Σ P_n²/P* - 1.
+      win_rate: Pr(the selected outcome has a higher reward than a fresh draw from P), a tie counting
+        one half; in [0, 1].
+    """
+
+    reward: Array
+    tilted_reward: Array
+    reward_gap: Array
+    relative_reward_gap: Array
+    kl_tilted_soft: Array
+    kl_soft_tilted: Array
+    kl_soft_base: Array
+    kl_tilted_base: Array
+    tv: Array
+    chi2: Array
+    win_rate: Array
+
+
+class Tilt(NamedTuple):
+    """Of the tilted law: E r, r centered on it, P*, and KL(P*‖P)."""
+
+    reward: Array
+    centered: Array
+    probs: Array
+    kl_base: Array
+
+
+def tilt_metrics(terms: _soft.TiltedTerms) -> Tilt:
+    """What the metrics of every law compared with one tilted law share."""
+    p, pstar = jnp.exp(terms.log_probs), jnp.exp(terms.log_tilted)
+    from_ref = terms.rewards - terms.rewards[jnp.argmax(pstar)]
+    # Not by P > 0: an outcome whose P underflows may have all of P*.
+    log_w = jnp.where(terms.log_probs > -jnp.inf, terms.exponents - terms.log_mean, 0.0)
+    _, kl_base = _divergences.both_ways(p, pstar, terms.excess, log_w)
+    return Tilt(
+        _divergences.mean(pstar, terms.rewards), from_ref - from_ref @ pstar, pstar, kl_base
+    )
+
+
+def soft_metrics(
+    terms: _soft.TiltedTerms, tilt: Tilt, soft: _soft.SoftTerms, wins: Array, wide: bool
+) -> Metrics:
+    """Of a law given by its ratios to the tilted law and to P; `wide` as in `_plan.Plan`."""
+    pstar, p = tilt.probs, jnp.exp(terms.log_probs)
+    off = terms.log_probs == -jnp.inf
+    log_ratio = jnp.where(off, 0.0, soft.log_ratio)
+    q = soft.probs
+    change = _divergences.change(pstar, q, soft.delta, log_ratio)
+    kl_tilted_soft, kl_soft_tilted = _divergences.both_ways(pstar, q, soft.delta, log_ratio)
+    _, kl_soft_base = _divergences.both_ways(
+        p, q, soft.eta, jnp.where(off, 0.0, soft.log_base_ratio)
+    )
+    gap = -(change @ tilt.centered)
+    return Metrics(
+        reward=_divergences.mean(q, terms.rewards),
+        tilted_reward=tilt.reward,
+        reward_gap=gap,
+        relative_reward_gap=gap / tilt.reward,
+        kl_tilted_soft=kl_tilted_soft,
+        kl_soft_tilted=kl_soft_tilted,
+        kl_soft_base=kl_soft_base,
+        kl_tilted_base=tilt.kl_base,
+        tv=jnp.sum(jnp.abs(change)) / 2,
+        chi2=_divergences.chi2(terms.log_tilted, change, log_ratio, wide),
+        win_rate=q @ wins,
+    )
+
+
+def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
+    """Hard best-of-n against P given the best reward, in closed form."""
+    hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
+    p = jnp.exp(terms.log_probs)
+    q = p * jnp.exp(hard.log_base_ratio)
+    best = jnp.max(terms.rewards)
+    gap = q @ (best - terms.rewards)
+    missed = hard.log_miss > -jnp.inf
+    unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)
+    log_hit = _special.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
+    _, kl_base = _divergences.both_ways(p, q, hard.eta, hard.log_base_ratio)
+    return Metrics(
+        reward=_divergences.mean(q, terms.rewards),
+        tilted_reward=best,
+        reward_gap=gap,
+        relative_reward_gap=gap / best,
+        kl_tilted_soft=jnp.where(missed, -log_hit, 0.0),
+        kl_soft_tilted=unbounded,
+        kl_soft_base=kl_base,
+        kl_tilted_base=-hard.log_top,
+        tv=jnp.exp(hard.log_miss),
+        chi2=unbounded,
+        win_rate=q @ wins,
+    )
+
+
+def base_metrics(terms: _soft.TiltedTerms, wins: Array) -> Metrics:
+    """P against itself."""
+    p = jnp.exp(terms.log_probs)
+    reward, zero = _divergences.mean(p, terms.rewards), jnp.zeros((), p.dtype)
+    return Metrics(
+        reward=reward,
+        tilted_reward=reward,
+        reward_gap=zero,
+        relative_reward_gap=zero,
+        kl_tilted_soft=zero,
+        kl_soft_tilted=zero,
+        kl_soft_base=zero,
+        kl_tilted_base=zero,
+        tv=zero,
+        chi2=zero,
+        win_rate=p @ wins,
+    )
