@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,9 @@ Array = jax.Array
 NEAR = 0.4
 """Ratios whose |log| is below this are carried as ratio - 1, the others as logarithms."""
 
+SMALL = 0.0625
+"""Below this `one_minus_exp` is a polynomial."""
+
 
 def refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
     """(log ratio, ratio - 1), the first from the second where it is near 0, the second 0 elsewhere."""
@@ -20,54 +24,54 @@ def refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
     return jnp.where(near, jnp.log1p(excess), log_ratio), excess
 
 
-_SERIES_BELOW = 0.05
-_SERIES_TERMS = 14  # 0.05**13 < 1e-16
+def _horner(x: Array, coefficients: Sequence[float]) -> Array:
+    """The polynomial with these coefficients, that of x⁰ first."""
+    total = jnp.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = c + x * total
+    return total
 
 
-def _alternating_series(delta: Array, coefficients: list[float]) -> Array:
-    """delta² · Σ_k c_k (-delta)^k by Horner's rule."""
-    total = jnp.zeros_like(delta)
-    for c in reversed(coefficients):
-        total = c - delta * total
-    return delta * delta * total
+def _terms(x: Array, double: int, single: int) -> int:
+    """How many terms of a series the dtype of x asks for."""
+    return double if jnp.finfo(x.dtype).bits >= 64 else single
+
+
+def excesses(delta: Array, log_ratio: Array) -> tuple[Array, Array]:
+    """δ - log(1+δ) and (1+δ) log(1+δ) - δ, relatively accurate for every δ > -1.
+
+    The summands of KL(p‖q) and of KL(q‖p) over p for q = p (1+δ); `log_ratio` is log(1+δ). Near 0 the
+    first is δs - 2s³ (1/3 + s²/5 + ...) with s = δ/(2+δ), since log(1+δ) = 2 artanh s and
+    δ - 2s = δs, and the second is δ² less 1+δ times the first.
+    """
+    small = jnp.abs(delta) < 0.05
+    near = jnp.where(small, delta, 0.0)
+    s = near / (2 + near)
+    square = s * s
+    series = [1 / (2 * k + 3) for k in range(_terms(s, 5, 2))]
+    first = near * s - 2 * s * square * _horner(square, series)
+    second = near * near - (1 + near) * first
+    far = jnp.where(small, 0.0, delta)
+    return (
+        jnp.where(small, first, far - log_ratio),
+        jnp.where(small, second, (1 + far) * log_ratio - far),
+    )
 
 
 def ratio_minus_log(delta: Array, log_ratio: Array | None = None) -> Array:
-    """δ - log(1+δ), relatively accurate for every δ > -1: the summand of KL(p‖p(1+δ)) over p.
-
-    `log_ratio` is log(1+δ) where it is known already.
-    """
-    small = jnp.abs(delta) < _SERIES_BELOW
-    far = jnp.where(small, 1.0, delta)
-    log_ratio = jnp.log1p(far) if log_ratio is None else log_ratio
-    series = [1.0 / k for k in range(2, _SERIES_TERMS + 2)]
-    near = _alternating_series(jnp.where(small, delta, 0.0), series)
-    return jnp.where(small, near, far - log_ratio)
+    """The first of `excesses`, δ - log(1+δ); `log_ratio` is log(1+δ) where it is known already."""
+    return excesses(delta, jnp.log1p(delta) if log_ratio is None else log_ratio)[0]
 
 
 def ratio_log_ratio(delta: Array, log_ratio: Array | None = None) -> Array:
-    """(1+δ) log(1+δ) - δ, relatively accurate for every δ > -1: the summand of KL(p(1+δ)‖p) over p.
-
-    `log_ratio` is log(1+δ) where it is known already.
-    """
-    small = jnp.abs(delta) < _SERIES_BELOW
-    far = jnp.where(small, 1.0, delta)
-    log_ratio = jnp.log1p(far) if log_ratio is None else log_ratio
-    series = [1.0 / (k * (k - 1)) for k in range(2, _SERIES_TERMS + 2)]
-    near = _alternating_series(jnp.where(small, delta, 0.0), series)
-    return jnp.where(small, near, (1 + far) * log_ratio - far)
-
-
-SMALL = 0.125
-_EXP_TERMS = 10  # 0.125**10/11! < 1e-16
+    """The second, (1+δ) log(1+δ) - δ."""
+    return excesses(delta, jnp.log1p(delta) if log_ratio is None else log_ratio)[1]
 
 
 def one_minus_exp(x: Array) -> Array:
     """1 - e^-x for 0 <= x < SMALL by its series, cheaper than `expm1` where it fuses."""
-    total = jnp.zeros_like(x)
-    for k in range(_EXP_TERMS, 0, -1):
-        total = 1.0 - total * x / (k + 1)
-    return x * total
+    series = [(-1.0) ** k / math.factorial(k + 1) for k in range(_terms(x, 9, 4))]
+    return x * _horner(x, series)
 
 
 def log1mexp(y: Array) -> Array:

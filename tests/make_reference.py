@@ -1,7 +1,7 @@
 """Write the stored results that fast tests compare with: `python tests/make_reference.py`.
 
 `reference/metrics.json` holds every metric at 28 digits, and the law at 20 where there are at most
-10 outcomes; `reference/gradients.json` every derivative at 20. Inputs are float64, written so that
+10 outcomes; `reference/rare.json` the same for rare best outcomes; `reference/gradients.json` every derivative at 20. Inputs are float64, written so that
 they read back exactly. All numbers come from `oracles.py`.
 """
 
@@ -134,6 +134,32 @@ def metric_cases() -> Iterator[Inputs]:
         yield Inputs(f"four n={n:g} temperature=inf", *FOUR, n, np.inf)
 
 
+def _rare(p: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A best outcome of probability p, at a distance from the others; `size` outcomes."""
+    if size == 2:
+        return np.array([np.log1p(-p), np.log(p)]), np.array([0.0, 1.0])
+    random = np.random.default_rng(size)
+    rest = random.dirichlet(np.ones(size - 1)) * (1 - p)
+    return np.log(np.append(rest, p)), np.append(np.sort(random.uniform(0, 0.5, size - 1)), 1.0)
+
+
+def rare_cases() -> Iterator[Inputs]:
+    """Rare best outcomes over the whole domain: p, range/temperature, n and K."""
+    grid = itertools.product(
+        (1e-6, 1e-8, 1e-10, 1e-14, 1e-17, 1e-20), (1, 10, 50, 400, 2000), (2, 16, 1e4, 1e7, 1e12, 1e15)
+    )
+    for k, (p, ratio, n) in enumerate(grid):
+        if k % 2 == 0:
+            size = (2, 2, 4, 8)[(k // 2) % 4] if k % 28 else 200
+            yield _on(f"rare {p:g} of {size}", _rare(p, size), n, ratio)
+    for name, p, n, temperature in (
+        ("found in float32", 1e-8, 1e7, 1 / 400),
+        ("found in float64", 1e-17, 1e12, 1e-3),
+        ("found far out", 1e-16, 1e15, 0.01),
+    ):
+        yield Inputs(name, *_rare(p, 2), n, temperature)
+
+
 def gradient_cases() -> Iterator[Inputs]:
     pairs = [
         *((n, ratio) for n in (1, 1.5, 2.7, 16, 1e3, 1e9) for ratio in (0.1, 3.3, 20)),
@@ -222,13 +248,14 @@ def write(name: str, entry: Callable[[Inputs], dict], inputs: list[Inputs], jobs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", default=["metrics", "gradients"])
+    parser.add_argument("files", nargs="*", default=["metrics", "gradients", "rare"])
     parser.add_argument("--every", type=int, default=1, help="only every so many-th case")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     arguments = parser.parse_args()
     work = {
         "metrics": (metric_entry, metric_cases),
         "gradients": (gradient_entry, gradient_cases),
+        "rare": (metric_entry, rare_cases),
     }
     for name in arguments.files:
         entry, cases = work[name]

@@ -40,17 +40,16 @@ def batch_of(cases):
 
 
 def by_kernel(cases):
-    """Lists of cases, each for one compiled kernel, with a common number of quadrature points."""
+    """Lists of cases for the few kernels that concrete arguments choose, all of about one size."""
     groups = {}
     for case in cases:
         problem = sb.from_logits(case.log_probs, case.rewards)
         plan = _plan.quadrature_plan(
             *_arguments.checked_arguments(problem, case.n, case.temperature, None), None
         )
-        nodes = 1024 if plan.nodes <= 1024 else ENOUGH
-        key = (len(case.rewards) > 10, plan._replace(nodes=nodes))
+        key = (len(case.rewards) > 10, plan.nodes > 512, plan.wide)
         groups.setdefault(key, []).append(case)
-    return [(plan.nodes, group) for (_, plan), group in groups.items()]
+    return list(groups.values())
 
 
 def separated(cases, results):
@@ -65,9 +64,8 @@ def separated(cases, results):
 def eager_metrics():
     """By the kernels that concrete arguments choose, but for those that a few cases alone need."""
     found = {}
-    for nodes, cases in by_kernel(CASES.values()):
-        if len(cases) > 3:
-            found |= separated(cases, sb.metrics(*batch_of(cases), nodes=nodes))
+    for cases in by_kernel(CASES.values()):
+        found |= separated(cases, sb.metrics(*batch_of(cases)))
     return found
 
 
@@ -105,8 +103,6 @@ def allowed(case):
     "how", [eager_metrics, pytest.param(traced_metrics, marks=pytest.mark.slow)]
 )
 def test_metrics_match_reference(name, how):
-    if name not in how():
-        pytest.skip("computed under jit alone")
     case, got = CASES[name], how()[name]
     for field in sb.Metrics._fields:
         assert relative_error(case, field, float(getattr(got, field))) < allowed(case), field
@@ -129,7 +125,7 @@ def laws():
     """{name: (log P_n, log P_n/P*)}, eagerly for some cases and traced for the others."""
     cases = [c for c in CASES.values() if c.log_ratio is not None and c.temperature > 0]
     found = {}
-    eager = [c for nodes, group in by_kernel(cases)[:1] for c in group]
+    eager = by_kernel(cases)[0]
     traced = [case for case in cases if case not in eager]
     for group, wrap in ((eager, lambda f: f), (traced, jax.jit)):
         pairs = [
@@ -177,7 +173,7 @@ def slopes(cases, wrap, nodes):
 def all_slopes():
     small = [case for case in GRADIENTS.values() if len(case.rewards) <= 10]
     eager = {}
-    for _, cases in by_kernel(small):
+    for cases in by_kernel(small):
         eager |= slopes(cases, lambda f: f, None)
     traced = slopes(list(GRADIENTS.values()), jax.jit, ENOUGH)
     return {"eager": eager, "traced": traced}

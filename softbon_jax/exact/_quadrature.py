@@ -1,4 +1,19 @@
-"""The quadrature in log t behind every exact law."""
+"""The quadrature in log t behind every exact law.
+
+Every law here is ∫₀^∞ f(t) dt = ∫ f(e^u) e^u du with f built from exp(-t w_k). The integrand is
+analytic for |Im u| < π/2, so the trapezoid rule with spacing h is off by about exp(-π²/h) only. As a
+function of u it changes only where t w_k ~ 1 for some outcome, that is near u = -log w_k. Three
+things keep the number of nodes small:
+
+- To the left of everything the integrand is a multiple of e^u, which falls slowly: nodes at
+  u = s - e^{s₀ - s}, s = h j, reach its end within a few units of s (Takahasi and Mori 1974).
+- Between two windows that are far apart it is a multiple of e^u too, and there the nodes that are
+  left out sum to a geometric series, which the first node after the gap carries as its weight. So the
+  number of nodes is bounded by the number of distinct outcomes however small the temperature is.
+- φ^{n-1} is analytic where n is an integer. For other n it has a branch point at every complex zero of
+  φ, which an unlikely worst outcome brings near the real axis; |φ|^{n-1} makes that harmless unless n
+  is small. The spacing follows from what n and P ask for (`spacing`), and is traced.
+"""
 
 from __future__ import annotations
 
@@ -12,106 +27,142 @@ import numpy as np
 
 Array = jax.Array
 
-# Every law here is ∫₀^∞ f(t) dt = ∫ f(e^u) e^u du with f built from exp(-t w_k). The integrand is
-# analytic for |Im u| < π/2, so the trapezoid rule on the lattice u = h·j is off by about exp(-π²/h)
-# only. As a function of u it changes only where t w_k ~ 1 for some outcome, that is near
-# u = -log w_k; between two such windows it is a constant times e^u, and the lattice points there sum
-# to a geometric series that the first point after the gap carries as its weight. So the number of
-# points is bounded by the number of distinct outcomes however small the temperature is.
+FEW = 6.0
+"""Below this n the branch points of φ^{n-1} count."""
 
 
 class Rule(NamedTuple):
     """Constants of the trapezoid rule for one float dtype."""
 
-    spacing: float  # h, exactly representable
-    left: float  # the integrand is a constant times e^u to e^-left below a window
+    spacing: float  # h where n is an integer, exactly representable
+    digits: float  # -log of the error allowed
+    first: float  # s₀ - s of the first node of all
+    left: float  # after a gap the integrand is a constant times e^u to e^-left below a window
     right: float  # the integrand has vanished above: exp(-e^right)
-    largest_offset: float  # beyond it the lattice itself is no longer resolved
+    straight: float  # beyond s₀ + this, u is s to rounding
+    largest_offset: float  # beyond it the nodes themselves are no longer resolved
 
 
-def rule_for(dtype: Any, fine: bool) -> Rule:
-    """The rule that reaches the precision of `dtype`; `fine` quarters the spacing.
-
-    φ^{n-1} is analytic where n is an integer. For other n it has a branch point at every complex
-    zero of φ, which an unlikely worst outcome brings near the real axis; |φ|^{n-1} makes that harmless
-    unless n is small, and then a quarter of the spacing is enough.
-    """
+def rule_for(dtype: Any) -> Rule:
+    """The rule that reaches the precision of `dtype`."""
     if jnp.finfo(dtype).bits >= 64:
-        spacing, left, right, largest_offset = 0.28125, 17.5, 3.75, 2.0**40
-    else:
-        spacing, left, right, largest_offset = 0.5, 9.0, 3.0, 2.0**18
-    return Rule(spacing / 4 if fine else spacing, left, right, largest_offset)
+        return Rule(0.28125, 32.0, 3.5625, 17.5, 3.75, 36.0, 2.0**40)
+    return Rule(0.5, 17.0, 2.75, 9.0, 3.0, 16.0, 2.0**18)
 
 
-class Lattice(NamedTuple):
-    """Quadrature points: `u` and log weights `[Q]` (-inf where unused), and whether Q was enough."""
+class Nodes(NamedTuple):
+    """`u` = log t and log weights `[Q]` (-inf where a node is unused), and whether Q was enough."""
 
     u: Array
     log_weight: Array
     resolved: Array
 
 
-def _windows(xp: Any, rule: Rule, offsets: Any, log_n: Any, log_mean: Any) -> tuple[Any, Any, Any]:
-    """First lattice index, gap before it and number of points of each window, `[..., K]` each.
+def finest(dtype: Any) -> float:
+    """The spacing that serves every n and every P."""
+    return rule_for(dtype).spacing / 4
+
+
+def spacing(dtype: Any, log_probs: np.ndarray, offsets: np.ndarray, few: np.ndarray) -> float:
+    """Host-side: the spacing that the n < `FEW` in `few` ask for which are not integers.
+
+    Where the outcomes up to some reward, of mass B, take over from those above it, φ has a zero at
+    an angle of about atan(π/log((1 - B)/B)) in u, where |φ| <= 2B; the rule is then off by
+    e^{-2π angle/h} B^{n-1}.
+
+    Args:
+      dtype: float dtype of the computation.
+      log_probs: `[..., K]` log P.
+      offsets: `[..., K]` -log w, broadcasts against `log_probs`.
+      few: `[M]` the n in question.
+    """
+    rule = rule_for(dtype)
+    if few.size == 0:
+        return rule.spacing
+    log_probs, offsets = np.broadcast_arrays(log_probs, offsets)
+    order = np.argsort(-offsets, axis=-1, kind="stable")  # the worst first
+    below = np.cumsum(np.exp(np.take_along_axis(log_probs, order, axis=-1)), axis=-1)[..., :-1]
+    below = below[(below > 0) & (below < 0.5)]
+    if below.size == 0:
+        return rule.spacing
+    angle = np.arctan(math.pi / np.log((1 - below) / below))
+    wanted = rule.digits + (few.min() - 1) * np.log(2 * below)
+    needed = float(np.min(2 * math.pi * angle / np.maximum(wanted, 1.0)))
+    return min(max(needed, finest(dtype)), rule.spacing)
+
+
+def _windows(
+    xp: Any, rule: Rule, h: Any, offsets: Any, log_n: Any, log_mean: Any
+) -> tuple[Any, Any, Any, Any]:
+    """First index, gap before it and number of nodes of each window, `[..., K]` each; and s₀ `[...]`.
 
     `offsets` are the -log w of the outcomes, `log_n` the largest log n and `log_mean` = log E[w]. The
     factor φ(t)^{n-1} begins to fall at t ~ 1/(nμ), and at a lower outcome's own step no sooner than a
     factor n before it, which is what the left ends allow for.
     """
     offsets = xp.sort(offsets, axis=-1)
-    first = -xp.logaddexp(xp.zeros_like(log_n), log_n + log_mean)[..., None]
-    start = xp.maximum(offsets - log_n[..., None], first) - rule.left
-    start = xp.floor(start / rule.spacing)
-    end = xp.ceil((offsets + rule.right) / rule.spacing)
-    after_previous = xp.concatenate([start[..., :1], end[..., :-1] + 1], axis=-1)
+    falls = -xp.logaddexp(xp.zeros_like(log_n), log_n + log_mean)
+    changes = xp.maximum(offsets - log_n[..., None], falls[..., None])
+    origin = changes[..., 0]
+    start = xp.floor((changes - rule.left) / h)
+    end = xp.ceil((offsets + rule.right) / h)
+    first = xp.floor((changes[..., :1] - rule.first) / h)
+    after_previous = xp.concatenate([first, end[..., :-1] + 1], axis=-1)
+    start = xp.where(h * start > origin[..., None] + rule.straight, start, after_previous)
     gap = xp.maximum(start - after_previous, 0.0)
     start = after_previous + gap
-    return start, gap, xp.maximum(end - start + 1, 0.0)
+    return start, gap, xp.maximum(end - start + 1, 0.0), origin
 
 
-def nodes_needed(rule: Rule, offsets: np.ndarray, log_n: np.ndarray, log_mean: np.ndarray) -> int:
-    """Host-side count of the lattice points that `lattice` would use, the largest over a batch."""
+def nodes_needed(
+    rule: Rule, h: float, offsets: np.ndarray, log_n: np.ndarray, log_mean: np.ndarray
+) -> int:
+    """Host-side count of the nodes that `nodes_for` would use, the largest over a batch."""
     with np.errstate(over="ignore"):
-        counts = _windows(np, rule, offsets, log_n, log_mean)[2]
+        counts = _windows(np, rule, h, offsets, log_n, log_mean)[2]
     return int(counts.sum(-1).max())
 
 
-def lattice(rule: Rule, offsets: Array, log_n: Array, log_mean: Array, nodes: int) -> Lattice:
-    """The `nodes` quadrature points for one problem; a constant to differentiation.
+def nodes_for(
+    rule: Rule, h: Array, offsets: Array, log_n: Array, log_mean: Array, size: int
+) -> Nodes:
+    """The `size` nodes for one problem; constants to differentiation.
 
     Args:
       rule: static constants.
+      h: scalar, the spacing.
       offsets: `[K]` -log w >= 0, the smallest of them 0.
-      log_n: scalar, the largest log n that shares the points.
+      log_n: scalar, the largest log n that shares the nodes.
       log_mean: scalar, log E[w] <= 0.
-      nodes: static Q.
+      size: static Q.
 
     Returns:
-      A `Lattice` of Q points.
+      `Nodes` of size Q.
     """
-    offsets, log_n, log_mean = jax.lax.stop_gradient((offsets, log_n, log_mean))
-    h = rule.spacing
-    start, gap, count = _windows(jnp, rule, offsets, log_n, log_mean)
+    h, offsets, log_n, log_mean = jax.lax.stop_gradient((h, offsets, log_n, log_mean))
+    start, gap, count, origin = _windows(jnp, rule, h, offsets, log_n, log_mean)
     stop = jnp.cumsum(count)
-    position = jnp.arange(nodes, dtype=offsets.dtype)
-    window = jnp.minimum(jnp.searchsorted(stop, position, side="right"), offsets.shape[0] - 1)
+    position = jnp.arange(size, dtype=offsets.dtype)
+    # Comparing all is one fused loop, and compiles in a fraction of the time of a binary search.
+    method = "compare_all" if offsets.shape[0] <= 512 else "scan"
+    window = jnp.searchsorted(stop, position, side="right", method=method)
+    window = jnp.minimum(window, offsets.shape[0] - 1)
     inside = position - (stop - count)[window]
-    u = h * (start[window] + inside)
-    # The first point of all stands for everything to its left, the first after a gap for the gap.
-    skipped = jnp.where(window == 0, jnp.inf, gap[window])
-    geometric = jnp.expm1(-h * (skipped + 1)) / math.expm1(-h)
-    weight = h * jnp.where(inside == 0, geometric, 1.0)
+    s = h * (start[window] + inside)
+    # The first node after a gap stands for the gap.
+    skipped = jnp.where(inside == 0, gap[window], 0.0)
+    geometric = jnp.expm1(-h * (skipped + 1)) / jnp.expm1(-h)
+    bend = jnp.exp(origin - s)  # u = s - e^{s₀ - s}, du/ds = 1 + e^{s₀ - s}
     used = position < stop[-1]
-    resolved = (stop[-1] <= nodes) & (jnp.max(offsets) < rule.largest_offset)
-    u = jnp.where(used, u, 0.0)
-    return Lattice(u, jnp.where(used, jnp.log(weight), -jnp.inf), resolved)
+    resolved = (stop[-1] <= size) & (jnp.max(offsets) < rule.largest_offset)
+    log_weight = jnp.log(h * geometric) + jnp.log1p(bend)
+    return Nodes(jnp.where(used, s - bend, 0.0), jnp.where(used, log_weight, -jnp.inf), resolved)
 
 
 @functools.cache
 def node_bucket(needed: int) -> int:
-    """`needed` rounded up to 128, 160, 192, 256, 320, ...: few sizes, so few compilations."""
-    octave = 128
+    """`needed` rounded up to 64, 96, 128, 192, 256, ...: few sizes, so few compilations."""
+    octave = 64
     while 2 * octave < needed:
         octave *= 2
-    sizes = (octave, octave * 5 // 4, octave * 3 // 2, octave * 2)
-    return next(size for size in sizes if size >= needed)
+    return next(size for size in (octave, octave * 3 // 2, octave * 2) if size >= needed)

@@ -104,105 +104,129 @@ def tilted_terms(problem: Problem, temperature: Array) -> TiltedTerms:
 def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan) -> SoftTerms:
     """The exact law of soft best-of-n for a `[K]` problem, a scalar temperature and `[N]` log n.
 
-    With φ(t) = E_P[e^{-tw}] and D(x) = e^{-t w(x)} - e^{-t w(y)}, integrals over t give everything
+    With φ(t) = E_P[e^{-tw}] and D_y(x) = e^{-t w(x)} - e^{-t w(y)}, integrals over t give everything
     (derived here):
 
       ρ(x)        = n μ ∫ e^{-t w(x)} φ^{n-1} dt,                             ρ = P_n/P*,
-      ρ(x) - ρ(y) = n μ ∫ D(x) φ^{n-1} dt.
+      ρ(x) - ρ(y) = n μ ∫ D_y(x) φ^{n-1} dt.
 
     D does not change sign in t, so both are relatively accurate; with y the likeliest outcome under
     P*, subtracting the mean (E_{P*}[ρ] = 1) gives δ = ρ - 1 without ever forming a difference from 1.
-    Then η = P_n/P - 1 is (W - 1) + W δ, but for n below 2, where that cancels, and next to outcomes so
-    rare that the η of the others is below rounding. There, by parts from P_n/P = n w ∫ e^{-tw} φ^{n-1}
-    dt, and with E_P[η] = 0,
+    Then η = P_n/P - 1 is (W - 1) + W δ. For n below 2 that cancels, and
 
-      η(x) - η(y) = -n(n-1) ∫ D(x) E_P[w e^{-tw}] φ^{n-2} dt.
+      η(x) = ∫ z e^{-z} (n φ^{n-1} - 1) du,   z = t w(x), t = e^u,
+
+    is as small as n - 1 by itself. Next to outcomes so rare that the η of the others is below
+    rounding (`plan.wide`) η has differences of its own: by parts, and with y the likeliest outcome
+    under P, where η is small whenever it is anywhere likely to be,
+
+      η(x) - η(y) = -n(n-1) ∫ D_y(x) E_P[w e^{-tw}] φ^{n-2} dt,   E_P[η] = 0.
 
     One set of nodes serves every n, and the sum over nodes is a matrix product. Where something may
     leave the range of the float type, `plan.wide` forms the integrands in logs.
 
     Returns:
-      `SoftTerms` of `[N, K]` arrays, NaN where `plan.nodes` points are too few.
+      `SoftTerms` of `[N, K]` arrays, NaN where `plan.nodes` nodes are too few, and where the law that
+      comes out does not sum to 1.
     """
     dtype = terms.log_probs.dtype
-    u, log_h, resolved = _quadrature.lattice(
-        _quadrature.rule_for(dtype, plan.fine),
+    nodes = _quadrature.nodes_for(
+        _quadrature.rule_for(dtype),
+        plan.spacing,
         -terms.exponents,
         jnp.max(log_n, initial=0.0, where=log_n >= 0),
         terms.log_mean,
         plan.nodes,
     )
     integrals = _wide_integrals if plan.wide else _narrow_integrals
-    probs, log_ratio, delta, eta = integrals(terms, temperature, log_n, u, log_h, plan.own_eta)
+    log_ratio, delta, eta = integrals(terms, temperature, log_n, nodes)
     log_ratio, delta = _special.refined(log_ratio, delta)
     log_w, excess = (terms.exponents - terms.log_mean)[None], terms.excess[None]
-    if eta is not None:
+    if plan.wide:
         log_base_ratio, eta = _special.refined(log_ratio + log_w, eta)
     else:
-        near = jnp.abs(log_w) < _special.NEAR
-        log_base_ratio = log_ratio + jnp.where(near, jnp.log1p(excess), log_w)
-        near = near & (jnp.abs(log_ratio) < _special.NEAR)
-        p = jnp.exp(terms.log_probs)[None]
-        plain = probs / jnp.where(p > 0, p, 1.0) - 1
-        eta = jnp.where(near, excess + (1 + excess) * delta, plain)
-        eta = jnp.where(jnp.abs(log_base_ratio) < _special.NEAR, eta, 0.0)
+        near = (jnp.abs(log_w) < _special.NEAR) & (jnp.abs(log_ratio) < _special.NEAR)
+        below_two = log_n[:, None] < math.log(2)
+        own = below_two & (~near | (jnp.expm1(log_n)[:, None] < jnp.abs(excess)))
+        product = jnp.where(near, excess + (1 + excess) * delta, jnp.expm1(log_ratio + log_w))
+        log_base_ratio, eta = _special.refined(log_ratio + log_w, jnp.where(own, eta, product))
         # At n = 1 the law is P: what rounding has left goes, its derivatives stay.
         log_base_ratio, eta = (
             jnp.where(log_n[:, None] == 0, x - jax.lax.stop_gradient(x), x)
             for x in (log_base_ratio, eta)
         )
-    poison = jnp.where(resolved, 0.0, jnp.nan).astype(dtype)
+    probs = jnp.exp(terms.log_probs[None] + log_base_ratio)
+    # No law leaves that does not sum to 1 to within the rounding of (r - max r)/λ.
+    mass = jax.lax.stop_gradient(jnp.sum(probs, axis=-1, keepdims=True))
+    tolerance = jnp.finfo(dtype).eps * (1e4 + 8 * jnp.max(-terms.exponents))
+    sound = nodes.resolved & (jnp.abs(mass - 1) <= jax.lax.stop_gradient(tolerance))
+    poison = jnp.where(sound, 0.0, jnp.nan).astype(dtype)
     soft = SoftTerms(probs, log_ratio, delta, log_base_ratio, eta)
     return jax.tree.map(lambda x: x + poison, soft)
 
 
 def _narrow_integrals(
-    terms: TiltedTerms, temperature: Array, log_n: Array, u: Array, log_h: Array, with_eta: bool
-) -> tuple[Array, Array, Array, Array | None]:
-    """(P_n, log ρ, δ, η), `[N, K]` each, where w, t and n stay well inside the range of the floats."""
+    terms: TiltedTerms, temperature: Array, log_n: Array, nodes: _quadrature.Nodes
+) -> tuple[Array, Array, Array]:
+    """(log ρ, δ, η), `[N, K]` each, where w, t and n stay well inside the range of the floats.
+
+    η is the integral that serves n < 2, and 0 for other n.
+    """
     p, pstar, w = (jnp.exp(x) for x in (terms.log_probs, terms.log_tilted, terms.exponents))
-    t, n = jnp.exp(u), jnp.exp(log_n)[:, None]
+    t, n = jnp.exp(nodes.u), jnp.exp(log_n)[:, None]
     z = t[:, None] * w[None]
     decay = jnp.exp(-z)
 
     # -log φ, from 1 - φ = Σ P (1 - e^-z) while that is small.
-    small = z < _special.SMALL
-    lost = jnp.where(small, _special.one_minus_exp(jnp.where(small, z, 0.0)), 1 - decay) @ p
+    lost = _one_minus_exp(z, 1 - decay) @ p
     mostly = lost < 0.5
     rate = jnp.where(mostly, -jnp.log1p(-jnp.where(mostly, lost, 0.0)), -jnp.log(decay @ p))
 
     # D against the likeliest outcome, with |w(x) - w(y)| from the difference of their rewards.
-    ref = jnp.argmax(pstar)
-    lead = (terms.rewards - terms.rewards[ref]) / temperature
-    above = lead >= 0
-    apart = -jnp.expm1(-jnp.where(above, lead, -lead)) * jnp.where(above, w, w[ref])
+    above, apart, ref = _leads(terms, temperature, pstar)
+    apart = apart * jnp.where(above, w, w[ref])
+    decay_ref = decay[:, ref][:, None]
+    sign = jnp.where(above[None], -decay_ref, decay)
     x = t[:, None] * apart[None]
     small = x < _special.SMALL
-    near = _special.one_minus_exp(jnp.where(small, x, 0.0))
-    decay_ref = decay[:, ref][:, None]
-    near = near * jnp.where(above[None], -decay_ref, decay)
+    near = _special.one_minus_exp(jnp.where(small, x, 0.0)) * sign
     contrast = jnp.where(small, near, decay - decay_ref)
 
-    fewer = -jnp.expm1(-log_n)[:, None]  # (n-1)/n
-    rows = n * jnp.exp(log_h + u)[None] * jnp.exp(-(fewer * n) * rate[None])
-    ratio, change = (jnp.exp(terms.log_mean) * (rows @ x) for x in (decay, contrast))
-    law = pstar[None] * ratio, jnp.log(ratio), change - (change @ pstar)[:, None]
-    if not with_eta:
-        return *law, None
-    density = decay @ (p * w)
-    fall = (fewer * n * rows * (density * jnp.exp(rate))[None]) @ contrast
-    return *law, (fall @ p)[:, None] - fall
+    fall = -jnp.expm1(-log_n)[:, None] * n * rate[None]  # -(n-1) log φ
+    log_weight = nodes.log_weight[None]
+    rows = jnp.exp(log_n[:, None] + (log_weight + nodes.u[None]) + terms.log_mean - fall)
+    ratio, change = rows @ decay, rows @ contrast
+    delta = change - (change @ pstar)[:, None]
+
+    below_two = log_n[:, None] < math.log(2)
+    rise = jnp.expm1(jnp.where(below_two, log_n[:, None] - fall, 0.0))  # n φ^{n-1} - 1
+    eta = ((rise * jnp.exp(log_weight) * t[None]) @ decay) * w[None]
+    return jnp.log(ratio), delta, eta
+
+
+def _one_minus_exp(z: Array, otherwise: Array) -> Array:
+    """1 - e^-z for z >= 0, relatively accurate; `otherwise` where z is not small."""
+    small = z < _special.SMALL
+    return jnp.where(small, _special.one_minus_exp(jnp.where(small, z, 0.0)), otherwise)
+
+
+def _leads(terms: TiltedTerms, temperature: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Whether w(x) >= w(y), 1 less the smaller over the larger, and the y of most weight."""
+    ref = jnp.argmax(weights)
+    lead = (terms.rewards - terms.rewards[ref]) / temperature
+    above = lead >= 0
+    return above, -jnp.expm1(-jnp.where(above, lead, -lead)), ref
 
 
 def _wide_integrals(
-    terms: TiltedTerms, temperature: Array, log_n: Array, u: Array, log_h: Array, with_eta: bool
-) -> tuple[Array, Array, Array, Array | None]:
+    terms: TiltedTerms, temperature: Array, log_n: Array, nodes: _quadrature.Nodes
+) -> tuple[Array, Array, Array]:
     """The same for any w, t and n, at the cost of an exponential per node, outcome and n.
 
     At each node the outcomes are scaled by the largest of their integrands, so that the sums over
     nodes neither overflow nor lose a node that matters; ρ itself is summed in logs.
     """
-    log_p, log_pstar = terms.log_probs, terms.log_tilted
+    log_p, log_pstar, u, log_h = terms.log_probs, terms.log_tilted, nodes.u, nodes.log_weight
     p, pstar = jnp.exp(log_p), jnp.exp(log_pstar)
     limits = jnp.finfo(log_p.dtype)
     log_n_most = math.log(limits.max) / 1.3
@@ -231,18 +255,17 @@ def _wide_integrals(
     # P w t e^{-tw}, every node scaled by its largest outcome.
     kernel, log_scale = _scaled_exp(log_p[None] + log_z - z)
 
-    # D is ∓ e^{-t min w} (1 - e^{-t|w(x) - w(ref)|}).
-    ref = jnp.argmax(log_pstar)
-    lead = (terms.rewards - terms.rewards[ref]) / temperature
-    above = lead >= 0
-    apart = -jnp.expm1(-jnp.where(above, lead, -lead))
+    # D is ∓ e^{-t min w} (1 - e^{-t|w(x) - w(y)|}), y the likeliest under P* for ρ, under P for η.
+    above, apart, ref = _leads(terms, temperature, log_pstar)
     split = -jnp.expm1(-jnp.where(above[None], z, z[:, ref][:, None]) * apart[None])
     odds = jnp.exp(jnp.where(above, log_pstar - log_pstar[ref], 0.0))
     contrast = split * jnp.where(above[None], -kernel[:, ref][:, None] * odds[None], kernel)
+    above, apart, ref = _leads(terms, temperature, log_p)
+    split = -jnp.expm1(-jnp.where(above[None], z, z[:, ref][:, None]) * apart[None])
     step = split * jnp.where(above[None], decay[:, ref][:, None], -decay)
     log_density = log_h + log_scale + jnp.log(jnp.sum(kernel, axis=1)) + jnp.exp(log_rate)
 
-    def at(log_n: Array) -> tuple[Array, Array, Array, Array | None]:
+    def at(log_n: Array) -> tuple[Array, Array, Array]:
         fewer = -jnp.expm1(-log_n)  # (n-1)/n, so that n log φ is formed in logs and n never is
         fall = fewer * jnp.exp(jnp.minimum(log_rate + log_n, 30.0))  # -(n-1) log φ
         change = jnp.exp(log_n + log_h + log_scale - fall) @ contrast  # P* (ρ - ρ(ref))
@@ -252,13 +275,10 @@ def _wide_integrals(
         delta = change * jnp.exp(jnp.where(usable, -log_pstar, 0.0)) - jnp.sum(change)
         # Where P* underflows its terms vanish, and its ratio serves as it is.
         delta = jnp.where(usable, delta, jnp.expm1(jnp.minimum(log_ratio, _special.NEAR)))
-        law = jnp.exp(log_pstar + log_ratio), log_ratio, delta
-        if not with_eta:
-            return *law, None
         # For larger n the law is nowhere near P, and the product would overflow.
         log_n_squared = 2 * jnp.minimum(log_n, log_n_most)
         rise = fewer * (jnp.exp(log_n_squared + log_density - fall) @ step)
-        return *law, rise - rise @ p
+        return log_ratio, delta, rise - rise @ p
 
     return jax.vmap(at)(log_n)
 

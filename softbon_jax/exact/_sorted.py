@@ -55,17 +55,18 @@ def over_points(
     """
     shape = temperature.shape
     points = (temperature.ravel(), log_n.ravel())
+    width = band_width(plan.spacing, problem.rewards.dtype)
     if any(_checks.concrete(x) is None for x in (*problem, *points)):
-        out = jax.lax.map(lambda x: point(problem, *x, plan), points)
+        out = jax.lax.map(lambda x: point(problem, *x, plan, width), points)
     else:
-        several = [point(problem, *x, plan) for x in zip(*points, strict=True)]
+        several = [point(problem, *x, plan, width) for x in zip(*points, strict=True)]
         out = jax.tree.map(lambda *x: jnp.stack(x), *several)
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@functools.partial(jax.jit, static_argnames="width")
 def point(
-    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
+    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan, width: int
 ) -> tuple[Metrics, Array]:
     """Every metric of soft best-of-n, as `metrics.metrics`, and its log-probabilities.
 
@@ -73,7 +74,8 @@ def point(
       problem: `[K]`, K >= 2, as `sorted_problem` makes it.
       temperature: scalar, 0 and inf included.
       log_n: scalar.
-      plan: static; `nodes` and `fine` count.
+      plan: `nodes` and `spacing` count.
+      width: static, of the bands (`band_width`).
     """
     rewards = problem.rewards
     proper = _soft.proper_temperature(temperature, rewards)
@@ -82,7 +84,7 @@ def point(
     filling = step == 0
     log_steps = jnp.where(filling, FILLING_STEP, jnp.log(jnp.where(filling, 1.0, step) / proper))
     wins = _divergences.win_chances(jnp.exp(terms.log_probs), rewards)
-    soft, excess = soft_terms(terms, log_n, plan, log_steps)
+    soft, excess = soft_terms(terms, log_n, plan, log_steps, width)
     hard, hard_ratio = _hard_metrics(terms, log_n, wins)
     near = jnp.abs(terms.exponents - terms.log_mean) < _special.NEAR
     terms = terms._replace(excess=jnp.where(near, excess, 0.0))
@@ -165,9 +167,11 @@ class _Bands(NamedTuple):
     passed: Array
 
 
-def band_width(rule: _quadrature.Rule, dtype: Any) -> int:
-    """Points in the band of an outcome: from tw = eps/4 to tw = e^right."""
-    return math.ceil((_linear_below(dtype) + rule.right) / rule.spacing) + 2
+def band_width(spacing: Any, dtype: Any) -> int:
+    """Nodes in the band of an outcome, from tw = eps/4 to tw = e^right: one of three, so static."""
+    rule, value = _quadrature.rule_for(dtype), _checks.concrete(spacing)
+    parts = 4 if value is None else next(x for x in (1, 2, 4) if rule.spacing / x <= value * 1.001)
+    return math.ceil((_linear_below(dtype) + rule.right) / rule.spacing * parts) + 2
 
 
 def _linear_below(dtype: Any) -> float:
@@ -176,7 +180,7 @@ def _linear_below(dtype: Any) -> float:
 
 
 def soft_terms(
-    terms: _soft.TiltedTerms, log_n: Array, plan: _plan.Plan, log_steps: Array
+    terms: _soft.TiltedTerms, log_n: Array, plan: _plan.Plan, log_steps: Array, width: int
 ) -> tuple[_soft.SoftTerms, Array]:
     """As `_soft.soft_terms`, for one n and outcomes that are sorted and all possible.
 
@@ -191,19 +195,25 @@ def soft_terms(
     Args:
       terms: of a `[K]` problem as `sorted_problem` makes it: P > 0 everywhere.
       log_n: scalar.
-      plan: static; `nodes` and `fine` count.
+      plan: `nodes` and `spacing` count.
       log_steps: `[K - 1]` log of (r(k) - r(k+1))/λ.
+      width: static, of the bands (`band_width`).
 
     Returns:
       `_soft.SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN
       where `plan.nodes` points are too few.
     """
     log_p, offsets = terms.log_probs, -terms.exponents
-    rule = _quadrature.rule_for(log_p.dtype, plan.fine)
-    u, log_h, resolved = _quadrature.lattice(
-        rule, offsets, jnp.where(log_n >= 0, log_n, 0.0), terms.log_mean, plan.nodes
+    rule = _quadrature.rule_for(log_p.dtype)
+    u, log_h, resolved = _quadrature.nodes_for(
+        rule,
+        plan.spacing,
+        offsets,
+        jnp.where(log_n >= 0, log_n, 0.0),
+        terms.log_mean,
+        plan.nodes,
     )
-    bands = _bands(u, log_h, offsets, rule)
+    bands = _bands(u, log_h, offsets, width)
     log_h = jnp.maximum(log_h, NOTHING)
     log_z = bands.u[bands.point] - offsets[:, None]
     z = jnp.exp(jnp.minimum(log_z, 30.0))
@@ -241,14 +251,14 @@ def soft_terms(
     return _soft.SoftTerms(*(x + poison for x in parts)), -excess
 
 
-def _bands(u: Array, log_h: Array, offsets: Array, rule: _quadrature.Rule) -> _Bands:
+def _bands(u: Array, log_h: Array, offsets: Array, width: int) -> _Bands:
     size = u.shape[0]
     # Points that are not used weigh nothing, wherever they are.
     u = jnp.where(log_h > -jnp.inf, u, jnp.max(u))
     offsets = jax.lax.stop_gradient(offsets)
     start = jnp.searchsorted(u, offsets - _linear_below(u.dtype)).astype(jnp.int32)
-    stop = start + band_width(rule, u.dtype)
-    point = start[:, None] + jnp.arange(band_width(rule, u.dtype), dtype=jnp.int32)[None]
+    stop = start + width
+    point = start[:, None] + jnp.arange(width, dtype=jnp.int32)[None]
     position = jnp.arange(size, dtype=jnp.int32)
     begun, passed = (jnp.searchsorted(x, position, side="right") for x in (start, stop))
     return _Bands(u, start, stop, jnp.minimum(point, size - 1), point < size, begun, passed)

@@ -137,7 +137,7 @@ def _law_arguments(
     return problem, temperature, jnp.broadcast_to(log_n, shape)
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@jax.jit
 def _log_soft(
     problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> tuple[Array, Array]:
@@ -310,7 +310,7 @@ def log_best_of_poisson(
     return _log_poisson(problem, temperature, mean_extra, plan)
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@jax.jit
 def _log_poisson(
     problem: Problem, temperature: Array, mean_extra: Array, plan: _plan.Plan
 ) -> Array:

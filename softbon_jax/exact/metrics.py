@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+
 from typing import Any
 
 import jax
@@ -147,7 +147,7 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
 # The compiled workers ----------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@jax.jit
 def compiled_metrics(
     problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> Metrics:
@@ -162,7 +162,7 @@ def compiled_metrics(
     )
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@jax.jit
 def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
     problem = Problem(*(x[..., None, :] for x in problem))
 
@@ -212,10 +212,9 @@ def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
 
     def at(soft: _soft.SoftTerms, log_n: Array) -> Metrics:
         result = soft_metrics(terms, tilt, soft, wins, plan.wide)
-        if plan.limits:
-            by_rule = (result, hard_metrics(terms, log_n, wins), base_metrics(terms, wins))
-            rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
-            result = jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields), *by_rule)
+        by_rule = (result, hard_metrics(terms, log_n, wins), base_metrics(terms, wins))
+        rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
+        result = jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields), *by_rule)
         poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
         return jax.tree.map(lambda x: x + poison, result)
 

@@ -368,7 +368,7 @@ def _banded_law(
 ) -> tuple[Metrics, Array]:
     problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
     shape = _checks.batch_shape(temperature=temperature.shape, n=log_n.shape)
-    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
+    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
     temperature, log_n = (jnp.broadcast_to(x, shape) for x in (temperature, log_n))
     falling = _sorted.sorted_problem(problem)
     result, log_law = _sorted.over_points(falling, temperature, log_n, plan)
