@@ -129,7 +129,7 @@ def test_what_selects_is_not_gold_by_default(tmp_path):
         ({"reward": ["a", "b"], "gold": ["c", "b"]}, "column 'b' both selects and values"),
         ({"reward": ["a", "note"]}, "row 1, column 'note' must be a finite number, is 'hm'"),
         ({"reward": []}, "no column is named that selects"),
-        ({"reward": ["a"], "leave_one_out": True}, "takes two reward columns, got 1"),
+        ({"reward": ["a"], "leave_one_out": True}, "takes two or more reward columns, got 1"),
         ({"reward": ["a", "b"], "gold": "c", "leave_one_out": True}, "so name no other"),
     ],
 )
@@ -154,7 +154,7 @@ BAD = [
     ("x.csv", HEAD + "a,1\na,\n", "row 2, column 'proxy_reward'.*is empty"),
     ("x.csv", HEAD + "a,1\na,nan\n", "row 2, column 'proxy_reward'.*is 'nan'"),
     ("x.csv", HEAD + "a,inf\na,1\n", "row 1, column 'proxy_reward'.*is 'inf'"),
-    ("x.csv", HEAD + "a,1\na,x\na,y\n", "row 2,.*is 'x' .and 1 rows more"),
+    ("x.csv", HEAD + "a,1\na,x\na,y\n", "row 2,.*is 'x' .and 1 more"),
     ("x.csv", HEAD + "a,\nb,\n", "'proxy_reward' is empty in all 2 rows"),
     ("x.csv", HEAD + "a,1\n,2\n", "row 2, column 'prompt_id'.*is empty"),
     ("x.csv", HEAD + "a,1,2\n", "row 1 has 3 cells, the header has 2"),
