@@ -230,3 +230,35 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ImportError, match="needs pyarrow: pip install"):
         scores.read(path, **NAMES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"missing": "ignore"}, "missing must be 'error' or 'drop', got 'ignore'"),
+        ({"least": 0}, "least must be an integer of at least 1, got 0"),
+        ({"most_rows": 2.5}, r"most_rows must be an integer of at least 1, got 2\.5"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        scores.read(write(tmp_path / "x.csv"), **NAMES, **options)
+
+
+@pytest.mark.parametrize(
+    ("pools", "gold", "message"),
+    [
+        ({}, None, "at least one prompt"),
+        ({"a": [1.0], "b": []}, None, "prompt 'b' has no rewards"),
+        ({"a": [1.0, 2.0]}, {"a": [1.0]}, "prompt 'a' has 2 rewards and 1 gold scores"),
+    ],
+)
+def test_pools_that_cannot_be_padded(pools, gold, message):
+    with pytest.raises(ValueError, match=message):
+        scores.padded(pools, gold)
+
+
+def test_tab_separated_by_any_case_of_its_name(tmp_path):
+    path = write(tmp_path / "x.tsv")
+    upper = path.rename(tmp_path / "Y.TSV")
+    assert scores.read(upper, **NAMES).prompts == ("b", "a")
