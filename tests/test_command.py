@@ -5,6 +5,8 @@ import gzip
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -329,6 +331,14 @@ def test_help_teaches(capsys):
         assert exit_.value.code == 0
         out = capsys.readouterr().out
         assert words in out or "softbon analyze" in out
+
+
+def test_only_what_a_command_uses_is_imported():
+    """Drawing and the readers of tables are imported when a file or a report needs them."""
+    late = ("matplotlib", "pandas", "pyarrow", "rich", "xarray")
+    code = f"import sys, softbon_jax.command.main; print([x for x in {late} if x in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 # Real pools --------------------------------------------------------------------------------------

@@ -314,7 +314,9 @@ def _plan(options: argparse.Namespace) -> None:
         temperature, reached = np.asarray(answer.value), np.asarray(answer.feasible)
     exact = metrics(known, n, temperature)
     print(f"{'n':>8} {'λ':>10} {'reward':>10} {'KL(nats)':>10} {'win rate':>10}")
-    columns = (n, temperature, exact.reward, exact.kl_soft_base, exact.win_rate, reached)
+    reward = np.asarray(exact.reward)
+    reward = np.where(np.abs(reward) < 1e-12 * np.abs(rewards).max(), 0.0, reward)  # rounding
+    columns = (n, temperature, reward, exact.kl_soft_base, exact.win_rate, reached)
     for size, t, reward, kl, win, enough in zip(*map(np.asarray, columns), strict=True):
         note = "" if enough else "   (spends less: hard best-of-n)"
         print(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")
