@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -313,7 +314,7 @@ def jackpot(num_outcomes: int, p: Any = 1e-6, prize: Any = 2.0, *, dtype: Any = 
     prize = _checks.as_float("prize", prize, p.dtype)
     _checks.finite("prize", prize)
     rest = num_outcomes - 1
-    log_probs = jnp.append(jnp.full((rest,), jnp.log1p(-p) - np.log(rest)), jnp.log(p))
+    log_probs = jnp.append(jnp.full((rest,), jnp.log1p(-p) - math.log(rest)), jnp.log(p))
     return Problem(log_probs, jnp.append(jnp.linspace(0, 1, rest, dtype=p.dtype), prize))
 
 

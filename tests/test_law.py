@@ -379,8 +379,9 @@ def test_a_missing_temperature_is_named(call):
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_promoted(dtype):
-    half = sb.Problem(*(jnp.asarray(x, dtype) for x in (np.log([0.5, 0.5]), [0.0, 1.0])))
-    single = sb.Problem(*(x.astype(jnp.float32) for x in half))
+    logits, rewards = jnp.asarray([0.0, 0.7], dtype), jnp.asarray([0.0, 1.0], dtype)
+    half = sb.from_logits(logits, rewards)._replace(rewards=rewards)
+    single = sb.from_logits(logits.astype(jnp.float32), rewards.astype(jnp.float32))
     temperature = jnp.asarray(0.5, dtype)
     got = sb.metrics(half, jnp.asarray(4, dtype), temperature, nodes=256)
     expected = sb.metrics(single, np.float32(4), np.float32(temperature), nodes=256)

@@ -36,6 +36,7 @@ from .metrics import (
 from .pools import empirical_divergences, mean_over_subsets
 from .precise import RELATIVE_DIGITS, exact_law, exact_law_by_counts, exact_tilted
 from .rules import (
+    exact_race_law,
     plackett_luce,
     poisson_law,
     race_selection,
@@ -59,6 +60,7 @@ __all__ = [
     "exact_law",
     "exact_law_by_counts",
     "exact_metrics",
+    "exact_race_law",
     "exact_tilted",
     "hard_law",
     "law_by_counts",
