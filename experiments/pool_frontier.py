@@ -102,7 +102,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     temperature, n = np.array([0.0, *between, np.inf]), jnp.asarray(config.n, float)
     first, last = (int(end) for end in cell.split("-"))
     part = slice(first, last + 1)
-    exact = sb.sweep(sb.empirical(rewards[part], where[part]), n, jnp.asarray(temperature))
+    exact = sb.sweep(sb.empirical(rewards[part], where=where[part]), n, jnp.asarray(temperature))
     return xr.Dataset(
         {
             **metric_variables(exact, SOFT, GRID),

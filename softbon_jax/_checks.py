@@ -192,6 +192,17 @@ def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"batch shapes do not broadcast: {listed}") from None
 
 
+def float_dtype(dtype: Any = None) -> Any:
+    """The float dtype of computations that `dtype` stands for; without one the default float."""
+    try:
+        dtype = jnp.dtype(float if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a floating dtype, got {dtype}")
+    return compute_dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+
 # The number of candidates ------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 `reference/metrics.json` holds every metric at 28 digits, and the law at 20 where there are at most
 10 outcomes; `reference/gradients.json` every derivative at 20. Inputs are float64, written so that
-they read back exactly. All numbers come from `oracles.py`.
+they read back exactly. All numbers come from `oracles`.
 """
 
 import argparse

@@ -526,7 +526,7 @@ def test_gradients_are_finite_where_something_degenerates(name: str) -> None:
 
 
 def test_every_public_function_is_tested() -> None:
-    elsewhere = {  # test_sequence_bounds.py and test_rivals.py
+    elsewhere = {  # test_sequence_bounds.py and test_rules.py
         name
         for name in bounds.__all__
         if getattr(bounds, name).__module__.endswith((".sequences", ".rules"))

@@ -122,7 +122,7 @@ def _estimate(log_n: Array, selected: Array) -> Array:
     sure = selected >= 1
     rate = -jnp.log1p(-jnp.where(sure, 0.5, selected))  # -log(1-ε)
     less = -jnp.expm1(-log_n)  # (n-1)/n
-    n = jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(selected.dtype).max)))
+    n = exact.finite_n(log_n)
     stays = jnp.exp(-n * rate)
     rises = -jnp.expm1(-n * rate)
     first = stays * (log_n - (n - 1) * rate - less)
@@ -367,7 +367,7 @@ def _race_tv(problem: Problem, temperature: Array, log_n: Array) -> Array:
         mean = jnp.where(hard, jnp.where(best, p, 0.0).sum(), jnp.exp(terms.log_mean))
         rare = mean < 0.5
         log_loss = jnp.where(rare, jnp.log1p(-jnp.where(rare, mean, 0.0)), _special.safe_log(loss))
-        n = jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(p.dtype).max)))
+        n = exact.finite_n(log_n)
         bound = jnp.where(loss > 0, jnp.exp(n * jnp.where(loss > 0, log_loss, 0.0)), 0.0)
         return jnp.where(jnp.isposinf(temperature), 0.0 * log_n, bound)
 
