@@ -307,7 +307,8 @@ def race_tv_upper(
       TypeError: an argument that is not real numbers.
       ValueError: n < 1, a bad temperature or problem, or shapes that do not broadcast.
 
-    Numerics: relative error about 1e-15·(1 + |log result|) in float64; underflows to 0.
+    Numerics: relative error about 1e-15·(1 + |log result|)·(10 + range/temperature) in float64;
+      underflows to 0.
     Source: arXiv:2609.21899 for the race; derived here: P_n/P* >= 1 - (1 - μ/w_max)^n everywhere.
 
     Example:
