@@ -7,6 +7,7 @@
 * `precise`: the law for real n to any number of digits (`exact_law`), in mpmath.
 * `metrics`, `gradients`: every metric and its derivatives from the definitions, by plain sums and
   differences of the precise law at two resolutions that must agree.
+* `bounds`: every bound and asymptote (`BOUNDS`), from the moments of W.
 * `stored`: the results of `make_reference.py` (`load_reference`).
 
 Numbers of the mpmath part come back as mpmath's, to be used inside `mpmath.workdps`. Arguments
@@ -15,6 +16,17 @@ happen; normalized here) or `probs` [K], `rewards` [K], `n` (a real number >= 1 
 and `temperature` (0 is hard best-of-n, inf the reference law). float64 inputs are taken as exact.
 """
 
+from .bounds import (
+    BOUNDS,
+    KL_BUDGET,
+    Moments,
+    cv_squared,
+    kl_tilted_base,
+    least_kl,
+    moments,
+    scaled_range,
+    two_outcome_distances,
+)
 from .gradients import PROVEN_GRADIENT_DIGITS, exact_gradients
 from .laws import (
     hard_law,
@@ -47,13 +59,17 @@ from .sequences import law_of_totals
 from .stored import Case, load_reference
 
 __all__ = [
+    "BOUNDS",
+    "KL_BUDGET",
     "METRICS",
     "PROVEN_DIGITS",
     "PROVEN_GRADIENT_DIGITS",
     "RELATIVE_DIGITS",
     "Case",
     "Exact",
+    "Moments",
     "agreeing_digits",
+    "cv_squared",
     "decimal",
     "empirical_divergences",
     "exact_gradients",
@@ -63,18 +79,23 @@ __all__ = [
     "exact_race_law",
     "exact_tilted",
     "hard_law",
+    "kl_tilted_base",
     "law_by_counts",
     "law_by_trapezoid",
     "law_by_tuples",
     "law_of_totals",
+    "least_kl",
     "load_reference",
     "mean_over_subsets",
     "metrics_of_law",
+    "moments",
     "plackett_luce",
     "poisson_law",
     "race_selection",
     "rejection_law_by_tuples",
+    "scaled_range",
     "softmax",
     "tilted_law",
+    "two_outcome_distances",
     "uniform_race_law",
 ]
