@@ -1,4 +1,7 @@
-"""The table of static and traced arguments in docs/api/static.md is complete and true."""
+"""The table of static and traced arguments in docs/api/static.md is complete and true.
+
+`python -m tests.test_static` prints the rows that are missing or do not fit a signature, as measured.
+"""
 
 import inspect
 import re
@@ -67,6 +70,7 @@ ARGUMENTS = {
     "logits": jnp.zeros(4),
     "m": 2,
     "mean_extra": 1.5,
+    "log_n": 1.0,
     "method": "counts",
     "n": 4.0,
     "nodes": 64,
@@ -117,7 +121,18 @@ def arguments(name):
     """Values for the arguments of a function, without options that exclude others."""
     given = ARGUMENTS | OWN.get(name, {})
     names = inspect.signature(FUNCTIONS[name]).parameters
-    return {x: given[x] for x in names if x in given and given[x] is not None}
+    usable = {x: given[x] for x in names if x in given and given[x] is not None}
+    if "n" in usable:
+        usable.pop("log_n", None)  # exactly one of them
+    return usable
+
+
+def without_values(value):
+    """Strings, dtypes and functions cannot be traced at all."""
+    return isinstance(value, (str, type)) or callable(value)
+
+
+REFUSALS = (jax.errors.JAXTypeError, TypeError, ValueError, IndexError)
 
 
 def trace(function, given, unknown):
@@ -148,8 +163,33 @@ def test_traced_arguments_may_be_unknown_and_static_ones_may_not(name):
         instead = given | {"n": None, "log_n": jnp.log(given["n"])}
         trace(function, instead, [x for x in traced if x in instead])
     for argument in static:
-        value = given.get(argument)
-        if value is None or isinstance(value, (str, type)) or callable(value):
-            continue  # these have no value in a trace
-        with pytest.raises((jax.errors.JAXTypeError, TypeError, ValueError, IndexError)):
-            trace(function, given, [argument])
+        if argument in given and not without_values(given[argument]):
+            with pytest.raises(REFUSALS):
+                trace(function, given, [argument])
+
+
+def measured(name):
+    """A row of the table; `?` for an argument of which `ARGUMENTS` has no example."""
+    function, given, columns = FUNCTIONS[name], arguments(name), ([], [])
+    for argument in inspect.signature(function).parameters:
+        values = given
+        if argument == "log_n" and "n" in given:
+            values = given | {"n": None, "log_n": jnp.log(given["n"])}
+        static = argument not in values or without_values(values[argument])
+        if not static:
+            try:
+                trace(function, values, [argument])
+            except REFUSALS:
+                static = True
+        mark = "" if argument in values else " ?"
+        columns[not static].append(f"`{argument}`{mark}")
+    static, traced = (", ".join(x) or "—" for x in columns)
+    return f"| `{name}` | {static} | {traced} |"
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    for name, function in FUNCTIONS.items():
+        wanted = sorted(inspect.signature(function).parameters)
+        if sorted(x for column in TABLE.get(name, ()) for x in column) != wanted:
+            print(measured(name), flush=True)
