@@ -16,6 +16,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 HEADER = re.compile(r"(Args|Returns|Raises|Attributes|Numerics|Source|Example):(?: +(.*))?$")
+ERRORS = re.compile(r"\w+(Error|Exit|Interrupt|Warning)\b")
 ENTRY = re.compile(r"([\w, ]+): (.*)", flags=re.DOTALL)
 
 
@@ -53,6 +54,8 @@ def converted(lines: list[str], documented: dict[str, str]) -> list[str]:
             fields += [
                 _field(f"param {entry}", words, documented) for entry, words in _entries(text)
             ]
+        elif name == "Raises" and not ERRORS.match(text):  # it says in words that nothing is
+            fields.append(_field(name, text, documented))
         elif name == "Raises":
             fields += [
                 _field(f"raises {entry}", words, documented)
