@@ -84,6 +84,11 @@ def inside_unit_interval(name: str, x: Any) -> None:
     _values(name, x, lambda v: (v > 0) & (v < 1), "strictly between 0 and 1")
 
 
+def positive_probability(name: str, x: Any) -> None:
+    """Every entry of a concrete `x` is in (0, 1]."""
+    _values(name, x, lambda v: (v > 0) & (v <= 1), "in (0, 1]")
+
+
 def temperature(x: Any, name: str = "temperature") -> None:
     """Every entry of a concrete temperature is in [0, inf]."""
     _values(name, x, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
@@ -192,14 +197,29 @@ def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"batch shapes do not broadcast: {listed}") from None
 
 
+def float_dtype(dtype: Any = None) -> Any:
+    """The float dtype of computations that `dtype` stands for; without one the default float."""
+    try:
+        dtype = jnp.dtype(float if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a floating dtype, got {dtype}")
+    return compute_dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+
 # The number of candidates ------------------------------------------------------------------------
 
 
-def log_candidates(n: Any, log_n: Any, dtype: Any) -> Array:
-    """Log n in `dtype`, from exactly one of `n` and `log_n`; `n` is a finite real number >= 1."""
+def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
+    """Log n in `dtype`, from exactly one of `n` and `log_n`; `n` is a finite real number >= 1.
+
+    Without a `dtype` in the float dtype of the one that is given, as `as_float` has it.
+    """
     if (n is None) == (log_n is None):
         raise ValueError(f"give exactly one of n and log_n, got n={n!r} and log_n={log_n!r}")
     name, given, least = ("n", n, 1) if log_n is None else ("log_n", log_n, 0)
+    dtype = as_float(name, given).dtype if dtype is None else dtype
     value = concrete(given)
     if value is not None:
         real(name, value)

@@ -2,7 +2,7 @@
 
 `reference/metrics.json` holds every metric at 28 digits, and the law at 20 where there are at most
 10 outcomes; `reference/rare.json` the same for rare best outcomes; `reference/gradients.json` every derivative at 20. Inputs are float64, written so that
-they read back exactly. All numbers come from `oracles.py`.
+they read back exactly. All numbers come from `oracles`.
 """
 
 import argparse
@@ -146,7 +146,9 @@ def _rare(p: float, size: int) -> tuple[np.ndarray, np.ndarray]:
 def rare_cases() -> Iterator[Inputs]:
     """Rare best outcomes over the whole domain: p, range/temperature, n and K."""
     grid = itertools.product(
-        (1e-6, 1e-8, 1e-10, 1e-14, 1e-17, 1e-20), (1, 10, 50, 400, 2000), (2, 16, 1e4, 1e7, 1e12, 1e15)
+        (1e-6, 1e-8, 1e-10, 1e-14, 1e-17, 1e-20),
+        (1, 10, 50, 400, 2000),
+        (2, 16, 1e4, 1e7, 1e12, 1e15),
     )
     for k, (p, ratio, n) in enumerate(grid):
         if k % 2 == 0:

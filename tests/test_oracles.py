@@ -8,6 +8,7 @@ from mpmath import mp, mpf
 from scipy.special import expit, rel_entr
 
 from tests import oracles
+from tests.oracles import precise
 
 LOG_PROBS = np.log(np.array([0.5, 0.3, 0.1, 0.1]))
 REWARDS = np.array([0.0, 0.3, 0.6, 1.0])
@@ -78,16 +79,16 @@ def test_quadrature_at_real_n_against_tanh_sinh(n):
 
 def test_fewer_nodes_are_made_up_for_by_more_intervals(monkeypatch):
     law = oracles.exact_law(LOG_PROBS, REWARDS, 2.7, 0.3)
-    monkeypatch.setattr(oracles, "_node_count", lambda digits: 16)
+    monkeypatch.setattr(precise, "_node_count", lambda digits: 16)
     again = oracles.exact_law(LOG_PROBS, REWARDS, 2.7, 0.3)
     assert law != again
     assert _largest_relative_error(again, law) < 1e-50
 
 
 def test_a_wrong_integral_is_noticed(monkeypatch):
-    rule = oracles._gauss_legendre
-    spoiled = lambda count, dps: [(x, w * (1 + mpf(10) ** -30)) for x, w in rule(count, dps)]  # noqa: E731
-    monkeypatch.setattr(oracles, "_gauss_legendre", spoiled)
+    nodes = precise._gauss_legendre
+    spoiled = lambda count, dps: [(x, w * (1 + mpf(10) ** -30)) for x, w in nodes(count, dps)]  # noqa: E731
+    monkeypatch.setattr(precise, "_gauss_legendre", spoiled)
     with pytest.raises(ArithmeticError, match="the law sums to 1"):
         oracles.exact_law(LOG_PROBS, REWARDS, 2.7, 0.3)
 
@@ -242,8 +243,8 @@ def test_derivatives_against_those_of_the_multinomial_sum():
     log_probs, rewards, temperature = _log(0.5, 0.3, 0.2), [0.0, 0.4, 1.0], 0.3
     gradients = oracles.exact_gradients(log_probs, rewards, 3, temperature)
 
-    def reward(logits, values, heat):
-        law = oracles.exact_law_by_counts(logits, values, 3, heat, digits=mp.dps + 20)
+    def reward(logits, values, temperature):
+        law = oracles.exact_law_by_counts(logits, values, 3, temperature, digits=mp.dps + 20)
         return mp.fdot(law, values)
 
     for i in range(3):

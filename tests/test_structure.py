@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up: a room imports from rooms on lower floors, and from its own.
 FLOORS = [
-    {"_special", "_checks", "_batching"},
+    {"_special", "_checks", "_batching", "_fits"},
     {"problem", "rates"},
     {"_arguments"},
     {"exact"},

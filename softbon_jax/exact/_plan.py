@@ -37,6 +37,12 @@ class Plan:
     spacing: Any
 
 
+def may_be_limit(temperature: Any) -> bool:
+    """Whether some temperature is 0 or inf, or is traced and may be."""
+    value = _checks.concrete(temperature)
+    return value is None or bool(np.any((value == 0) | np.isposinf(value)))
+
+
 def quadrature_plan(
     problem: Problem, temperature: Any, log_n: Any, nodes: int | None, *, grid: bool = False
 ) -> Plan:

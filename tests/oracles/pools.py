@@ -1,0 +1,31 @@
+"""Pools of scored candidates: means over all subsets, divergences of the empirical law."""
+
+import itertools
+
+import numpy as np
+from scipy.special import rel_entr
+
+from .laws import Numbers, hard_law, law_by_counts, softmax, tilted_law
+
+
+def mean_over_subsets(rewards: Numbers, values: Numbers, n: int, temperature: float) -> float:
+    """The mean, over all subsets of n candidates one by one, of what is selected from it."""
+    rewards, values = np.asarray(rewards, np.float64), np.asarray(values, np.float64)
+    subsets = [list(x) for x in itertools.combinations(range(rewards.size), n)]
+    return np.mean([softmax(rewards[x], temperature) @ values[x] for x in subsets])
+
+
+def empirical_divergences(rewards: Numbers, n: int, temperature: float) -> dict[str, float]:
+    """Divergences of the law P that the pool is, tied candidates being one outcome."""
+    outcomes, counts = np.unique(rewards, return_counts=True)
+    probs = counts / counts.sum()
+    if temperature == 0:
+        law = hard_law(np.log(probs), outcomes, n)
+    else:
+        law = law_by_counts(np.log(probs), outcomes, n, temperature)
+    tilted = tilted_law(np.log(probs), outcomes, temperature)
+    return {
+        "kl_soft_base": rel_entr(law, probs).sum(),
+        "kl_tilted_soft": rel_entr(tilted, law).sum(),
+        "kl_tilted_base": rel_entr(tilted, probs).sum(),
+    }
