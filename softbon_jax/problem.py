@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -74,20 +75,26 @@ def from_probs(probs: Any, rewards: Any, *, dtype: Any = None) -> Problem:
     """
     probs, rewards = _pair("probs", probs, rewards, dtype)
     value = _checks.concrete(probs)
-    tolerance = probability_tolerance(probs.dtype)
     if value is not None:
         _checks.offending(
             "probs", value, ~(np.isfinite(value) & (value >= 0)), "finite and not negative"
         )
         total = value.sum(-1, dtype=np.float64)
-        _checks.offending("the sum of probs", total, np.abs(total - 1) > tolerance, "1")
+        bad = np.abs(total - 1) > probability_tolerance(probs.dtype)
+        _checks.offending("the sum of probs", total, bad, "1")
     _checks.finite("rewards", rewards)
+    return Problem(_log_of_law(probs), rewards)
+
+
+@jax.jit
+def _log_of_law(probs: Array) -> Array:
+    """Log P without the rounding of its sum; NaN for what is not a law."""
     positive = probs > 0
     log_probs = jnp.where(positive, jnp.log(jnp.where(positive, probs, 1)), -jnp.inf)
     log_probs = jnp.where(probs >= 0, log_probs, jnp.nan)
     total = jnp.sum(probs, axis=-1, keepdims=True)
-    log_total = jnp.where(jnp.abs(total - 1) <= tolerance, jnp.log(total), jnp.nan)
-    return Problem(log_probs - log_total, rewards)
+    is_law = jnp.abs(total - 1) <= probability_tolerance(probs.dtype)
+    return log_probs - jnp.where(is_law, jnp.log(total), jnp.nan)
 
 
 def from_logits(logits: Any, rewards: Any, *, dtype: Any = None) -> Problem:
@@ -122,7 +129,10 @@ def from_logits(logits: Any, rewards: Any, *, dtype: Any = None) -> Problem:
         top = value.max(-1)
         _checks.offending("the largest of logits", top, np.isneginf(top), "finite")
     _checks.finite("rewards", rewards)
-    return Problem(jax.nn.log_softmax(logits, axis=-1), rewards)
+    return Problem(_log_softmax(logits), rewards)
+
+
+_log_softmax = jax.jit(functools.partial(jax.nn.log_softmax, axis=-1))
 
 
 def _pair(name: str, weights: Any, rewards: Any, dtype: Any) -> tuple[Array, Array]:
@@ -140,9 +150,13 @@ def _pair(name: str, weights: Any, rewards: Any, dtype: Any) -> tuple[Array, Arr
     shape = _checks.batch_shape(**{name: weights.shape, "rewards": rewards.shape})
     dtype = jnp.promote_types(weights.dtype, rewards.dtype)
     return (
-        jnp.broadcast_to(weights.astype(dtype), shape),
-        jnp.broadcast_to(rewards.astype(dtype), shape),
+        _broadcast(weights.astype(dtype), shape),
+        _broadcast(rewards.astype(dtype), shape),
     )
+
+
+def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
+    return x if x.shape == shape else jnp.broadcast_to(x, shape)
 
 
 def _given(dtype: Any) -> Any:
@@ -385,6 +399,11 @@ def empirical(rewards: Any, *, where: Any = None, dtype: Any = None) -> Problem:
         _checks.offending("the number of candidates in a pool", count, count < 1, "at least 1")
     if kept is not None and value is not None:
         _checks.offending("rewards", value, kept & ~np.isfinite(value), "finite where they count")
+    return _equally_likely(rewards, where)
+
+
+@jax.jit
+def _equally_likely(rewards: Array, where: Array) -> Problem:
     size = jnp.sum(where, axis=-1, keepdims=True).astype(rewards.dtype)
     log_probs = jnp.where(where, -jnp.log(jnp.where(size > 0, size, jnp.nan)), -jnp.inf)
     return Problem(log_probs, jnp.where(where, rewards, 0))

@@ -1,7 +1,8 @@
 """Write the stored results that fast tests compare with: `python tests/make_reference.py`.
 
 `reference/metrics.json` holds every metric at 28 digits, and the law at 20 where there are at most
-10 outcomes; `reference/rare.json` the same for rare best outcomes; `reference/gradients.json` every derivative at 20. Inputs are float64, written so that
+10 outcomes; `reference/rare.json` the same for rare best outcomes; `reference/gradients.json` every
+derivative at 20. Inputs are float64, written so that
 they read back exactly. All numbers come from `oracles`.
 """
 
