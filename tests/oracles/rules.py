@@ -101,3 +101,14 @@ def plackett_luce(rewards: Numbers, temperature: float, k: int) -> dict[tuple[in
                     longer[(*chosen, i)] = probability * p
         law = longer
     return law
+
+
+def hedging_uniform_density(rule: str, u: float, x: float) -> float:
+    """The density at u of the selected reward, rewards uniform on [0, 1]; x is n, ν or 1/λ."""
+    if rule == "hard":
+        return x * u ** (x - 1)
+    if rule == "poisson":
+        return (1 + x * u) * np.exp(-x * (1 - u))
+    if rule == "tilted":
+        return x * np.exp(-x * (1 - u)) / -np.expm1(-x)
+    raise ValueError(rule)
