@@ -78,7 +78,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         [
             sb.conditional_fluctuation(
                 problems.cell_key(config.seed, cell, 3, i, number),
-                problem, float(number), temperature[i], config.trials,
+                problem, float(number), temperature[i], trials=config.trials,
             )
             for number in config.simulated_n
         ]

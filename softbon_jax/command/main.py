@@ -256,7 +256,7 @@ def _select(options: argparse.Namespace) -> None:
         jax.random.key(options.seed),
         jnp.asarray(pools.rewards[:, :n]),
         options.temperature,
-        jnp.asarray(pools.where[:, :n]),
+        where=jnp.asarray(pools.where[:, :n]),
     )
     chosen = np.zeros(pools.read, int)
     chosen[pools.rows[np.arange(len(pools.prompts)), np.asarray(index)]] = 1
