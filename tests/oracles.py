@@ -19,7 +19,7 @@ and `temperature` (0 is hard best-of-n, inf the reference law). float64 inputs a
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from math import ceil, factorial, isinf, lgamma
 from pathlib import Path
@@ -633,3 +633,156 @@ def load_reference(name: str) -> Iterator[Case]:
             np.array(case["log_ratio"], np.float64) if "log_ratio" in case else None,
             gradients,
         )
+
+
+# --- selection among given candidates ------------------------------------------------------------
+
+
+def softmax(rewards: Numbers, temperature: float, where: Numbers | None = None) -> np.ndarray:
+    """[n] the soft rule among candidates; a reward of -inf and a False of `where` exclude one."""
+    rewards = np.asarray(rewards, np.float64)
+    if where is not None:
+        rewards = np.where(where, rewards, -np.inf)
+    if temperature == 0:
+        weights = (rewards == rewards.max()).astype(np.float64)
+    elif temperature == np.inf:
+        weights = np.isfinite(rewards).astype(np.float64)
+    else:
+        weights = np.exp((rewards - rewards.max()) / temperature)
+    return weights / weights.sum()
+
+
+def race_probs(rewards: Numbers, temperature: float) -> np.ndarray:
+    """[n] the race among candidates: ∫ w_i Π_{j≠i} (1 - w_j s) ds over 0 < s < 1, largest w = 1.
+
+    With s = e^-score, Pr(score of j is below) = 1 - w_j s. The integrand is a polynomial.
+    """
+    rewards = np.asarray(rewards, np.float64)
+    weights = np.exp((rewards - rewards.max()) / temperature)
+    nodes, node_weights = np.polynomial.legendre.leggauss(len(weights))
+    below = 1 - weights[:, None] * (nodes + 1) / 2
+    others = [np.prod(np.delete(below, i, axis=0), axis=0) for i in range(len(weights))]
+    return weights * (np.array(others) @ node_weights) / 2
+
+
+def plackett_luce(rewards: Numbers, temperature: float, k: int) -> dict[tuple[int, ...], float]:
+    """The probability of every (i_1, .., i_k): the soft rule k times, without replacement."""
+    law = {(): 1.0}
+    for _ in range(k):
+        longer = {}
+        for prefix, prob in law.items():
+            left = np.array([i not in prefix for i in range(len(rewards))])
+            for i, p in enumerate(softmax(rewards, temperature, left)):
+                if p > 0:
+                    longer[(*prefix, i)] = prob * p
+        law = longer
+    return law
+
+
+# --- selection among n draws ---------------------------------------------------------------------
+
+
+def uniform_race_law(
+    log_probs: Numbers, rewards: Numbers, n: float, temperature: float
+) -> np.ndarray:
+    """[K] law of the largest r/λ + Exp(1) among n draws, 0 < λ < inf, by quadrature for real n.
+
+    With s = e^-score, n P w ∫ F(s)^(n-1) ds over 0 < s < 1/w, F(s) = Σ P (1 - w s)_+.
+    """
+    with mp.workdps(30):
+        problem = _problem(log_probs, rewards)
+        w = [mp.exp((r - problem.group_r[-1]) / mpf(temperature)) for r in problem.r]
+        pairs = list(zip(problem.p, w, strict=True))
+
+        def below(s: mpf) -> mpf:
+            return mp.fsum(a * (1 - b * s) for a, b in pairs if b * s < 1)
+
+        law = []
+        for a, b in pairs:
+            cuts = [mpf(0), *sorted({1 / y for y in w if y >= b})]
+            law.append(n * a * b * mp.quad(lambda s: below(s) ** (n - 1), cuts))
+        law = _scatter(problem, law, len(log_probs), mpf(0))
+        return np.array([float(x) for x in law])
+
+
+def expected_log_weight(log_probs: Numbers, rewards: Numbers, n: int, temperature: float) -> float:
+    """E log(n p_i), p the softmax over the tuple of candidates and i the selected one."""
+    probs, rewards = _probs(log_probs), np.asarray(rewards, np.float64)
+    total = 0.0
+    for candidates in itertools.product(range(len(probs)), repeat=n):
+        drawn = list(candidates)
+        selected = _selection_probs(rewards[drawn], temperature)
+        total += np.prod(probs[drawn]) * (selected @ np.log(n * selected))
+    return total
+
+
+def expected_fluctuation(log_probs: Numbers, rewards: Numbers, n: int, temperature: float) -> float:
+    """E TV(R, P*), R the law of the selected sample given the tuple of candidates."""
+    probs, rewards = _probs(log_probs), np.asarray(rewards, np.float64)
+    tilted = probs * np.exp((rewards - rewards.max()) / temperature)
+    tilted /= tilted.sum()
+    total = 0.0
+    for candidates in itertools.product(range(len(probs)), repeat=n):
+        drawn = list(candidates)
+        measure = np.zeros_like(probs)
+        np.add.at(measure, drawn, _selection_probs(rewards[drawn], temperature))
+        total += np.prod(probs[drawn]) * np.abs(measure - tilted).sum() / 2
+    return total
+
+
+def markov_blocks(
+    transitions: np.ndarray, rewards: np.ndarray, state: int, size: int
+) -> tuple[list[tuple[int, ...]], list[float], list[float]]:
+    """Every block of `size` states after `state`, its log-probability and its total reward.
+
+    `transitions` and `rewards` are [S, S], from the row's state to the column's.
+    """
+    blocks = list(itertools.product(range(len(transitions)), repeat=size))
+    steps = [list(itertools.pairwise((state, *block))) for block in blocks]
+    log_probs = [float(sum(np.log(transitions[step]) for step in path)) for path in steps]
+    totals = [float(sum(rewards[step] for step in path)) for path in steps]
+    return blocks, log_probs, totals
+
+
+def blockwise_law(
+    transitions: np.ndarray,
+    rewards: np.ndarray,
+    length: int,
+    block_size: int,
+    n: int,
+    temperature: float,
+    state: int = 0,
+) -> dict[tuple[int, ...], float]:
+    """The probability of every sequence decoded by soft best-of-n, block after block."""
+    size = min(block_size, length)
+    if size == 0:
+        return {(): 1.0}
+    blocks, log_probs, totals = markov_blocks(transitions, rewards, state, size)
+    law = {}
+    for block, p in zip(blocks, law_by_counts(log_probs, totals, n, temperature), strict=True):
+        rest = blockwise_law(
+            transitions, rewards, length - size, block_size, n, temperature, block[-1]
+        )
+        law |= {block + tail: p * q for tail, q in rest.items()}
+    return law
+
+
+# --- simulation ----------------------------------------------------------------------------------
+
+
+def grouped_jackknife(
+    totals: np.ndarray, sizes: np.ndarray, statistic: Callable[[float], float]
+) -> tuple[float, float]:
+    """Bias-corrected statistic of a mean and its standard error, leaving out one group at a time.
+
+    Busing, Meijer and van der Leeden 1999, with h = trials / (size of the group); groups of size 0
+    do not count.
+    """
+    trials, full = sizes.sum(), statistic(totals.sum() / sizes.sum())
+    groups = [(t, s) for t, s in zip(totals, sizes, strict=True) if s > 0]
+    left = [statistic((totals.sum() - t) / (trials - s)) for t, s in groups]
+    h = [trials / s for _, s in groups]
+    corrected = len(groups) * full - sum((1 - 1 / x) * y for x, y in zip(h, left, strict=True))
+    pseudo = [x * full - (x - 1) * y for x, y in zip(h, left, strict=True)]
+    squares = [(y - corrected) ** 2 / (x - 1) for x, y in zip(h, pseudo, strict=True)]
+    return corrected, float(np.sqrt(sum(squares) / len(groups)))
