@@ -76,7 +76,7 @@ from softbon_jax.simulation.monte_carlo import (
     conditional_fluctuation,
     simulate,
 )
-from softbon_jax.simulation.pessimism import pessimism_law
+from softbon_jax.simulation.pessimism import PessimismLaw, pessimism_law, simulate_pessimism
 from softbon_jax.tuning.allocation import Allocation, allocate
 from softbon_jax.tuning.calibrate import (
     Calibration,
@@ -99,6 +99,7 @@ __all__ = [
     "Hedge",
     "KlCurve",
     "Metrics",
+    "PessimismLaw",
     "Problem",
     "Reservoir",
     "Rounded",
@@ -153,6 +154,7 @@ __all__ = [
     "selection_log_probs",
     "sequence_costs",
     "simulate",
+    "simulate_pessimism",
     "sweep",
     "symbolwise_metrics",
     "temperature_for_kl",

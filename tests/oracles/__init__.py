@@ -28,6 +28,13 @@ from .bounds import (
     scaled_range,
     two_outcome_distances,
 )
+from .draws import (
+    blockwise_law,
+    expected_fluctuation,
+    expected_log_weight,
+    grouped_jackknife,
+    markov_blocks,
+)
 from .gradients import PROVEN_GRADIENT_DIGITS, exact_gradients
 from .laws import (
     hard_law,
@@ -71,6 +78,7 @@ __all__ = [
     "Exact",
     "Moments",
     "agreeing_digits",
+    "blockwise_law",
     "cv_squared",
     "decimal",
     "empirical_divergences",
@@ -80,6 +88,9 @@ __all__ = [
     "exact_metrics",
     "exact_race_law",
     "exact_tilted",
+    "expected_fluctuation",
+    "expected_log_weight",
+    "grouped_jackknife",
     "hard_law",
     "hedging_uniform_density",
     "kl_tilted_base",
@@ -89,6 +100,7 @@ __all__ = [
     "law_of_totals",
     "least_kl",
     "load_reference",
+    "markov_blocks",
     "mean_over_subsets",
     "metrics_of_law",
     "moments",
