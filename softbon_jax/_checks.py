@@ -192,6 +192,15 @@ def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"batch shapes do not broadcast: {listed}") from None
 
 
+def same_outcomes(name: str, x: Array, size: int) -> None:
+    """`x` has the problem's `size` outcomes on its last axis."""
+    if x.ndim == 0 or x.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have the problem's K = {size} outcomes on its last axis,"
+            f" got shape {x.shape}"
+        )
+
+
 # The number of candidates ------------------------------------------------------------------------
 
 

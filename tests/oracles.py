@@ -633,3 +633,45 @@ def load_reference(name: str) -> Iterator[Case]:
             np.array(case["log_ratio"], np.float64) if "log_ratio" in case else None,
             gradients,
         )
+
+
+# --- the other rules that hedging knows ----------------------------------------------------------
+
+
+def uniform_race_law(probs: Numbers, rewards: Numbers, n: float, temperature: float) -> np.ndarray:
+    """[K] law of the uniform race: P w Σ_{j: w_j >= w} [F(w_{j+1})^n - F(w_j)^n]/B_j, outcomes by w."""
+    order = np.argsort(rewards, kind="stable")
+    p, r = np.asarray(probs, np.float64)[order], np.asarray(rewards, np.float64)[order]
+    w = np.exp((r - r[-1]) / temperature)
+    weighted = np.cumsum(p * w)  # B
+    left = np.cumsum(p) - weighted / w  # F
+    right = np.append(left[1:], 1.0)
+    pieces = (right**n - left**n) / weighted
+    law = np.empty_like(p)
+    law[order] = p * w * np.cumsum(pieces[::-1])[::-1]
+    return law
+
+
+def hedging_poisson_law(
+    probs: Numbers, rewards: Numbers, mean_extra: float, temperature: float
+) -> np.ndarray:
+    """[K] law of soft best-of-Poisson: P w ∫ e^{-tw} (1 + νφ) e^{-ν(1-φ)} dt, by trapezoids in log t."""
+    p, r = np.asarray(probs, np.float64), np.asarray(rewards, np.float64)
+    w = np.exp((r - r.max()) / temperature)
+    log_t = np.linspace(-45, 5 - np.log(w.min()), 4001)
+    decay = np.exp(-np.exp(log_t)[:, None] * w)
+    phi = (decay @ p)[:, None]
+    draws = (1 + mean_extra * phi) * np.exp(-mean_extra * (1 - phi))
+    integrand = np.exp(log_t)[:, None] * decay * draws
+    return p * w * integrand.sum(0) * (log_t[1] - log_t[0])
+
+
+def hedging_uniform_density(rule: str, u: float, x: float) -> float:
+    """The density at u of the selected reward, rewards uniform on [0, 1]; x is n, ν or 1/λ."""
+    if rule == "hard":
+        return x * u ** (x - 1)
+    if rule == "poisson":
+        return (1 + x * u) * np.exp(-x * (1 - u))
+    if rule == "tilted":
+        return x * np.exp(-x * (1 - u)) / -np.expm1(-x)
+    raise ValueError(rule)
