@@ -196,14 +196,13 @@ def test_bad_arguments_are_named(given, message):
 
 
 def test_a_call_compiles_two_programs_and_other_values_none(caplog):
-    gold = np.stack([GOLD, GOLD, GOLD])[:, None]  # a shape that nothing else here has
+    n = np.array([[16.0], [17.0], [18.0]])  # a shape that nothing else here has
     with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
-        sb.hedge(PROBLEM, gold, rule="race", n=16)
+        sb.hedge(PROBLEM, GOLD, rule="race", n=n)
         first = re.findall(r"Compiling jit\((\w+)\)", caplog.text)
         caplog.clear()
-        sb.hedge(PROBLEM, gold / 2, rule="race", n=17)
-    # What is left out are constants of JAX.
-    assert set(first) - {"stage", "convert_element_type"} == {"_bracket", "_hedge"}
+        sb.hedge(PROBLEM, GOLD / 2, rule="race", n=n + 1)
+    assert sorted(first) == ["_bracket", "_hedge"]
     assert "Compiling" not in caplog.text
 
 

@@ -131,7 +131,7 @@ def allocate(
     budgets = _Budgets(
         _budget("kl", kl, 0.0, dtype),
         _budget("draws", draws, 1.0, dtype),
-        jnp.asarray(bool(shared)),
+        jnp.asarray(np.asarray(bool(shared)), bool),
     )
     log_n = None if n is None else _checks.log_candidates(n, None, dtype)
     shape = _checks.batch_shape(

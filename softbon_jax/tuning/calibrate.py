@@ -272,7 +272,7 @@ def _temperature(
     reach, lows, high = temperature_bracket(problem, log_n, target, quantity)
     inside = _checks.concrete(reach.inside)
     if inside is not None and not inside.any():  # nothing to search for
-        nowhere = jnp.asarray(np.full(inside.shape, np.nan, target.dtype))
+        nowhere = jnp.asarray(np.full(inside.shape, np.nan, target.dtype), target.dtype)
         return _temperature_answer(reach, Root(nowhere, nowhere, reach.inside))
     for low in lows[1:2] if inside is None else lows:
         question = Question(problem, log_n, reach.goal, low, high)
