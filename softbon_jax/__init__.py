@@ -80,10 +80,13 @@ from softbon_jax.simulation.pessimism import PessimismLaw, pessimism_law, simula
 from softbon_jax.tuning.allocation import Allocation, allocate
 from softbon_jax.tuning.calibrate import (
     Calibration,
+    Frontier,
+    frontier,
     n_for_kl,
     temperature_for_kl,
     temperature_for_reward,
 )
+from softbon_jax.tuning.distillation import Distilled, distill
 from softbon_jax.tuning.hedging import Hedge, hedge
 
 __version__ = "0.1.0"
@@ -94,8 +97,10 @@ __all__ = [
     "Costs",
     "Curve",
     "Decoded",
+    "Distilled",
     "Estimate",
     "Fluctuation",
+    "Frontier",
     "Hedge",
     "KlCurve",
     "Metrics",
@@ -113,9 +118,11 @@ __all__ = [
     "conditional_fluctuation",
     "decode",
     "dirichlet",
+    "distill",
     "empirical",
     "from_logits",
     "from_probs",
+    "frontier",
     "hedge",
     "jackpot",
     "law_metrics",
