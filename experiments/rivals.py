@@ -82,8 +82,8 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     hard = sb.law_metrics(problem, sb.log_best_of_n(problem, n), 0.0)
     pessimism_key, race_key = (problems.cell_key(config.seed, cell, i) for i in (0, 1))
     beta = jnp.asarray(config.regularizations)
-    pessimism = sb.pessimism_law(
-        pessimism_key, problem, config.plane_n, beta, max(config.trials // 10, 2)
+    pessimism = sb.simulate_pessimism(
+        pessimism_key, problem, config.plane_n, beta, trials=max(config.trials // 10, 2)
     )
     pessimist = sb.law_metrics(problem, jnp.log(pessimism.probs), 1.0)
     simulated, expected, error = _simulated_race(race_key, problem, config)

@@ -55,7 +55,7 @@ def simulated(
     for i, temperature in enumerate(temperatures):
         for j, n in enumerate(numbers):
             key = problems.cell_key(config.seed, name, 1, i, n)
-            estimate = sb.simulate(key, problem, float(n), temperature, trials)
+            estimate = sb.simulate(key, problem, float(n), temperature, trials=trials)
             for field in fields:
                 of_field = (getattr(x, field) for x in (estimate.metrics, estimate.metrics_se))
                 estimates[field][:, i, j] = *of_field, getattr(estimate.noise_floor, field)

@@ -78,7 +78,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             [
                 sb.simulate(
                     problems.cell_key(config.seed, cell, 2, k, i, number),
-                    problem, float(number), temperature[i], config.trials, method=method,
+                    problem, float(number), temperature[i], trials=config.trials, method=method,
                 )
                 for number in config.n
             ]

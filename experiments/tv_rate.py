@@ -66,7 +66,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         [
             sb.conditional_fluctuation(
                 problems.cell_key(config.seed, cell, 3, i, number),
-                on.problem, float(number), on.temperature[i], config.trials,
+                on.problem, float(number), on.temperature[i], trials=config.trials,
             )
             for number in config.simulated_n
         ]

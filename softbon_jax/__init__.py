@@ -76,14 +76,17 @@ from softbon_jax.simulation.monte_carlo import (
     conditional_fluctuation,
     simulate,
 )
-from softbon_jax.simulation.pessimism import pessimism_law
+from softbon_jax.simulation.pessimism import PessimismLaw, pessimism_law, simulate_pessimism
 from softbon_jax.tuning.allocation import Allocation, allocate
 from softbon_jax.tuning.calibrate import (
     Calibration,
+    Frontier,
+    frontier,
     n_for_kl,
     temperature_for_kl,
     temperature_for_reward,
 )
+from softbon_jax.tuning.distillation import Distilled, distill
 from softbon_jax.tuning.hedging import Hedge, hedge
 
 __version__ = "0.1.0"
@@ -94,11 +97,14 @@ __all__ = [
     "Costs",
     "Curve",
     "Decoded",
+    "Distilled",
     "Estimate",
     "Fluctuation",
+    "Frontier",
     "Hedge",
     "KlCurve",
     "Metrics",
+    "PessimismLaw",
     "Problem",
     "Reservoir",
     "Rounded",
@@ -112,9 +118,11 @@ __all__ = [
     "conditional_fluctuation",
     "decode",
     "dirichlet",
+    "distill",
     "empirical",
     "from_logits",
     "from_probs",
+    "frontier",
     "hedge",
     "jackpot",
     "law_metrics",
@@ -153,6 +161,7 @@ __all__ = [
     "selection_log_probs",
     "sequence_costs",
     "simulate",
+    "simulate_pessimism",
     "sweep",
     "symbolwise_metrics",
     "temperature_for_kl",

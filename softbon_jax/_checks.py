@@ -156,7 +156,8 @@ def as_float(name: str, x: Any, dtype: Any = None) -> Array:
     if dtype is None:
         integer = jnp.issubdtype(x.dtype, jnp.integer)
         dtype = compute_dtype(jax.dtypes.canonicalize_dtype(float if integer else x.dtype))
-    return jnp.asarray(x.astype(dtype))
+    # Naming the dtype moves a NumPy array to the device without compiling a program for it.
+    return jnp.asarray(x.astype(dtype), dtype)
 
 
 def mask(where: Any, shape: tuple[int, ...], of: str = "rewards") -> Array:
@@ -208,6 +209,15 @@ def float_dtype(dtype: Any = None) -> Any:
     return compute_dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
+def same_outcomes(name: str, x: Array, size: int) -> None:
+    """`x` has the problem's `size` outcomes on its last axis."""
+    if x.ndim == 0 or x.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have the problem's K = {size} outcomes on its last axis,"
+            f" got shape {x.shape}"
+        )
+
+
 # The number of candidates ------------------------------------------------------------------------
 
 
@@ -227,7 +237,8 @@ def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
         offending(name, value, ~legal, f"finite and at least {least}")
     if value is not None and not isinstance(given, jax.core.Tracer):
         value = value.astype(np.float64)  # log n of a large integer keeps its digits
-        return jnp.asarray(np.log(value) if log_n is None else value, dtype)
+        value = np.asarray(np.log(value) if log_n is None else value, dtype)
+        return jnp.asarray(value, dtype)
     given = as_float(name, given)
     given = jnp.where(given >= least, given, jnp.nan)
     return (jnp.log(given) if log_n is None else given).astype(dtype)

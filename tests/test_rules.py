@@ -206,7 +206,7 @@ def test_pessimism_solves_its_own_problem():
 def test_select_pessimist_and_its_simulated_law():
     drawn, rewards = pools(8)
     index = sb.select_pessimist(jax.random.key(4), rewards, 0.2)
-    law = sb.pessimism_law(jax.random.key(5), PROBLEM, 8, 0.2, 4_000)
+    law = sb.simulate_pessimism(jax.random.key(5), PROBLEM, 8, 0.2, trials=4_000)
     counts = np.bincount(drawn[np.arange(TRIALS), np.asarray(index)], minlength=4) / TRIALS
     error = np.sqrt(counts * (1 - counts) / TRIALS + np.asarray(law.standard_error) ** 2)
     assert np.all(np.abs(counts - law.probs) < 5 * error)
@@ -309,7 +309,10 @@ def test_uniform_alphabet_at_n_100():
         (lambda: sb.log_best_of_poisson(PROBLEM, -1.0, 0.3), r"mean_extra must be.*-1\.0"),
         (lambda: sb.log_rejection(PROBLEM, 2, 0.3, fallback="none"), "'any' or 'best', got 'none'"),
         (lambda: sb.select_rejection(jax.random.key(0), jnp.ones(2), 0.3, np.inf), "envelope must"),
-        (lambda: sb.pessimism_law(jax.random.key(0), PROBLEM, 0, 0.3, 9), "n must be an integer"),
+        (
+            lambda: sb.simulate_pessimism(jax.random.key(0), PROBLEM, 0, 0.3, trials=9),
+            "n must be an integer",
+        ),
         (lambda: sb.poisson_mask(jax.random.key(0), (0,), 1.0), "shape must have"),
         (lambda: bounds.best_of_n_kl_estimate(3, 0.0), "selected must be in"),
         (lambda: bounds.least_kl_for_win_rate(1.0), "win_rate must be strictly"),

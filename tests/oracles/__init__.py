@@ -3,6 +3,7 @@
 * `laws`: soft and hard best-of-n in float64, through all `K**n` tuples of candidates
   (`law_by_tuples`), all vectors of multinomial counts (`law_by_counts`), by the trapezoid rule.
 * `rules`: the uniform race, best of a Poisson number, rejection, selection of several.
+* `bounds`: bounds and asymptotes from their definitions, in mpmath.
 * `pools`, `sequences`: subsets of a pool and its empirical law; totals of sequences.
 * `precise`: the law for real n to any number of digits (`exact_law`), in mpmath.
 * `metrics`, `gradients`: every metric and its derivatives from the definitions, by plain sums and
@@ -27,6 +28,13 @@ from .bounds import (
     scaled_range,
     two_outcome_distances,
 )
+from .draws import (
+    blockwise_law,
+    expected_fluctuation,
+    expected_log_weight,
+    grouped_jackknife,
+    markov_blocks,
+)
 from .gradients import PROVEN_GRADIENT_DIGITS, exact_gradients
 from .laws import (
     hard_law,
@@ -49,6 +57,7 @@ from .pools import empirical_divergences, mean_over_subsets
 from .precise import RELATIVE_DIGITS, exact_law, exact_law_by_counts, exact_tilted
 from .rules import (
     exact_race_law,
+    hedging_uniform_density,
     plackett_luce,
     poisson_law,
     race_selection,
@@ -69,6 +78,7 @@ __all__ = [
     "Exact",
     "Moments",
     "agreeing_digits",
+    "blockwise_law",
     "cv_squared",
     "decimal",
     "empirical_divergences",
@@ -78,7 +88,11 @@ __all__ = [
     "exact_metrics",
     "exact_race_law",
     "exact_tilted",
+    "expected_fluctuation",
+    "expected_log_weight",
+    "grouped_jackknife",
     "hard_law",
+    "hedging_uniform_density",
     "kl_tilted_base",
     "law_by_counts",
     "law_by_trapezoid",
@@ -86,6 +100,7 @@ __all__ = [
     "law_of_totals",
     "least_kl",
     "load_reference",
+    "markov_blocks",
     "mean_over_subsets",
     "metrics_of_law",
     "moments",

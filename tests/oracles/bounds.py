@@ -1,12 +1,10 @@
-"""Bounds and asymptotes from their definitions, in mpmath."""
+"""Bounds and asymptotes from their definitions, in mpmath at the working precision."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from mpmath import mp, mpf
 
-Numbers = Sequence[Any] | np.ndarray
+from .precise import Numbers
 
 
 class Moments(NamedTuple):

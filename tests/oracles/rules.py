@@ -119,3 +119,14 @@ def exact_race_law(
         running = [mp.fdot(p[: j + 1], w[: j + 1]) for j in range(len(p))]
         pieces = [(cdf[j + 1] ** mpf(n) - cdf[j] ** mpf(n)) / running[j] for j in range(len(p))]
         return [a * b * mp.fsum(pieces[k:]) for k, (a, b) in enumerate(zip(p, w, strict=True))]
+
+
+def hedging_uniform_density(rule: str, u: float, x: float) -> float:
+    """The density at u of the selected reward, rewards uniform on [0, 1]; x is n, ν or 1/λ."""
+    if rule == "hard":
+        return x * u ** (x - 1)
+    if rule == "poisson":
+        return (1 + x * u) * np.exp(-x * (1 - u))
+    if rule == "tilted":
+        return x * np.exp(-x * (1 - u)) / -np.expm1(-x)
+    raise ValueError(rule)
