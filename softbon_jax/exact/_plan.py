@@ -29,12 +29,12 @@ class Plan:
       nodes: number of quadrature nodes; static.
       wide: whether integrands are formed in logs, because they may leave the range of the floats or
         because an outcome is so rare that P_n/P - 1 needs an integral of its own; static.
-      spacing: scalar, of the nodes in log t; traced.
+      spacing: of the nodes in log t; traced, so that another one does not compile again.
     """
 
     nodes: int = dataclasses.field(metadata={"static": True})
     wide: bool = dataclasses.field(metadata={"static": True})
-    spacing: Any
+    spacing: float
 
 
 def may_be_limit(temperature: Any) -> bool:
@@ -44,22 +44,30 @@ def may_be_limit(temperature: Any) -> bool:
 
 
 def quadrature_plan(
-    problem: Problem, temperature: Any, log_n: Any, nodes: int | None, *, grid: bool = False
+    problem: Problem,
+    temperature: Any,
+    log_n: Any,
+    nodes: int | None,
+    *,
+    grid: bool = False,
+    any_n: bool = False,
 ) -> Plan:
     """The plan for these arguments, from their values where they are concrete.
 
     The nodes are as many as asked for; else enough for the arguments, from a few sizes, if all are
     concrete; else `DEFAULT_NODES`. `temperature` broadcasts against the problem's batch, or with
-    `grid` is an axis `[T]` after it; `log_n` is taken as a whole, its largest value deciding.
+    `grid` is an axis `[T]` after it; `log_n` is taken as a whole, its largest value deciding. `any_n`
+    says that n passes through small numbers that are not integers on the way there.
     """
     if nodes is not None:
         nodes = _checks.positive_integer("nodes", nodes)
     dtype = problem.rewards.dtype
     rule = _quadrature.rule_for(dtype)
     values = [_checks.concrete(x) for x in (*problem, temperature, log_n)]
+    few_n = _few_n(log_n, any_n)
     if any(v is None for v in values):
-        few = jnp.min(jnp.asarray(log_n), initial=jnp.inf) < math.log(_quadrature.FEW)
-        spacing = jnp.where(few, _quadrature.finest(dtype), rule.spacing).astype(dtype)
+        known_many = few_n is not None and few_n.size == 0
+        spacing = rule.spacing if known_many else _quadrature.finest(dtype)
         return Plan(nodes or DEFAULT_NODES, True, spacing)
     log_probs, rewards, t, log_n_value = (np.asarray(v, np.float64) for v in values)
     if grid:
@@ -78,13 +86,22 @@ def quadrature_plan(
     limits = jnp.finfo(dtype)
     rare = rarest > -math.log(10 * limits.eps)
     wide = bool(rare or reach > 0.8 * math.log(limits.max))
-    few_n = np.exp(log_n_value[log_n_value < math.log(_quadrature.FEW)])
-    # The derivative with respect to n has the branch points of log φ even where n is an integer.
-    if not isinstance(log_n, jax.core.Tracer):
-        few_n = few_n[np.abs(few_n - np.rint(few_n)) > 1e-6]
     spacing = _quadrature.spacing(dtype, log_probs, offsets, few_n)
     if nodes is None:
         most = np.full(log_mean.shape, log_n_most)
         needed = _quadrature.nodes_needed(rule, spacing, offsets, most, log_mean)
         nodes = _quadrature.node_bucket(needed)
-    return Plan(nodes, wide, np.asarray(spacing, dtype))
+    return Plan(nodes, wide, spacing)
+
+
+def _few_n(log_n: Any, any_n: bool) -> np.ndarray | None:
+    """The n for which the branch points of φ^{n-1} count; None where n is traced."""
+    value = _checks.concrete(log_n)
+    if any_n:
+        return np.ones(1)
+    if value is None:
+        return None
+    few = np.exp(value[value < math.log(_quadrature.FEW)], dtype=np.float64)
+    # The derivative with respect to n has the branch points of log φ even where n is an integer.
+    integer = np.abs(few - np.rint(few)) <= 1e-6
+    return few if isinstance(log_n, jax.core.Tracer) else few[~integer]

@@ -124,7 +124,7 @@ def nodes_needed(
 
 
 def nodes_for(
-    rule: Rule, h: Array, offsets: Array, log_n: Array, log_mean: Array, size: int
+    rule: Rule, h: float | Array, offsets: Array, log_n: Array, log_mean: Array, size: int
 ) -> Nodes:
     """The `size` nodes for one problem; constants to differentiation.
 
@@ -139,7 +139,8 @@ def nodes_for(
     Returns:
       `Nodes` of size Q.
     """
-    h, offsets, log_n, log_mean = jax.lax.stop_gradient((h, offsets, log_n, log_mean))
+    h = jnp.asarray(h, offsets.dtype)
+    offsets, log_n, log_mean = jax.lax.stop_gradient((offsets, log_n, log_mean))
     start, gap, count, origin = _windows(jnp, rule, h, offsets, log_n, log_mean)
     stop = jnp.cumsum(count)
     position = jnp.arange(size, dtype=offsets.dtype)

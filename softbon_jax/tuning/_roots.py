@@ -79,7 +79,7 @@ def _misses(root: Root, question: Question) -> bool:
     return bool((~(np.abs(value - target) <= tolerance * target) & ~short & (target > 0)).any())
 
 
-@functools.partial(jax.jit, static_argnames=("goal", "plan", "bisections"))
+@functools.partial(jax.jit, static_argnames=("goal", "bisections"))
 def _solve(goal: Goal, plan: exact.Plan, question: Question, *, bisections: int) -> Root:
     def excess(at: Array, question: Question) -> Array:
         """Log of measured/target, with the sign that makes it fall across the bracket."""

@@ -15,7 +15,7 @@ from softbon_jax.problem import Problem
 
 Array = jax.Array
 
-CLOSED_FORM = exact.Plan(nodes=1, wide=True, fine=False, own_eta=False, limits=False)
+CLOSED_FORM = exact.Plan(nodes=1, wide=True, spacing=1.0)
 """The plan of a rule whose law is a closed form: no argument asks for another kernel."""
 
 
@@ -32,13 +32,9 @@ def search_plan(
       any_n: whether n passes through small numbers that are not integers.
 
     Returns:
-      A `Plan` without the laws at temperatures 0 and inf.
+      The `Plan` for all of them.
     """
-    plan = exact.quadrature_plan(problem, temperature, log_n, nodes)._replace(limits=False)
-    if not any_n:
-        return plan
-    many = plan.nodes if plan.fine or nodes else 4 * plan.nodes
-    return plan._replace(nodes=many, fine=True, own_eta=True)
+    return exact.quadrature_plan(problem, temperature, log_n, nodes, any_n=any_n)
 
 
 def on_host(function: Callable[[np.ndarray], Any], x: Array) -> Any:

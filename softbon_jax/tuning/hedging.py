@@ -254,7 +254,7 @@ def _ends(choice: _Choice, terms: exact.TiltedTerms, log_n: Array | None) -> _En
 # The search ---------------------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames=("choice", "plan"))
+@functools.partial(jax.jit, static_argnames="choice")
 def _hedge(
     choice: _Choice,
     plan: exact.Plan,
