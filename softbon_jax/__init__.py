@@ -32,6 +32,7 @@ from softbon_jax.exact.sequences import (
 )
 from softbon_jax.pools.curves import (
     Curve,
+    LeaveOneOut,
     leave_one_out,
     leave_one_out_curve,
     plug_in_curve,
@@ -98,6 +99,7 @@ __all__ = [
     "Fluctuation",
     "Hedge",
     "KlCurve",
+    "LeaveOneOut",
     "Metrics",
     "Problem",
     "Reservoir",

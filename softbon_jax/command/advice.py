@@ -176,8 +176,8 @@ def tabulate(
     columns: list[list[np.ndarray]] = []
     for done, t in enumerate(temperature):
         tell(done, len(temperature))
-        curves = [pool_curve(rewards, n, t, x, where).per_prompt for x in values]
-        kl = pool_kl(rewards, n, t, where).per_prompt
+        curves = [pool_curve(rewards, n, t, values=x, where=where).per_prompt for x in values]
+        kl = pool_kl(rewards, n, t, where=where).per_prompt
         columns.append([of_prompts(x) for x in (curves[0], curves[-1], kl)])
     tell(len(temperature), len(temperature))
     reward, gold, cost = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
