@@ -33,7 +33,7 @@ from .metrics import (
     exact_metrics,
     metrics_of_law,
 )
-from .pools import empirical_divergences, mean_over_subsets
+from .pools import empirical_divergences, jackknifed_divergences, mean_over_subsets
 from .precise import RELATIVE_DIGITS, exact_law, exact_law_by_counts, exact_tilted
 from .rules import (
     plackett_luce,
@@ -61,6 +61,7 @@ __all__ = [
     "exact_metrics",
     "exact_tilted",
     "hard_law",
+    "jackknifed_divergences",
     "law_by_counts",
     "law_by_trapezoid",
     "law_by_tuples",
