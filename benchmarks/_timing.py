@@ -1,4 +1,4 @@
-"""Fair timings: contestants take turns in one process, so that a slow minute is slow for all."""
+"""Fair timings: contestants take turns in one process, so that a slow minute slows all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 
 class Timing(NamedTuple):
-    """The first call, which compiles, and the steady calls that followed, in seconds."""
+    """The first call, which compiles or loads the program, and later steady calls, in seconds."""
 
     first: float
     steady: list[float]
@@ -44,8 +44,8 @@ def _timed(call: Callable[[], Any]) -> float:
 def race(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
     """Call every contestant once to compile and once to warm up, then `rounds` times in turn.
 
-    The order is shifted by one from round to round, so that nobody always follows the same rival.
-    Results may be any pytree; JAX arrays in them are waited for.
+    The order is rotated by one place each round, so that no contestant always follows the same one.
+    Results may be any pytree; the JAX arrays in them are waited for.
     """
     first = {name: _timed(call) for name, call in contestants.items()}
     for call in contestants.values():
@@ -62,7 +62,7 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
 def ratio(
     times: Mapping[str, Timing], above: Sequence[str], below: Sequence[str], scale: float = 1.0
 ) -> Ratio:
-    """`scale` times the summed time of `above` over that of `below`, from round to round."""
+    """`scale` times the total time of `above` over that of `below`, taken round by round."""
     rounds = zip(
         zip(*(times[name].steady for name in above), strict=True),
         zip(*(times[name].steady for name in below), strict=True),
@@ -75,7 +75,7 @@ def ratio(
 def print_times(
     title: str, times: Mapping[str, Timing], work: Mapping[str, float] | None = None, unit: str = ""
 ) -> None:
-    """One line a contestant: first call, median, min and max; and `work` per second if given."""
+    """One line per contestant: first call, median, min and max, and `work` per second if given."""
     width = max(map(len, times))
     rate = f"{unit + '/s':>12}" if work else ""
     print(f"\n{title}")
@@ -88,7 +88,7 @@ def print_times(
 
 
 def print_ratios(title: str, ratios: Mapping[str, Ratio]) -> None:
-    """One line a quotient: median and range over the rounds."""
+    """One line per ratio: median and range over the rounds."""
     width = max(map(len, ratios))
     print(f"\n{title}")
     for name, value in ratios.items():
@@ -98,15 +98,17 @@ def print_ratios(title: str, ratios: Mapping[str, Ratio]) -> None:
 def write_json(
     path: Path | None, times: Mapping[str, Mapping[str, Timing]], ratios: Mapping[str, Ratio]
 ) -> None:
-    """Every single timing, the ratios and what they were taken on, in `path` with suffix .json."""
+    """Write all timings, the ratios and the machine to `path` with suffix .json."""
     if path is None:
         return
+    settings: Any = jax.config
     machine = {
         "processors": os.cpu_count(),
         "platform": platform.platform(),
         "device": str(jax.devices()[0]),
         "jax": jax.__version__,
         "numpy": np.__version__,
+        "compilation_cache": bool(settings.jax_compilation_cache_dir),
     }
     record = {
         "machine": machine,

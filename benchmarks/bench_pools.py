@@ -1,7 +1,8 @@
 """`pool_curve` on 200 prompts × 256 scores and 10,000 × 64, beside resampling subsets in NumPy.
 
-The usual way to the curve draws subsets of n scores and averages the softmax mean over them. 1,200
-subsets a prompt and n leave an error of their own, which is printed; the exact average has none.
+The usual estimate of the curve draws subsets of n scores and averages the softmax mean over them. With
+1,200 subsets for each prompt and n it has an error of its own, which is printed; the exact average has
+none.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def run(rounds: int, json: Path | None) -> None:
     _timing.print_times(f"{SHAPE[0]} x {SHAPE[1]}, float32", times)
 
     stream = jnp.ravel(rewards)
-    empty = sb.reservoir_init(jnp.int32(0), jnp.float32)
+    empty = sb.reservoir_init(jnp.int32(0), dtype=jnp.float32)
     items = jnp.arange(stream.size, dtype=jnp.int32)
     update = jax.jit(sb.reservoir_update)
     long_calls = {

@@ -1,4 +1,4 @@
-"""Decoding against the model steps it must do, and the exact law of a thousand symbols."""
+"""Decoding beside the model steps it has to take, and the exact law of a thousand symbols."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(rounds: int, json: Path | None) -> None:
 
     @jax.jit
     def bare(key: jax.Array) -> Any:
-        """The steps of all candidates, and nothing selected."""
+        """The steps of all candidates, without selection."""
 
         def one(key: jax.Array) -> Any:
             def advance(state: jax.Array, i: jax.Array) -> Any:

@@ -138,7 +138,7 @@ def run(rounds: int, json: Path | None) -> None:
     double = sb.from_probs(PROBS, REWARDS)
 
     def ours(problem: sb.Problem, trials: int, method: Any) -> sb.Estimate:
-        return sb.simulate(jax.random.key(1), problem, N, TEMPERATURE, trials, method=method)
+        return sb.simulate(jax.random.key(1), problem, N, TEMPERATURE, trials=trials, method=method)
 
     literal: dict[str, Callable[[], Any]] = {
         "softbon_jax literal": lambda: ours(single, OURS, "literal"),

@@ -38,7 +38,7 @@ def run(rounds: int, json: Path | None) -> None:
     rng = np.random.default_rng(0)
     points = n.size * temperature.size
 
-    sweep = f"{IN_A_ROW} sweeps of {points} points"  # about as long as their rival, and as warm
+    sweep = f"{IN_A_ROW} sweeps of {points} points"  # to take about as long as the other
     counts = f"NumPy counts, one point, {TRIALS:,} trials"
     times = _timing.race(
         {

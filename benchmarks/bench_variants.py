@@ -260,7 +260,12 @@ def contestant(variant: Variant, trials: int) -> Callable[[], Array]:
 
         start = jnp.zeros((lanes, OUTCOMES), jnp.int32)
         counts = _jackknife.accumulate(
-            selected, _jackknife.add_selected, start, key, jnp.int32(trials), blocks
+            key,
+            jnp.int32(trials),
+            simulate=selected,
+            add=_jackknife.add_selected,
+            start=start,
+            blocks=blocks,
         )
         return jnp.sum(counts, axis=0) / trials
 

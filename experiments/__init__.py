@@ -5,16 +5,20 @@ Each experiment is one module with
 * `Config`, a frozen dataclass, and two instances of it: `SMOKE` (seconds) and `PAPER`;
 * `cells(config)`, the names of the independent pieces of its result, in order;
 * `compute(config, cell)`, one piece, an `xarray.Dataset`;
-* `run(config)`, all of it, pure;
+* `assemble_cells(config, parts)`, the whole result from its pieces;
 * optionally `inputs(config)`, the files it reads.
 
-`runner` saves the pieces and the whole, `verify` checks what the results claim.
+All of them are pure. `run` computes a result in memory, `runner` computes and saves it piece by piece,
+and `verify` checks what the results claim.
 """
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
+
+import xarray as xr
 
 NAMES = (
     "frontier",
@@ -44,3 +48,10 @@ def module(name: str) -> ModuleType:
     if name not in NAMES:
         raise ValueError(f"no experiment is called {name!r}; there are {', '.join(NAMES)}")
     return importlib.import_module(f"experiments.{name}")
+
+
+def run(name: str, config: Any) -> xr.Dataset:
+    """The whole result of the experiment called `name` at `config`, an instance of its `Config`."""
+    experiment = module(name)
+    parts = [experiment.compute(config, cell) for cell in experiment.cells(config)]
+    return experiment.assemble_cells(config, parts)

@@ -17,7 +17,7 @@ import experiments
 from experiments import runner, verify
 from experiments.claims import Claim
 from experiments.progress import Progress
-from softbon_jax.command import replacing
+from softbon_jax.command import compilation_cache, replacing
 
 Size = Literal["smoke", "paper"]
 
@@ -36,10 +36,10 @@ Each command explains its options with --help; `run NAME --help` lists the setti
 class Reproduce:
     """Compute every experiment, check every claim, draw every figure, write the report.
 
-    Stopped at any moment and started again, it computes only what was missing.
+    It can be stopped at any time: started again, it computes only what is missing.
 
     Attributes:
-      config: which of the two sets of settings.
+      config: which of the two sets of settings to use.
       out: folder of results; results/CONFIG by default. The report is OUT/report.html.
       only: names of experiments; all by default.
       gallery: folder of figures; figures/gallery for the paper config, else OUT/figures.
@@ -57,16 +57,16 @@ class Reproduce:
 class Verify:
     """Check every claim against the saved results, computing those that are missing.
 
-    The exit status is 0 if all pass, 1 if one fails, 2 if the command makes no sense. The tolerances
-    are those of experiments/claims/__init__.py.
+    The exit status is 0 if all claims pass, 1 if one fails and 2 if the command is invalid. The
+    tolerances are in experiments/claims/__init__.py.
 
     Attributes:
-      config: which of the two sets of settings.
+      config: which of the two sets of settings to use.
       out: folder of results; results/CONFIG by default.
       only: names of experiments; all by default.
-      format: how the table is printed.
-      json: save the claims to this file as JSON too.
-      junit: save them to this file as JUnit XML too.
+      format: of the printed table.
+      json: also save the claims to this file, as JSON.
+      junit: also save them to this file, as JUnit XML.
     """
 
     config: Size = "paper"
@@ -78,8 +78,9 @@ class Verify:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if all is well, 1 if a claim fails, 2 if the command makes no sense."""
+    """Run one command: 0 if all is well, 1 if a claim fails, 2 if the command is invalid."""
     jax.config.update("jax_enable_x64", True)
+    compilation_cache.enable()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (given[0], given[1:]) if given else ("", [])
     commands = {"list": _list, "run": _run, "reproduce": _reproduce, "verify": _verify}
@@ -108,7 +109,7 @@ def _run(arguments: Sequence[str]) -> int:
         raise ValueError(f"run needs the name of an experiment: {', '.join(experiments.NAMES)}")
     name, *rest = arguments
     experiment = experiments.module(name)
-    # The settings that the options override must be known before the options can be explained.
+    # The defaults of the options depend on --config, so it is read first.
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     peek.add_argument("--config", default="paper")
     size = peek.parse_known_args(rest)[0].config
@@ -119,9 +120,17 @@ def _run(arguments: Sequence[str]) -> int:
         "Options",
         [
             ("settings", Annotated[experiment.Config, tyro.conf.arg(name="")], settings),
-            ("config", Annotated[Size, tyro.conf.arg(help="which settings")], "paper"),
+            (
+                "config",
+                Annotated[Size, tyro.conf.arg(help="which settings to start from")],
+                "paper",
+            ),
             ("out", Annotated[Path | None, tyro.conf.arg(help="folder of results")], None),
-            ("force", Annotated[bool, tyro.conf.arg(help="compute what is up to date too")], False),
+            (
+                "force",
+                Annotated[bool, tyro.conf.arg(help="compute again what is up to date")],
+                False,
+            ),
         ],
         frozen=True,
     )
@@ -132,19 +141,19 @@ def _run(arguments: Sequence[str]) -> int:
         description=experiment.__doc__,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    out = chosen.out or default_results(size)
+    out = chosen.out or runner.default_results(size)
     runner.execute(name, chosen.settings, out, force=chosen.force)
     print(out / name / "data.nc")
     return 0
 
 
 def _reproduce(arguments: Sequence[str]) -> int:
-    import figures.__main__ as draw  # drawing is not needed by the other commands
+    import figures.__main__ as draw  # the other commands draw nothing
     from experiments import report
 
     prog = "python -m experiments reproduce"
     options = tyro.cli(Reproduce, args=arguments, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
-    out = options.out or default_results(options.config)
+    out = options.out or runner.default_results(options.config)
     paper_gallery = runner.REPOSITORY / "figures" / "gallery"
     gallery = options.gallery or (paper_gallery if options.config == "paper" else out / "figures")
     names = _names(options.only)
@@ -160,7 +169,7 @@ def _reproduce(arguments: Sequence[str]) -> int:
 
 def _verify(arguments: Sequence[str]) -> int:
     options = tyro.cli(Verify, args=arguments, prog="python -m experiments verify")
-    out = options.out or default_results(options.config)
+    out = options.out or runner.default_results(options.config)
     claims = verify.check(options.config, out, _names(options.only))
     for path, text in ((options.json, verify.as_json), (options.junit, verify.as_junit)):
         if path is not None:
@@ -169,7 +178,7 @@ def _verify(arguments: Sequence[str]) -> int:
 
 
 def _names(only: Sequence[str]) -> Sequence[str]:
-    """The experiments that are asked for; an unknown one is refused before anything is computed."""
+    """The requested experiments; an unknown name is refused before anything is computed."""
     for name in only:
         experiments.module(name)
     return only or experiments.NAMES
@@ -177,7 +186,7 @@ def _names(only: Sequence[str]) -> Sequence[str]:
 
 def _print(claims: list[Claim], style: str) -> int:
     if style == "table":
-        # Where there is no terminal to fit, the table is as wide as it needs to be to be read.
+        # Where there is no terminal to fit, the table is wide enough to be read.
         fits = rich.console.Console().is_terminal
         rich.console.Console(width=None if fits else 160).print(verify.as_table(claims))
     else:
@@ -190,11 +199,6 @@ def _save(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def default_results(size: str) -> Path:
-    """Where results of a config go unless told otherwise."""
-    return Path("results") / size
 
 
 if __name__ == "__main__":

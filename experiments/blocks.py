@@ -1,7 +1,7 @@
-"""What selecting by symbols, by blocks or by whole sequences leaves of the divergence, exactly.
+"""The exact divergence that remains when symbols, blocks or whole sequences are selected.
 
-All schemes draw n symbols for each of the m positions. Symbolwise the divergence from the tilted law
-grows like m; for whole sequences it is m D - log n or more, until n is exponential in m.
+All schemes draw n symbols for each of the m positions. Symbol by symbol, the divergence from the tilted
+law grows like m; for whole sequences it is at least m D - log n, so n must be exponential in m.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import symbols
-from experiments.dataset import METRICS, assemble, grid, variable
+from experiments.dataset import METRICS, a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 
 GRID = ("problem", "temperature", "n", "length", "scheme")
@@ -30,7 +30,7 @@ class Config:
       temperatures: in units of the reward of one symbol.
       n: numbers of candidates.
       lengths: numbers of symbols m.
-      block_sizes: symbols to a block, 0 for the whole sequence; never more than m.
+      block_sizes: symbols in a block, at most m of them; 0 for the whole sequence.
     """
 
     problems: tuple[str, ...] = symbols.NAMES
@@ -43,10 +43,7 @@ class Config:
 PAPER = Config()
 SMOKE = Config(problems=("thirds",), temperatures=(0.3,), n=(4, 64), lengths=(1, 2, 4, 16, 64))
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
@@ -108,12 +105,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     return assemble(
         parts, "problem", {"title": "divergence of sequences, by symbols and by blocks"}
     )
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

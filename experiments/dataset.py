@@ -1,9 +1,9 @@
-"""Labeled datasets: names, units and long names of the variables, and assembly from pieces."""
+"""Labeled datasets: dimensions, units and long names of variables, and assembly from pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -60,19 +60,32 @@ def grid(*, temperature: Any = None, n: Any = None, **others: Any) -> dict[str, 
     return coordinates
 
 
+class WithProblems(Protocol):
+    """A `Config` that names problems."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Their names."""
+
+
+def a_cell_a_problem(config: WithProblems) -> list[str]:
+    """The names of the cells of an experiment that computes its problems one by one."""
+    return list(config.problems)
+
+
 def assemble(parts: Sequence[xr.Dataset], dim: str, attributes: Mapping[str, Any]) -> xr.Dataset:
-    """The pieces of one result put together along `dim`; what lacks `dim` must be equal in all."""
+    """The pieces of one result joined along `dim`; what lacks `dim` must be equal in all of them."""
     whole = xr.concat(
         parts, dim=dim, data_vars="minimal", coords="minimal", compat="equals", join="exact",
         combine_attrs="identical",
     )  # fmt: skip
-    # Strings of fixed length are cut to that of the first piece when pieces are joined.
+    # Joining truncates strings to the length of those in the first piece.
     labels = np.concatenate([part[dim].values.astype(object) for part in parts])
     return whole.assign_coords({dim: labels}).assign_attrs(dict(attributes))
 
 
 def candidates(largest: int, per_octave: int) -> tuple[int, ...]:
-    """Integers from 1 to `largest`, about `per_octave` to a factor of two, both ends included."""
+    """Integers from 1 to `largest`, both included, about `per_octave` in each factor of two."""
     octaves = np.log2(largest)
     exact = 2.0 ** (np.arange(int(octaves * per_octave) + 1) / per_octave)
     return tuple(sorted({*(round(x) for x in exact), largest}))

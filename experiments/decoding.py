@@ -1,8 +1,8 @@
-"""A Markov chain decoded with foresight and without: reward and KL, exactly and by running `decode`.
+"""A Markov chain decoded by blocks of different sizes: reward and KL, exactly and by running `decode`.
 
-Rewards depend on where a token comes from, so that a good token now can spoil the next: selecting
-symbol by symbol is short-sighted, and no number of candidates cures it. Longer blocks see farther
-and come closer to the frontier of all laws on sequences, but ask for more candidates.
+The reward of a token depends on the token before it, so that a good token now can spoil the next one.
+Selection symbol by symbol is short-sighted, however many candidates it has. Longer blocks look farther
+ahead and come closer to the frontier of all laws on sequences, but need more candidates.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NODES = 768
 
 TRANSITIONS = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.4, 0.2, 0.4]])
 REWARDS = np.array([[0.0, 0.8, -0.3], [-0.5, -0.9, -1.5], [0.0, 0.2, 1.0]])
-"""The chain and the reward of going from one token (row) to another. Token 1 is a bait: it pays at
-once and costs as much later. Token 2 costs at first and pays for as long as one stays."""
+"""The chain, and the reward for going from one token (row) to another (column). Token 1 is bait: it pays
+at once and costs as much later. Token 2 costs at first and pays for as long as the chain stays there."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Config:
 
     Attributes:
       length: number of tokens.
-      block_sizes: tokens to a block.
+      block_sizes: tokens in a block.
       temperatures: in reward units.
       n: numbers of candidates for each block.
-      decoded_n: some of them, to decode with as well,
-      decoded_temperature: at this temperature,
-      runs: so many times.
+      decoded_n: a subset of n at which `decode` is also run.
+      decoded_temperature: the temperature at which it is run, one of `temperatures`.
+      runs: decoded sequences for each block size and n.
       seed: of the decoding.
     """
 
@@ -62,19 +62,19 @@ SMOKE = Config(length=4, block_sizes=(1, 4), temperatures=(0.3,), n=(1, 4, 16), 
 
 
 def cells(config: Config) -> list[str]:
-    """One cell a block size."""
+    """A cell for each block size."""
     return [str(size) for size in config.block_sizes]
 
 
 def step(key: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One token of the chain, for `softbon_jax.decode`; the state is the token before."""
+    """One token of the chain, for `softbon_jax.decode`; the state is the previous token."""
     token = jax.random.categorical(key, jnp.log(jnp.asarray(TRANSITIONS))[state])
     token = token.astype(state.dtype)
     return token, token, jnp.asarray(REWARDS)[state, token]
 
 
 def sequences(start: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All sequences after a token: tokens `[S, length]`, log-probabilities and total rewards `[S]`."""
+    """All sequences that follow a token: `[S, length]`, their log-probabilities and rewards `[S]`."""
     tokens = np.array(list(itertools.product(range(len(TRANSITIONS)), repeat=length)))
     before = np.column_stack([np.full(len(tokens), start), tokens[:, :-1]])
     return (
@@ -87,7 +87,7 @@ def sequences(start: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def exact(config: Config, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean reward and KL of sequences `[T, N]`, and log P_n/P of the blocks `[T, N, 3, S]`.
 
-    Block after block, over the law of the token that the last one ended with.
+    They are summed block by block, over the law of the last token of the previous block.
     """
     tokens = [sequences(start, size) for start in range(len(TRANSITIONS))]
     problem = sb.Problem(*(jnp.stack([x[i] for x in tokens]) for i in (1, 2)))
@@ -121,7 +121,7 @@ def decoded(key: jax.Array, temperature: Any, length: int, size: int, n: int, ru
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """All temperatures and n of one block size, and some of them decoded."""
+    """All temperatures and n of one block size, some of them also by `decode`."""
     size = int(cell)
     if config.length % size:
         raise ValueError(f"block_sizes must divide length = {config.length}, got {size}")
@@ -134,7 +134,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         out = decoded(key, config.decoded_temperature, config.length, size, n, config.runs)
         blocks = np.asarray(out.tokens).reshape(config.runs, -1, size)
         before = np.column_stack([np.zeros(config.runs, int), blocks[:, :-1, -1]])
-        # The law of a block is known, so the divergence of a run is, whatever was selected.
+        # The law of a block is known, so log P_n/P of what a run selected is exact.
         table = log_ratio[row, config.n.index(n)]
         of_run = (np.asarray(out.rewards).sum(1), table[before, blocks @ powers].sum(1))
         estimates.append([(x.mean(), x.std(ddof=1) / np.sqrt(config.runs)) for x in of_run])
@@ -164,7 +164,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order, with the frontier of all laws."""
+    """The whole result from the pieces of `cells(config)`, in order, and the frontier of all laws."""
     _, log_probs, totals = sequences(0, config.length)
     slopes = np.geomspace(1e-3, 1e3, 121)
     log_q = log_probs + slopes[:, None] * (totals - totals.max())
@@ -182,8 +182,3 @@ def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
         ),
         frontier_reward=variable(q @ totals, ["slope"], "mean reward of tilted laws", REWARD),
     ).assign_coords(slope=variable(slopes, ["slope"], "1/λ of tilted laws", f"1/({REWARD})"))
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

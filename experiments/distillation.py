@@ -1,7 +1,8 @@
-"""A policy trained to maximize E[r] - λ KL(·‖P) lands on the tilted law, which soft best-of-n nears.
+"""A policy trained to maximize E[r] - λ KL(·‖P) ends at the tilted law, which soft best-of-n approaches.
 
-The policy is the logits of all outcomes, trained by Adam with exact gradients. Then soft best-of-n from
-the reference law is compared with what was learned: its divergence from the policy falls with n.
+The policy is a vector of logits, one for each outcome, trained by Adam with exact gradients. Soft
+best-of-n from the reference law is then compared with the trained policy: the divergence between them
+falls with n.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import problems
-from experiments.dataset import assemble, candidates, grid, variable
+from experiments.dataset import a_cell_a_problem, assemble, candidates, grid, variable
 from softbon_jax.tuning.distillation import distill
 
 CURVE = ("problem", "temperature")
@@ -31,7 +32,7 @@ class Config:
       temperatures: in reward units.
       steps: of training.
       learning_rate: of the first step.
-      largest_n: n runs from 1 to here, one point to a factor of two.
+      largest_n: n runs from 1 to here, one point in each factor of two.
       seed: of the random problems.
     """
 
@@ -46,14 +47,11 @@ class Config:
 PAPER = Config()
 SMOKE = Config(problems=("four", "dirichlet"), temperatures=(0.2, 0.5), steps=800, largest_n=256)
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """Training on the problem called `cell`, and soft best-of-n against what it found."""
+    """Training on the problem called `cell`, and soft best-of-n beside the trained policy."""
     problem = problems.build(cell, config.seed)
     temperature = jnp.asarray(config.temperatures)
     policy = distill(problem, temperature, steps=config.steps, learning_rate=config.learning_rate)
@@ -95,10 +93,5 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     return assemble(parts, "problem", {"title": "a trained policy and soft best-of-n"})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

@@ -1,9 +1,9 @@
-"""Three estimates of a best-of-n curve from pools, against the truth: bias, and coverage of intervals.
+"""Three estimates of a best-of-n curve from pools: their bias, and the coverage of their intervals.
 
-Pools are drawn from a law that is known, so that the truth is exact. The U-statistic averages over all
-subsets of the pool; the plug-in takes the pool for the law; the bootstrap draws n with replacement
-from the pool, which is a noisy plug-in. Both of these are too low, the more so the nearer n is to N.
-Beside the studies of small pools, the mean of the U-statistic over very many large ones.
+Pools are drawn from a known law, so that the truth is exact. The U-statistic averages over all subsets
+of the pool; the plug-in treats the pool as the law; the bootstrap draws n candidates from the pool with
+replacement, which is a noisy plug-in. The last two are too low, the more so the closer n is to N.
+Besides the studies of small pools, the U-statistic is averaged over very many large ones.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Config:
     """Settings of the experiment.
 
     Attributes:
-      outcomes: of the law: quantiles of a standard normal reward, equally likely.
-      size: N, candidates in a pool.
-      prompts: pools in a study, over which its standard error is taken.
-      studies: how many studies.
+      outcomes: of the law, which are equally likely quantiles of a standard normal reward.
+      size: N, the number of candidates in a pool.
+      prompts: pools in a study, over which standard errors are taken.
+      studies: number of studies.
       resamples: of the bootstrap, for each pool and n.
-      temperatures: in reward units, of standard deviation about 1.
+      temperatures: in reward units; the reward has a standard deviation of about 1.
       n: numbers of candidates.
       seed: of the pools.
       large_size: N of the large pools.
@@ -70,7 +70,7 @@ SMOKE = Config(
 
 
 def cells(config: Config) -> list[str]:
-    """One a temperature."""
+    """A cell for each temperature."""
     return [f"{temperature:g}" for temperature in config.temperatures]
 
 
@@ -139,7 +139,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 def _large(
     key: jax.Array, problem: sb.Problem, config: Config, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean error of the U-statistic over large pools, one draw for all n, and its standard error."""
+    """The mean error of the U-statistic over large pools, and its standard error, on the same draws."""
     drawn = jax.random.randint(key, (config.large_pools, config.large_size), 0, config.outcomes)
     curve = sb.pool_curve(problem.rewards[drawn], config.large_n, temperature)
     truth = sb.metrics(problem, np.array(config.large_n, float), temperature).reward
@@ -147,7 +147,7 @@ def _large(
 
 
 def _bootstrap(key: jax.Array, pools: jax.Array, config: Config, temperature: float) -> np.ndarray:
-    """`[pools, M]`: the mean softmax average over resamples of n with replacement."""
+    """`[pools, M]`: the softmax average of n draws with replacement, averaged over resamples."""
     columns = []
     for i, n in enumerate(config.n):
         shape = (len(pools), config.resamples, n)
@@ -162,13 +162,8 @@ def _bootstrap(key: jax.Array, pools: jax.Array, config: Config, temperature: fl
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     title = f"estimates of best-of-n from pools of {config.size}"
     attributes = {name: getattr(config, name) for name in ATTRIBUTES}
     whole = assemble(parts, "temperature", {"title": title, **attributes})
     return whole.assign_coords(grid(temperature=config.temperatures))
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

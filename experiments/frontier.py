@@ -1,8 +1,8 @@
 """What a selection rule costs in KL from the reference law, and what it earns in reward.
 
-In the plane of KL(·‖P) and mean reward the tilted laws are the frontier: nothing earns more at
-equal cost. Soft best-of-n runs below it for every n, as its temperature goes from infinity (the
-reference law) to 0 (hard best-of-n).
+In the plane of KL(·‖P) and mean reward the tilted laws are the frontier: no law earns more at the same
+cost. For every n, soft best-of-n traces a curve below it, from the reference law at infinite temperature
+to hard best-of-n at temperature 0.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import problems
-from experiments.dataset import METRICS, REWARD, assemble, grid, metric_variables, variable
+from experiments.dataset import (
+    METRICS,
+    REWARD,
+    a_cell_a_problem,
+    assemble,
+    grid,
+    metric_variables,
+    variable,
+)
 from softbon_jax import bounds
 
 GRID = ("problem", "temperature", "n")
 NODES = (8192, 768)
-"""Quadrature points for temperatures near 0 and for the others: equal for all problems, so that one
-kernel serves them. If they are too few for a config the result is NaN, which `verify` reports."""
+"""Quadrature nodes for temperatures near 0 and for the others, the same for all problems, so that one
+compiled kernel serves them. Where they are too few the result is NaN, and `verify` fails."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,10 @@ class Config:
 
     Attributes:
       problems: names from `experiments.problems`, rewards in [0, 1].
-      near_zero: a temperature so small that soft and hard best-of-n should be the same.
-      lowest: smallest of the temperatures in between, in reward units.
+      near_zero: a temperature so small that soft and hard best-of-n should agree.
+      lowest: smallest of the other temperatures, in reward units.
       highest: largest of them.
-      temperatures: how many in between, evenly in their logarithm; 0 and inf are added.
+      temperatures: how many of these, evenly spaced in their logarithm; 0 and inf are added.
       n: numbers of candidates.
       seed: of the random problems.
     """
@@ -51,10 +59,7 @@ class Config:
 PAPER = Config()
 SMOKE = Config(problems=("four", "dirichlet", "uniform"), temperatures=31, n=(1, 2, 4, 16, 64))
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
@@ -101,11 +106,6 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     title = "mean reward against KL from the reference law"
     return assemble(parts, "problem", {"title": title})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

@@ -1,8 +1,8 @@
-"""What whole sequences gain in reward per symbol where n = e^{mR}.
+"""How much reward per symbol the selection of whole sequences gains where n = e^{mR}.
 
 No selection among n sequences gains more than Δ√(R/2), nor more than the tilted law whose divergence
-from the reference is R. Hard best-of-n reaches that law as m grows; soft best-of-n stops at its own
-target.
+from the reference law is R. Hard best-of-n approaches that law as m grows; soft best-of-n stops at its
+own target.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import symbols
-from experiments.dataset import REWARD, assemble, grid, variable
+from experiments.dataset import REWARD, a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 
 GRID = ("problem", "temperature", "length", "rate")
@@ -30,7 +30,7 @@ class Config:
       temperatures: in units of the reward of one symbol; 0 is hard best-of-n.
       lengths: numbers of symbols m.
       largest_rate: the grid of R = log n/m runs from 0 to here.
-      rates: how many points it has.
+      rates: number of points of that grid.
     """
 
     problems: tuple[str, ...] = ("thirds",)
@@ -43,10 +43,7 @@ class Config:
 PAPER = Config()
 SMOKE = Config(lengths=(16, 64), rates=11)
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
@@ -116,10 +113,5 @@ def _frontier(symbol: sb.Problem, rates: np.ndarray) -> np.ndarray:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     return assemble(parts, "problem", {"title": "reward gained per symbol where n = exp(mR)"})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

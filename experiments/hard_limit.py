@@ -1,8 +1,8 @@
-"""Hard best-of-n on finite alphabets: exact KL and win rate against the formulas for a continuous one.
+"""Hard best-of-n on finite alphabets: exact KL and win rate beside the formulas for continuous rewards.
 
-log n - (n-1)/n and n/(n+1) are upper bounds, close while n is well below the number of outcomes;
-Beirami's estimator follows the exact KL where they do not. On the law with a rare jackpot nothing
-shows before n reaches 1/P(jackpot).
+log n - (n-1)/n and n/(n+1) are upper bounds, and close ones while n is well below the number of
+outcomes. Beirami's estimator follows the exact KL beyond that. A rare jackpot has no visible effect
+until n is about 1/P(jackpot).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Config:
     Attributes:
       alphabets: numbers of equally likely outcomes.
       jackpot: probability of the prize in the law with a jackpot.
-      octaves: n runs from 1 to 2 to this power,
-      per_octave: with so many points to a factor of two, and 10 and 100 besides.
+      octaves: n runs from 1 to 2 to this power.
+      per_octave: points of that grid in each factor of two; 10 and 100 are added.
     """
 
     alphabets: tuple[int, ...] = (10, 100, 1_000, 10_000)
@@ -81,10 +81,5 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     return assemble(parts, "problem", {"title": "hard best-of-n on finite alphabets"})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

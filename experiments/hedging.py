@@ -1,11 +1,12 @@
 """Hedging a proxy: the gold reward against n, ν and 1/λ, and the exact optimum of each rule.
 
 The proxy is uniform on [0, 1], r(u) = u, and the gold reward is u^p (1 - u): it rises with the proxy
-until u = p/(p+1) and then falls. The optimal 1/λ of soft best-of-n at finite n is above that
-of the tilted law, which is its limit at n = inf.
+until u = p/(p+1) and then falls. At finite n the optimal 1/λ of soft best-of-n is above that of the
+tilted law, its limit at n = inf.
 
-Beside the curves, some prompts whose gold falls off at different proxy rewards: n and λ chosen
-together within a budget of draws and several of KL, in common or for each prompt.
+A further cell has prompts whose gold reward turns down at different proxy rewards. There n and λ are
+chosen jointly within one budget of draws and each of several budgets of KL, shared by all prompts or
+separately for each.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class Config:
 
     Attributes:
       power: p of the gold reward.
-      outcomes: equally likely proxy rewards that stand for a uniform one.
-      n: numbers of candidates of soft best-of-n; one curve each.
-      points: of each curve, over n, ν or 1/λ from 2 to 60.
+      outcomes: equally likely proxy rewards that stand in for a uniform one.
+      n: numbers of candidates of soft best-of-n, one curve for each.
+      points: on each curve, with n, ν or 1/λ from 2 to 60.
       prompts: random laws on 4 outcomes that share the budgets.
-      draws: the mean number of candidates that they may use.
+      draws: the mean number of candidates that they may draw.
       kl: budgets of mean KL(P_n‖P), nats.
       seed: of the laws.
     """
@@ -77,7 +78,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     elif rule == "tilted":
         laws = sb.log_tilted(problem, 1 / x)
     else:
-        # Every n in one call, so that one kernel serves all curves.
+        # All n in one call, so that one compiled kernel serves all curves.
         n = jnp.asarray(config.n, float)
         all_best = sb.hedge(problem, gold, n=n)
         at = config.n.index(int(size))
@@ -106,12 +107,12 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def _allocation(config: Config) -> xr.Dataset:
-    """What the budgets earn: by the best common n and λ, by those of each prompt, and by a grid."""
+    """What the budgets earn: with the best common n and λ, with those of each prompt, and on a grid."""
     keys = jax.random.split(jax.random.key(config.seed), config.prompts)
     prompts = jax.vmap(lambda key: sb.dirichlet(key, 4))(keys)
-    turn = jnp.linspace(0.6, 1.4, config.prompts)[:, None]  # gold falls with the proxy from here on
+    turn = jnp.linspace(0.6, 1.4, config.prompts)[:, None]  # gold falls with the proxy beyond this
     gold = prompts.rewards * (2 * turn - prompts.rewards)
-    # A grid of λ and n in common, and what its points cost.
+    # A grid of common λ and n, and what its points cost.
     temperature, n = jnp.geomspace(0.02, 20.0, 40), jnp.linspace(1.0, config.draws, 15)
     cases = sb.Problem(*(x[:, None, None] for x in prompts))
     laws = sb.log_soft_bon(cases, n[None, None], temperature[None, :, None])
@@ -146,12 +147,7 @@ def _allocation(config: Config) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     title = f"gold reward u^{config.power} (1 - u) selected by the proxy u"
     attributes = {"title": title, "power": config.power, "outcomes": config.outcomes}
     return assemble(parts[:-1], "curve", attributes).merge(parts[-1])
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

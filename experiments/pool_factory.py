@@ -1,9 +1,10 @@
-"""Pools with a gold reward and proxies that over-optimize, made in seconds and without downloads.
+"""Pools with a gold reward and proxies that over-optimize, generated in seconds without downloads.
 
-A policy writes token sequences; a gold reward likes a trait of them up to a point, seldom reached, and
-dislikes it beyond; proxy reward models learn gold from noisy preferences between pairs of the policy's
-sequences. Few pairs teach the direction and not the turn, so that selecting by such a proxy goes past
-it: the synthetic set-up of Gao, Schulman and Hilton (arXiv:2210.10760), with everything small.
+A policy writes token sequences. A gold reward rises with a trait of theirs up to a level that is seldom
+reached, and falls beyond it. Proxy reward models learn the gold reward from noisy preferences between
+pairs of the policy's sequences. A few pairs teach that the reward rises but not where it turns, so that
+selection by such a proxy goes too far: the synthetic setup of Gao, Schulman and Hilton
+(arXiv:2210.10760), with everything small.
 
 python -m experiments.pool_factory --out scores.csv.gz writes what `softbon analyze` reads.
 """
@@ -24,6 +25,8 @@ import numpy as np
 import optax
 import tyro
 
+from softbon_jax.command import compilation_cache
+
 Array = jax.Array
 
 
@@ -32,18 +35,18 @@ class Config:
     """Settings of the factory.
 
     Attributes:
-      prompts: how many, each with a taste of its own.
-      responses: sequences for each of them.
-      pairs: sample sizes of the preferences that the proxies learn from.
+      prompts: number of prompts, each with a preferred mixture of tokens (its taste).
+      responses: sequences for each prompt.
+      pairs: numbers of preference pairs that the proxies are trained on.
       tokens: size of the alphabet.
       length: of the sequences.
-      stuck: share of the sequences that keep repeating themselves, and so have much of some trait.
-      knee: the trait, in standard deviations of the others, beyond which gold begins to dislike it.
-      turn: how much it does: a unit of excess costs so much.
+      stuck: share of sequences that keep repeating a token, and so have much of some trait.
+      knee: the level of the trait, in standard deviations of other sequences, where gold starts to fall.
+      turn: how much gold falls for each unit of the trait beyond the knee.
       noise: scale of the logistic noise in a preference, in gold units.
       hidden: units of a proxy's hidden layer.
       steps: of Adam.
-      seed: of everything.
+      seed: of everything random.
     """
 
     prompts: int = 128
@@ -61,7 +64,7 @@ class Config:
 
 
 class Pools(NamedTuple):
-    """`gold` `[prompts, N]`; `proxies` `[S, prompts, N]` and their `accuracy` `[S]` on new pairs."""
+    """`gold` `[prompts, N]`, `proxies` `[S, prompts, N]` and their `accuracy` `[S]` on new pairs."""
 
     gold: np.ndarray
     proxies: np.ndarray
@@ -75,10 +78,10 @@ def make(config: Config) -> Pools:
       config: settings.
 
     Returns:
-      `Pools`, proxies scaled to standard deviation 1 within prompts.
+      `Pools`, whose proxies are scaled to standard deviation 1 within prompts.
     """
     keys = iter(jax.random.split(jax.random.key(config.seed), 6))
-    # Each prompt likes its own mixture of tokens; a taste is a direction in the space of counts.
+    # A taste is a direction in the space of token counts.
     tastes = jax.random.normal(next(keys), (config.prompts, config.tokens))
     tastes /= jnp.linalg.norm(tastes, axis=1, keepdims=True)
     features = write_sequences(next(keys), config, config.prompts, config.responses)
@@ -89,7 +92,7 @@ def make(config: Config) -> Pools:
     proxies, accuracy = [], []
     for count in config.pairs:
         few = jax.tree.map(lambda x, count=count: x[:count], training)
-        with jax.numpy_dtype_promotion("standard"):  # Optax's Adam relies on it
+        with jax.numpy_dtype_promotion("standard"):  # which Optax's Adam relies on
             weights = _train(initial, few, config.steps)
         inputs = jnp.broadcast_to(tastes[:, None], (*features.shape[:2], config.tokens))
         proxies.append(_score(weights, features, inputs))
@@ -107,8 +110,8 @@ def make(config: Config) -> Pools:
 def write_sequences(key: Array, config: Config, prompts: int, responses: int) -> Array:
     """Standardized token counts `[prompts, responses, tokens]` of sequences from a Markov policy.
 
-    The next token is the last one with probability a third (nine tenths in sequences that are stuck),
-    else a fresh one, all equally likely.
+    The next token repeats the last one with probability 1/3 (9/10 in sequences that are stuck) and is
+    otherwise uniform on the alphabet.
     """
     first_key, stuck_key, key = jax.random.split(key, 3)
     shape = (prompts, responses)
@@ -123,19 +126,19 @@ def write_sequences(key: Array, config: Config, prompts: int, responses: int) ->
     start = jax.random.randint(first_key, shape, 0, config.tokens)
     _, written = jax.lax.scan(step, start, jax.random.split(key, config.length))
     share = 1 / config.tokens
-    # Staying with probability 1/3 doubles the variance of independent draws.
+    # Repeating with probability 1/3 doubles the variance of independent draws.
     spread = jnp.sqrt(2 * config.length * share * (1 - share))
     return (jnp.sum(written, axis=0) - config.length * share) / spread
 
 
 def gold_reward(features: Array, tastes: Array, config: Config) -> Array:
-    """The trait, which is the features along the prompt's taste, less `turn` times its excess."""
+    """The trait, the component of the features along the taste, less `turn` times its excess."""
     trait = jnp.sum(features * tastes, axis=-1)
     return trait - config.turn * jnp.maximum(trait - config.knee, 0.0)
 
 
 class _Preferences(NamedTuple):
-    """Pairs of features `[pairs, tokens]`, the prompt's taste, and how much the first was preferred."""
+    """Features of pairs `[pairs, tokens]`, the taste, and by how much the first was preferred."""
 
     first: Array
     second: Array
@@ -161,7 +164,7 @@ def _initial(key: Array, config: Config) -> dict[str, Array]:
 
 
 def _score(weights: dict[str, Array], features: Array, taste: Array) -> Array:
-    """A proxy: one hidden layer on features, taste and their product."""
+    """A proxy: one hidden layer on the features, the taste and their product."""
     inputs = jnp.concatenate([features, taste, features * taste], axis=-1)
     hidden = jax.nn.softplus(
         inputs @ weights["inner"] + weights["bias"].reshape((1,) * (inputs.ndim - 1) + (-1,))
@@ -171,7 +174,7 @@ def _score(weights: dict[str, Array], features: Array, taste: Array) -> Array:
 
 @partial(jax.jit, static_argnames="steps")
 def _train(weights: dict[str, Array], pairs: _Preferences, steps: int) -> dict[str, Array]:
-    """Adam on the Bradley-Terry likelihood of the preferences, with a little weight decay."""
+    """Weights that Adam finds for the Bradley-Terry likelihood, with a little weight decay."""
     preferred = jnp.sign(pairs.gap)
     adam = optax.adamw(0.02, weight_decay=1e-3)
 
@@ -191,7 +194,7 @@ def _train(weights: dict[str, Array], pairs: _Preferences, steps: int) -> dict[s
 
 
 def write(config: Config, path: Path) -> None:
-    """The pools as CSV, gzipped if the name ends in .gz; `proxy_reward` is that of the fewest pairs."""
+    """Write the pools as CSV, gzipped for .gz; `proxy_reward` is the proxy of the fewest pairs."""
     pools = make(config)
     header = ["prompt_id", "response_id", "proxy_reward", "gold_reward"]
     header += [f"proxy_{count}" for count in config.pairs]
@@ -221,6 +224,7 @@ class Command:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the file."""
     jax.config.update("jax_enable_x64", True)
+    compilation_cache.enable()
     command = tyro.cli(Command, args=arguments, prog="python -m experiments.pool_factory")
     write(command.settings, command.out)
     print(command.out)

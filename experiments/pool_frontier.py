@@ -1,8 +1,8 @@
 """Mean reward against KL for the prompts of a file of reward scores.
 
-Each prompt's candidates are taken as its reference law, every one equally likely, and the exact
-laws of selection are those of n draws from it with replacement. That is a plug-in answer: for the
-policy that the candidates came from it is biased by O(1/N), N the size of the pool.
+The reference law of a prompt is uniform on its candidates, and the exact laws of selection are those of
+n draws from it with replacement. For the policy that generated the candidates this plug-in answer has a
+bias of O(1/N), N being the size of the pool.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class Config:
     """Settings of the experiment.
 
     Attributes:
-      scores: file that `softbon_jax.scores` reads, a row a candidate; without one, pools are made up.
-      prompt_column: of that file: which candidates belong together.
-      score_column: of that file: the reward.
+      scores: file that `softbon_jax.scores` reads, one candidate in a row; by default pools are made up.
+      prompt_column: column of that file that says which candidates belong together.
+      score_column: column of the reward.
       lowest: smallest positive temperature, in units of the range of all scores.
-      highest: largest finite temperature, likewise.
-      temperatures: how many, evenly in their logarithm; 0 and inf are added.
+      highest: largest finite temperature, in the same units.
+      temperatures: how many, evenly spaced in their logarithm; 0 and inf are added.
       n: numbers of candidates.
-      prompts_per_cell: at most so many are computed at once.
-      made_up: prompts to make up where there is no file.
-      seed: of the pools made up.
+      prompts_per_cell: the most prompts that are computed at once.
+      made_up: number of prompts that are made up where there is no file.
+      seed: of the pools that are made up.
     """
 
     scores: Path | None = None
@@ -76,7 +76,7 @@ def pools(config: Config) -> score_files.Scores:
 
 
 def made_up(prompts: int, seed: int) -> score_files.Scores:
-    """Ragged pools of 12 to 32 candidates: prompts differ in mean, in spread and in skewness."""
+    """Pools of 12 to 32 candidates whose prompts differ in mean, spread and skewness."""
     random = np.random.default_rng(seed)
     parts = {}
     for index in range(prompts):
@@ -86,14 +86,14 @@ def made_up(prompts: int, seed: int) -> score_files.Scores:
 
 
 def cells(config: Config) -> list[str]:
-    """Runs of prompts of nearly equal length, as `first-last`, counted from 0."""
+    """Consecutive prompts in groups of nearly equal size, as `first-last`, counted from 0."""
     total = len(pools(config).prompts)
     parts = np.array_split(np.arange(total), -(-total // config.prompts_per_cell))
     return [f"{part[0]}-{part[-1]}" for part in parts]
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """All temperatures and n of some prompts."""
+    """All temperatures and n of the prompts of a cell."""
     scores = pools(config)
     prompts, rewards, where = list(scores.prompts), scores.rewards, scores.where
     spread = np.ptp(rewards[where])
@@ -102,7 +102,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     temperature, n = np.array([0.0, *between, np.inf]), jnp.asarray(config.n, float)
     first, last = (int(end) for end in cell.split("-"))
     part = slice(first, last + 1)
-    exact = sb.sweep(sb.empirical(rewards[part], where[part]), n, jnp.asarray(temperature))
+    exact = sb.sweep(sb.empirical(rewards[part], where=where[part]), n, jnp.asarray(temperature))
     return xr.Dataset(
         {
             **metric_variables(exact, SOFT, GRID),
@@ -123,7 +123,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order, with means over prompts."""
+    """The whole result from the pieces of `cells(config)`, in order, with means over prompts."""
     source = "pools made up" if config.scores is None else config.scores.name
     title = f"mean reward against KL from the reference law, {source}"
     whole = assemble(parts, "prompt", {"title": title})
@@ -139,8 +139,3 @@ def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
             spread / np.sqrt(prompts), dims, f"{name}, standard error over prompts", units
         )
     return whole.assign(means)
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

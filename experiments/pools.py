@@ -1,7 +1,7 @@
-"""Proxy and gold reward against n and KL for pools of scores, and the point to serve at.
+"""Proxy and gold reward against n and KL for pools of scores, and the recommended n and λ.
 
-On the pools of `pool_factory`, one for each number of preferences that the proxy has learnt from, or
-on a given file with a gold score. All curves are unbiased; errors are over prompts.
+The pools are those of `pool_factory`, with a proxy for each number of preference pairs in training, or
+those of a file that has gold scores. Reward curves are unbiased; standard errors are over prompts.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Config:
     """Settings of the experiment.
 
     Attributes:
-      scores: file of scores; without one, pools are made.
+      scores: file of scores; by default pools are generated.
       prompt_column: of that file.
       score_column: of that file: the proxy.
       gold_column: of that file.
-      prompts: to make, where there is no file.
-      responses: to make for each.
-      pairs: preferences that the proxies learn from.
+      prompts: number of generated prompts.
+      responses: generated for each prompt.
+      pairs: numbers of preference pairs that the proxies are trained on.
       relative_temperatures: λ in units of the typical spread of a prompt's scores; inf is added.
       n: numbers of responses.
-      budget: mean KL(P_n‖P) that the recommended point may cost, in nats.
+      budget: largest mean KL(P_n‖P) of the recommended point, in nats.
       seed: of the pools and the bootstrap.
     """
 
@@ -68,12 +68,12 @@ def inputs(config: Config) -> list[Path]:
 
 
 def cells(config: Config) -> list[str]:
-    """One a proxy."""
+    """A cell for each proxy."""
     return ["file"] if config.scores else [f"{count} pairs" for count in config.pairs]
 
 
 def pools(config: Config, cell: str) -> score_files.Scores:
-    """The scores of one proxy."""
+    """The scores of one proxy, with the gold scores."""
     if config.scores is not None:
         return score_files.read(
             config.scores,
@@ -151,12 +151,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     source = "pools made by the factory" if config.scores is None else config.scores.name
     title = f"proxy and gold reward against n, {source}"
     return assemble(parts, "proxy", {"title": title, "budget": config.budget})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

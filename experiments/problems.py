@@ -1,7 +1,7 @@
-"""The synthetic problems that the experiments share, each with its rewards scaled to [0, 1].
+"""The synthetic problems that the experiments share, all with rewards scaled to [0, 1].
 
-On a common range a temperature means the same everywhere, and non-negative rewards are what the
-bounds on the relative reward gap ask for.
+With a common range a temperature means the same for all of them, and the bounds on the relative reward
+gap need rewards that are not negative.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import jax.numpy as jnp
 import softbon_jax as sb
 
 WORST_CASE_TEMPERATURE = 0.2
-"""Where the problem `worst_case` attains CV² = sinh²(1/2λ)."""
-
+"""The temperature at which the problem `worst_case` attains CV² = sinh²(1/2λ)."""
 
 OUTCOMES = 64
-"""K of every problem: smaller ones are filled up, so that one compiled kernel serves them all."""
+"""K of every problem: smaller ones are padded, so that one compiled kernel serves them all."""
 
 
-def filled_up(problem: sb.Problem) -> sb.Problem:
-    """The same problem with outcomes of probability 0 added up to `OUTCOMES`."""
+def padded(problem: sb.Problem) -> sb.Problem:
+    """The same problem with outcomes of probability 0 appended, `OUTCOMES` in all."""
     missing = OUTCOMES - problem.num_outcomes
     return sb.Problem(
         jnp.pad(problem.log_probs, (0, missing), constant_values=-jnp.inf),
@@ -31,7 +30,7 @@ def filled_up(problem: sb.Problem) -> sb.Problem:
 
 
 def unit_range(problem: sb.Problem) -> sb.Problem:
-    """The same problem with its rewards moved and scaled to the range [0, 1]."""
+    """The same problem with its rewards shifted and scaled to [0, 1]."""
     low = jnp.min(problem.rewards, axis=-1, keepdims=True)
     high = jnp.max(problem.rewards, axis=-1, keepdims=True)
     return sb.Problem(problem.log_probs, (problem.rewards - low) / (high - low))
@@ -52,14 +51,14 @@ NAMES = tuple(_BUILDERS)
 
 
 def build(name: str, seed: int) -> sb.Problem:
-    """The problem called `name`; `seed` matters to the random ones alone."""
+    """The problem called `name`; `seed` affects only the random ones."""
     if name not in _BUILDERS:
         raise ValueError(f"no problem is called {name!r}; there are {', '.join(NAMES)}")
-    return filled_up(unit_range(_BUILDERS[name](cell_key(seed, name))))
+    return padded(unit_range(_BUILDERS[name](cell_key(seed, name))))
 
 
 def cell_key(seed: int, problem: str, *indices: int) -> jax.Array:
-    """A key of its own for a problem and indices: adding a cell changes no other's."""
+    """A key for a problem and indices, which does not change when other cells are added."""
     key = jax.random.fold_in(jax.random.key(seed), NAMES.index(problem))
     for index in indices:
         key = jax.random.fold_in(key, index)

@@ -1,4 +1,4 @@
-"""Progress of a command: one bar for all of its steps on a terminal, a line a step elsewhere."""
+"""Progress of a command: one bar for all of its steps on a terminal, one line per step elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import rich.progress
 
 
 class Progress:
-    """Counts `total` steps, and shows them while it is entered as a context.
+    """Counts `total` steps; as a context manager it shows them.
 
     Attributes:
       console: where it is shown.
@@ -42,7 +42,7 @@ class Progress:
         self._bar.stop()
 
     def step(self, what: str) -> None:
-        """One step is done, and what it was."""
+        """Count one finished step and show what it was."""
         self._done += 1
         self._bar.update(self._task, completed=self._done, description=what)
         if not self.console.is_terminal:
@@ -50,10 +50,10 @@ class Progress:
             self.say(f"[{self._done}/{self._total}, {seconds:.1f} s] {what}")
 
     def skip(self, steps: int) -> None:
-        """Steps that need not be taken."""
+        """Count steps that need not be taken."""
         self._done += steps
         self._bar.update(self._task, completed=self._done)
 
     def say(self, message: str) -> None:
-        """A line of its own, above the bar."""
+        """Print a line above the bar."""
         self._bar.console.print(message, highlight=False, markup=False, soft_wrap=True)

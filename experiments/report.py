@@ -1,8 +1,9 @@
 """The report of the reproduction: one HTML page that needs nothing else.
 
-For each experiment its figure, its claims (statement, source, measured number, allowed range, pass or
-fail) and the commands that compute and draw it again. On a narrow screen the figure is the one for a
-single column.
+For each experiment it has the figure, the claims (statement, source, measured number, allowed range,
+pass or fail) and the commands that compute and draw it again. Those name the default folders, so that no
+path of the machine that made the page is on it. Narrow screens get the one-column version of each
+figure.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from typing import Any
 
 import experiments
 from experiments import runner
-from experiments.claims import Claim
-from experiments.claims.sources import CHECK, DERIVED, PAPER
+from experiments.claims import CHECK, DERIVED, PAPER, Claim
 from experiments.verify import summary
 from figures import style
 
@@ -93,9 +93,9 @@ def _verdict(claims: Sequence[Claim]) -> str:
 
 
 def _origin(claims: Sequence[Claim]) -> str:
-    """How many claims are the paper's, ours, others', and checks, and how many of them pass."""
+    """How many claims come from the paper, from here, from others and from checks; how many pass."""
     groups = {
-        f"of the paper ({PAPER})": [x for x in claims if x.source.startswith(PAPER)],
+        f"on what the paper states ({PAPER})": [x for x in claims if PAPER in x.source],
         DERIVED: [x for x in claims if x.source == DERIVED],
         "checks of the computation": [x for x in claims if x.source == CHECK],
     }
@@ -108,7 +108,7 @@ def _origin(claims: Sequence[Claim]) -> str:
     rates = [x for x in claims if x.experiment == "kl_rate"]
     if rates and all(x.passed for x in rates):
         words += (
-            " The bounds of the paper hold at every point. They are of order 1/n; for a fixed problem "
+            " The bounds of order 1/n hold at every point; for a fixed problem "
             'the divergence itself falls as 1/n² (see <a href="#kl_rate">kl_rate</a>).'
         )
     return f"<p>{words}</p>"
@@ -147,9 +147,11 @@ def _section(
     head = ("claim", "source", "measured", "allowed", "")
     rows = "".join(_row(head, claim) for claim in claims)
     heads = "".join(f"<th>{x}</th>" for x in head)
+    folder = runner.default_results(size).as_posix()
+    out = "" if size == "paper" else f" --out {folder}/figures"
     commands = (
-        f"python -m experiments run {name} --config {size} --out {results} --force\n"
-        f"python -m figures {name} --results {results} --out {gallery}"
+        f"python -m experiments run {name} --config {size} --force\n"
+        f"python -m figures {name} --results {folder}{out}"
     )
     seconds = manifest.get("wall_seconds", float("nan"))
     return f"""<section id="{name}"><h2>{name}: {html.escape(title)}</h2>

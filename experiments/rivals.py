@@ -1,8 +1,8 @@
-"""Soft best-of-n beside its rivals: how fast each nears the tilted law, and what each costs and earns.
+"""Soft best-of-n beside its rivals: how fast each approaches the tilted law, what it costs and earns.
 
-The race and rejection near the tilted law exponentially in n, but only once n exceeds w_max/μ, and they
-must be told or must meet the largest weight; soft best-of-n nears it as 1/n. In the plane of KL(·‖P)
-and reward all rules stay below the tilted laws.
+Race and rejection approach the tilted law exponentially in n, but only once n exceeds w_max/μ: the race
+must have drawn the best outcome, and rejection must know its reward. Soft best-of-n approaches it as
+1/n. In the plane of KL(·‖P) and reward all rules stay below the tilted laws.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import problems
-from experiments.dataset import REWARD, assemble, candidates, grid, variable
+from experiments.curves import curves, of_n
+from experiments.dataset import REWARD, a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 from softbon_jax.sampling import select as selection
 
-GRID = ("problem", "temperature", "n")
 PLANE = ("problem", "rule", "plane_temperature")
 RULES = ("soft", "race", "poisson", "rejection", "rejection_best", "tilted")
-"""Rules with an exact law; the plane compares them at one n (for Poisson on average)."""
+"""Rules with an exact law; the plane compares them at one n, for Poisson the mean."""
 NODES = 768
 
 
@@ -36,11 +36,11 @@ class Config:
       problems: names from `experiments.problems`, rewards in [0, 1].
       temperatures: in reward units, for the approach to the tilted law.
       largest_n: the grid of n runs from 1 to here.
-      per_octave: points of that grid to a factor of two.
+      per_octave: points of that grid in each factor of two.
       plane_n: number of candidates in the plane of KL and reward.
-      plane_temperatures: temperatures along each rule there, from 0.02 to 20.
+      plane_temperatures: number of temperatures for each rule there, from 0.02 to 20.
       regularizations: of inference-time pessimism, whose law is simulated.
-      trials: simulated sets of draws each, and simulated races.
+      trials: simulated races; a tenth of them for the law of pessimism.
       seed: of the random problems and of the simulations.
     """
 
@@ -65,21 +65,15 @@ SMOKE = Config(
     trials=2_000,
 )
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
     """All rules on the problem called `cell`."""
-    problem = problems.build(cell, config.seed)
-    numbers = candidates(config.largest_n, config.per_octave)
-    n, temperature = jnp.asarray(numbers, float), jnp.asarray(config.temperatures)
-    pairs = (problem, n[None, :], temperature[:, None])
-    soft = sb.sweep(problem, n, temperature, nodes=NODES)
-    race = sb.race_metrics(*pairs)
-    rejection = sb.law_metrics(problem, sb.log_rejection(*pairs), temperature[:, None])
+    on = curves(config, cell, NODES)
+    problem, n, soft = on.problem, on.n, on.exact
+    race = sb.race_metrics(*on.pairs)
+    rejection = sb.law_metrics(problem, sb.log_rejection(*on.pairs), on.temperature[:, None])
 
     between = jnp.geomspace(0.02, 20.0, config.plane_temperatures)
     size = float(config.plane_n)
@@ -88,14 +82,11 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     hard = sb.law_metrics(problem, sb.log_best_of_n(problem, n), 0.0)
     pessimism_key, race_key = (problems.cell_key(config.seed, cell, i) for i in (0, 1))
     beta = jnp.asarray(config.regularizations)
-    pessimism = sb.pessimism_law(
-        pessimism_key, problem, config.plane_n, beta, max(config.trials // 10, 2)
+    pessimism = sb.simulate_pessimism(
+        pessimism_key, problem, config.plane_n, beta, trials=max(config.trials // 10, 2)
     )
     pessimist = sb.law_metrics(problem, jnp.log(pessimism.probs), 1.0)
     simulated, expected, error = _simulated_race(race_key, problem, config)
-
-    def of_n(values: jax.Array, name: str, units: str) -> xr.Variable:
-        return variable(values[None], GRID, name, units)
 
     def of_plane(values: jax.Array, name: str, units: str) -> xr.Variable:
         return variable(values[None], PLANE, name, units)
@@ -108,7 +99,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "soft_tv": of_n(soft.tv, "TV to the tilted law, soft best-of-n", "1"),
             "race_tv": of_n(race.tv, "TV to the tilted law, race", "1"),
             "rejection_tv": of_n(rejection.tv, "TV to the tilted law, rejection", "1"),
-            "tv_upper": of_n(bounds.race_tv_upper(*pairs), "(1 - μ/w_max)^n", "1"),
+            "tv_upper": of_n(bounds.race_tv_upper(*on.pairs), "(1 - μ/w_max)^n", "1"),
             "soft_kl": of_n(soft.kl_tilted_soft, "KL(P*‖P_n), soft best-of-n", "nats"),
             "race_kl": of_n(race.kl_tilted_soft, "KL(P*‖P_n), race", "nats"),
             "plane_kl": of_plane(plane.kl_soft_base, "KL from the reference law", "nats"),
@@ -130,7 +121,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         coords=grid(
             problem=[cell],
             temperature=config.temperatures,
-            n=numbers,
+            n=on.numbers,
             rule=list(RULES),
             plane_temperature=between,
             regularization=config.regularizations,
@@ -169,11 +160,6 @@ def _simulated_race(
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     attributes = {"title": "soft best-of-n and its rivals", "plane_n": config.plane_n}
     return assemble(parts, "problem", attributes)
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

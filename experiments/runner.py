@@ -1,15 +1,14 @@
 """The only writer: computes an experiment cell by cell, saves it with a manifest, and resumes.
 
 A result is a folder `<out>/<name>/` with `data.nc` and `manifest.json`. Cells are saved under
-`<out>/.cells/` as they finish, under a key made of all that the result depends on: the config, the
-files it reads, the source of the library and of what the experiment imports, the compiler. So a rerun
-computes only what is missing and never mixes results of two versions. A result that has become out of
-date is computed again, with the reason said, and the old one is kept under `<out>/.replaced/`. Every
-file is written beside its place and moved there, so that none is ever half there; the manifest comes
-last and says that the result is complete.
+`<out>/.cells/` as they finish, under a key that hashes everything the result depends on: the config, the
+files it reads, the source of the library and of what the experiment imports, and the compiler. A rerun
+therefore computes only what is missing and never mixes results of two versions. A result that is out of
+date is computed again, with the reason given, and the old one is kept under `<out>/.replaced/`. Files
+are replaced atomically; the manifest is written last and marks the result as complete.
 
-`data.nc` depends on config, inputs and code alone: equal ones give equal bytes on one machine. What
-differs from one run to the next (wall time, date, device) is in the manifest.
+`data.nc` depends only on config, inputs and code: the same ones give the same bytes on one machine. What
+differs between runs (wall time, date, device) is in the manifest, which names no path of the machine.
 """
 
 from __future__ import annotations
@@ -37,7 +36,8 @@ from experiments.progress import Progress
 from softbon_jax.command import replacing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OUTSIDE = ("__main__.py", "command/main.py", "command/_files.py", "command/report.py")
+OUTSIDE = ("__main__.py", "command/main.py", "command/_files.py", "command/compilation_cache.py")
+"""Files of the library that no result depends on."""
 PACKAGES = ("softbon-jax", "jax", "jaxlib", "numpy", "xarray", "h5netcdf", "h5py")
 
 
@@ -48,11 +48,16 @@ class ResultError(Exception):
 # Reading -----------------------------------------------------------------------------------------
 
 
+def default_results(size: str) -> Path:
+    """The folder of results of the config `size`, unless another one is given."""
+    return Path("results") / size
+
+
 def load(name: str, out: Path) -> xr.Dataset:
-    """The saved result of the experiment `name` in the folder `out`, checked by its manifest.
+    """The saved result of the experiment `name` in the folder `out`, checked against its manifest.
 
     Raises:
-      ResultError: there is none, or the data are not those that the manifest describes.
+      ResultError: there is no result, or the data are not those that the manifest describes.
     """
     manifest = read_manifest(name, out)
     if manifest is None:
@@ -77,17 +82,17 @@ def read_manifest(name: str, out: Path) -> dict[str, Any] | None:
 def execute(
     name: str, config: Any, out: Path, *, force: bool = False, progress: Progress | None = None
 ) -> xr.Dataset:
-    """The result of experiment `name` at `config`, from disk where it is up to date, else computed.
+    """The result of experiment `name` at `config`, from disk if it is up to date, else computed.
 
-    A result that is there and is of another config, other inputs or other code is moved to
-    `out/.replaced/` when the new one is complete.
+    A saved result of another config, other inputs or other code is moved to `out/.replaced/` when the
+    new one is complete.
 
     Args:
       name: of the experiment.
       config: an instance of its `Config`.
       out: folder of results.
       force: compute it even if it is up to date.
-      progress: counts a step for every cell. Default: one of its own.
+      progress: counts one step for each cell; by default a new one is made.
     """
     experiment = module(name)
     cells = experiment.cells(config)
@@ -155,7 +160,7 @@ def execute(
 
 
 def _set_aside(folder: Path, manifest: dict[str, Any], out: Path) -> Path:
-    """Move a finished result to where it is in nobody's way."""
+    """Move a finished result to `out/.replaced/`; the folder that it is in now."""
     place = out / ".replaced" / f"{folder.name}-{manifest['data_sha256'][:8]}"
     shutil.rmtree(place, ignore_errors=True)  # the same data
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +172,7 @@ def _set_aside(folder: Path, manifest: dict[str, Any], out: Path) -> Path:
 
 
 def _basis(name: str, config: Any) -> dict[str, Any]:
-    """All that the data of a result follow from, as JSON."""
+    """Everything that determines the data of a result, as JSON."""
     experiment = module(name)
     inputs = experiment.inputs(config) if hasattr(experiment, "inputs") else []
     basis = {
@@ -181,9 +186,9 @@ def _basis(name: str, config: Any) -> dict[str, Any]:
 
 
 def sources(name: str) -> dict[str, str]:
-    """SHA-256 of every source file of the library, and of what the experiment imports beside it.
+    """SHA-256 of every source file of the library, and of all modules the experiment imports here.
 
-    But for those of the library that only read the command line and write.
+    The files in `OUTSIDE` are left out.
     """
     library, own = Path(softbon_jax.__file__).parent, Path(__file__).parent
     found = {x for x in library.rglob("*.py") if x.relative_to(library).as_posix() not in OUTSIDE}
@@ -215,7 +220,7 @@ def _imported(path: Path, own: Path) -> list[Path]:
 
 
 def _changes(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
-    """What differs between two bases, in words; empty if nothing does."""
+    """The differences between two bases, in words; empty if they are equal."""
     if old is None:
         return "an older version of this program saved it"
     parts = []
@@ -245,7 +250,7 @@ def _sha256(path: Path) -> str:
 
 
 def _commit() -> dict[str, Any]:
-    """The git commit of the checkout and whether it had uncommitted changes; None outside one."""
+    """The git commit of the checkout, and whether it had uncommitted changes; None outside git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *arguments]

@@ -1,7 +1,7 @@
-"""The number of candidates for a divergence of ε over sequences of m symbols, exactly.
+"""The exact number of candidates that brings the divergence of sequences of m symbols down to ε.
 
-Whole sequences need n exponential in m, with the exponent D = KL(P*‖P) and not the log(1 + CV²) of the
-O(1/n) bound; by symbols a number that grows like √m is enough.
+Whole sequences need n exponential in m, with exponent D = KL(P*‖P), which is smaller than the
+log(1 + CV²) of the O(1/n) bound. Symbol by symbol, a number that grows like √m is enough.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import symbols
-from experiments.dataset import assemble, grid, variable
+from experiments.dataset import a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 
 GRID = ("problem", "temperature", "kl", "length")
@@ -30,7 +30,7 @@ class Config:
       problems: names from `experiments.symbols`.
       temperature: in units of the reward of one symbol.
       kl: the divergences ε of the whole sequence, in nats.
-      lengths: numbers of symbols m, rising.
+      lengths: numbers of symbols m, in increasing order.
     """
 
     problems: tuple[str, ...] = ("thirds",)
@@ -42,14 +42,11 @@ class Config:
 PAPER = Config()
 SMOKE = Config(lengths=(8, 16, 32, 64))
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """All lengths and budgets of the symbol called `cell`."""
+    """All lengths and divergences of the symbol called `cell`."""
     symbol, temperature = symbols.build(cell), config.temperature
     kl, lengths = np.array(config.kl)[:, None], np.array(config.lengths, float)
 
@@ -105,7 +102,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 def _solved(
     divergence: Callable[[np.ndarray], Any], kl: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
-    """The least log n with a divergence of `kl` at most, by bisection between bounds."""
+    """The smallest log n whose divergence is at most `kl`, by bisection between two bounds."""
     for _ in range(34):
         middle = (low + high) / 2
         enough = np.asarray(divergence(middle)) <= kl
@@ -114,10 +111,5 @@ def _solved(
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     return assemble(parts, "problem", {"title": "candidates needed for sequences of m symbols"})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

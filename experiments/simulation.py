@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import xarray as xr
@@ -14,25 +15,47 @@ from experiments.dataset import METRICS, variable
 DIMS = ("problem", "simulated_temperature", "simulated_n")
 
 
-def simulated(
-    name: str,
-    problem: sb.Problem,
-    temperatures: Sequence[float],
-    numbers: Sequence[int],
-    trials: int,
-    seed: int,
-    fields: Sequence[str],
-) -> dict[str, xr.Variable]:
-    """Estimates of some metrics with standard errors and noise floors, on `DIMS`.
+class Settings(Protocol):
+    """The part of a `Config` that sets the simulation."""
 
-    NaN where the value is below its noise floor: too small to be seen in so many trials.
+    @property
+    def simulated_temperatures(self) -> tuple[float, ...]:
+        """Temperatures, in reward units."""
+
+    @property
+    def simulated_n(self) -> tuple[int, ...]:
+        """Numbers of candidates."""
+
+    @property
+    def trials(self) -> int:
+        """Simulated selections for each temperature and n."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the keys."""
+
+
+def simulated(
+    name: str, problem: sb.Problem, config: Settings, fields: Sequence[str]
+) -> dict[str, xr.Variable]:
+    """Simulated metrics with their standard errors and noise floors, on `DIMS`.
+
+    NaN where the value is below its noise floor, too small to be seen in that many trials.
+
+    Args:
+      name: of the problem; it sets the keys.
+      problem: the problem.
+      config: which temperatures and n, how many trials, and the seed.
+      fields: which metrics.
     """
+    temperatures, numbers = config.simulated_temperatures, config.simulated_n
+    trials = config.trials
     shape = (len(temperatures), len(numbers))
     estimates = {field: np.empty((3, *shape)) for field in fields}
     for i, temperature in enumerate(temperatures):
         for j, n in enumerate(numbers):
-            key = problems.cell_key(seed, name, 1, i, n)
-            estimate = sb.simulate(key, problem, float(n), temperature, trials)
+            key = problems.cell_key(config.seed, name, 1, i, n)
+            estimate = sb.simulate(key, problem, float(n), temperature, trials=trials)
             for field in fields:
                 of_field = (getattr(x, field) for x in (estimate.metrics, estimate.metrics_se))
                 estimates[field][:, i, j] = *of_field, getattr(estimate.noise_floor, field)

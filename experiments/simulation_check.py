@@ -1,8 +1,8 @@
 """Both simulators against the exact law of soft best-of-n, in standard errors.
 
-Literal simulation draws n candidates and selects one. Simulation on counts averages over the
-selection and uses the counts as control variate, so that its error falls as 1/n. The temperatures 0
-and inf are hard best-of-n and the reference law.
+Literal simulation draws n candidates and selects one of them. Simulation on counts averages over the
+selection and uses the counts as a control variate, so that its error falls as 1/n. Temperatures 0 and
+inf are hard best-of-n and the reference law.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import softbon_jax as sb
 from experiments import problems
 from experiments.dataset import (
     METRICS,
+    a_cell_a_problem,
     assemble,
     grid,
     metric_variables,
@@ -41,9 +42,9 @@ class Config:
       problems: names from `experiments.problems`, rewards in [0, 1].
       temperatures: in reward units, so in units of the reward range.
       n: numbers of candidates.
-      trials: simulated selections for each of them and each method.
-      appearances: a probability is compared if its outcome should come up, and fail to come up,
-        this often in literal simulation.
+      trials: simulated selections for each temperature, n and method.
+      appearances: a probability is compared if literal simulation is expected to select its outcome,
+        and to select another, at least this often.
       seed: of the random problems and of the simulation.
     """
 
@@ -63,10 +64,7 @@ SMOKE = Config(
     trials=2_048,
 )
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
@@ -80,7 +78,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             [
                 sb.simulate(
                     problems.cell_key(config.seed, cell, 2, k, i, number),
-                    problem, float(number), temperature[i], config.trials, method=method,
+                    problem, float(number), temperature[i], trials=config.trials, method=method,
                 )
                 for number in config.n
             ]
@@ -100,7 +98,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     seen = rarer * config.trials >= config.appearances
     deviation = np.where(seen, estimate.probs - np.exp(log_law), 0.0)
     error = np.where(seen, estimate.probs_se, np.inf)
-    # An error of rounding is no error to compare with: the law at n = 1, λ = inf from counts.
+    # At λ = inf the counts give the law exactly, and their standard error is rounding.
     error = np.maximum(error, 1e-12)
     labels = {"": estimate.metrics, "_se": estimate.metrics_se, "_floor": estimate.noise_floor}
     prefixes = ("simulated ", "standard error of simulated ", "noise floor of simulated ")
@@ -141,15 +139,10 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     title = "two simulations of soft best-of-n against its exact law"
     return assemble(
         parts,
         "problem",
         {"title": title, "trials": config.trials},
     )
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

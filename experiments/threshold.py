@@ -1,7 +1,7 @@
 """How many candidates whole sequences need: the divergence per symbol where n = e^{mR}.
 
-KL(P*‖P_n)/m tends to (D - R)₊ with D = KL(P*‖P) of one symbol: below the threshold e^{mD} of importance
-sampling the selected sequence is as far from the target as log n nats allow.
+KL(P*‖P_n)/m tends to (D - R)₊ with D = KL(P*‖P) of one symbol. Below e^{mD} candidates, the threshold of
+importance sampling, the selected sequence is as far from the target as it can be after log n nats.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import symbols
-from experiments.dataset import METRICS, assemble, grid, variable
+from experiments.dataset import METRICS, a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 
 GRID = ("problem", "temperature", "length", "rate")
@@ -29,7 +29,7 @@ class Config:
       temperature: in units of the reward of one symbol.
       lengths: numbers of symbols m.
       largest_rate: the grid of R = log n/m runs from 0 to here.
-      rates: how many points it has.
+      rates: number of points of that grid.
     """
 
     problems: tuple[str, ...] = ("thirds",)
@@ -42,10 +42,7 @@ class Config:
 PAPER = Config()
 SMOKE = Config(lengths=(16, 64), rates=15)
 
-
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
@@ -103,10 +100,5 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     return assemble(parts, "problem", {"title": "divergence per symbol where n = exp(mR)"})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

@@ -1,8 +1,9 @@
 """Two rates in total variation: of the selected sample's law, and of the law given the draws.
 
 Given its n draws, soft best-of-n selects from a softmax measure R that fluctuates around the tilted
-law at order n^-1/2. Averaged over the draws R is P_n, and most of that cancels: TV(P_n, P*) falls as
-1/n for a fixed problem. A lower bound of order n^-1/2 would be one on E TV(R, P*).
+law at order n^-1/2. The average of R over the draws is P_n, and most of the fluctuation cancels:
+TV(P_n, P*) falls as 1/n for a fixed problem. A lower bound of order n^-1/2 can only be one on
+E TV(R, P*).
 """
 
 from __future__ import annotations
@@ -10,21 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 import softbon_jax as sb
 from experiments import problems
-from experiments.dataset import (
-    assemble,
-    candidates,
-    grid,
-    metric_variables,
-    of_one_problem,
-    variable,
-)
-from experiments.kl_rate import GRID, NODES
+from experiments.curves import curves, cv_squared, of_n, of_temperature
+from experiments.dataset import a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 
 SIMULATED = ("problem", "temperature", "simulated_n")
@@ -38,9 +31,9 @@ class Config:
       problems: names from `experiments.problems`, rewards in [0, 1].
       temperatures: in reward units, so in units of the reward range.
       largest_n: the grid of n runs from 1 to here.
-      per_octave: points of that grid to a factor of two.
-      simulated_n: numbers of candidates, on that grid, at which the fluctuation is simulated,
-      trials: from so many sets of draws.
+      per_octave: points of that grid in each factor of two.
+      simulated_n: numbers of candidates, on that grid, at which the fluctuation is simulated.
+      trials: simulated sets of draws for each temperature and n.
       seed: of the random problems and of the simulation.
     """
 
@@ -62,23 +55,18 @@ SMOKE = Config(
 )
 
 
-def cells(config: Config) -> list[str]:
-    """One cell a problem."""
-    return list(config.problems)
+cells = a_cell_a_problem
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
     """All temperatures and n of the problem called `cell`."""
-    problem = problems.build(cell, config.seed)
-    numbers = candidates(config.largest_n, config.per_octave)
-    n, temperature = jnp.asarray(numbers, float), jnp.asarray(config.temperatures)
-    exact = of_one_problem(sb.sweep(problem, n, temperature, nodes=NODES))
-    on_grid = (problem, n[None, :], temperature[:, None])
+    on = curves(config, cell)
+    constants = (on.problem, on.temperature)
     fluctuation = [
         [
             sb.conditional_fluctuation(
                 problems.cell_key(config.seed, cell, 3, i, number),
-                problem, float(number), temperature[i], config.trials,
+                on.problem, float(number), on.temperature[i], trials=config.trials,
             )
             for number in config.simulated_n
         ]
@@ -87,15 +75,10 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     mean, error = np.moveaxis(np.array(fluctuation), -1, 0)
     return xr.Dataset(
         {
-            **metric_variables(exact, ("tv",), GRID),
-            "tv_asymptote": variable(
-                bounds.tv_asymptote(*on_grid)[None], GRID, "E_{P*}|1 + CV² - W|/2n", "1"
-            ),
-            "fluctuation_asymptote": variable(
-                bounds.fluctuation_asymptote(*on_grid)[None],
-                GRID,
-                "Σ_x sd(W (1_x - P*(x)))/√(2πn)",
-                "1",
+            **on.metrics(("tv",)),
+            "tv_asymptote": of_n(bounds.tv_asymptote(*on.pairs), "E_{P*}|1 + CV² - W|/2n", "1"),
+            "fluctuation_asymptote": of_n(
+                bounds.fluctuation_asymptote(*on.pairs), "Σ_x sd(W (1_x - P*(x)))/√(2πn)", "1"
             ),
             "fluctuation": variable(
                 mean[None],
@@ -107,37 +90,26 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "fluctuation_se": variable(
                 error[None], SIMULATED, "standard error of that mean", "1", trials=config.trials
             ),
-            "tv_coefficient": variable(
-                bounds.tv_asymptote_coefficient(problem, temperature)[None],
-                GRID[:2],
-                "E_{P*}|1 + CV² - W|/2",
-                "1",
+            "tv_coefficient": of_temperature(
+                bounds.tv_asymptote_coefficient(*constants), "E_{P*}|1 + CV² - W|/2", "1"
             ),
-            "fluctuation_coefficient": variable(
-                bounds.fluctuation_asymptote_coefficient(problem, temperature)[None],
-                GRID[:2],
+            "fluctuation_coefficient": of_temperature(
+                bounds.fluctuation_asymptote_coefficient(*constants),
                 "Σ_x sd(W (1_x - P*(x)))/√(2π)",
                 "1",
             ),
-            "cv_squared": variable(
-                bounds.cv_squared(problem, temperature)[None], GRID[:2], "CV² = χ²(P*‖P)", "1"
-            ),
+            "cv_squared": cv_squared(*constants),
         },
         coords=grid(
             problem=[cell],
             temperature=config.temperatures,
-            n=numbers,
+            n=on.numbers,
             simulated_n=config.simulated_n,
         ),
     )
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The result from the pieces of `cells(config)`, in order."""
+    """The whole result from the pieces of `cells(config)`, in order."""
     title = "total variation from the tilted law: averaged over the draws, and given them"
     return assemble(parts, "problem", {"title": title, "trials": config.trials})
-
-
-def run(config: Config) -> xr.Dataset:
-    """The whole result."""
-    return assemble_cells(config, [compute(config, cell) for cell in cells(config)])

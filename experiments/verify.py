@@ -1,7 +1,7 @@
 """The table of claims: what is claimed and by whom, what was measured, the allowed range, the verdict.
 
-It is printed for a terminal, as Markdown or as JSON, and saved as JSON or as JUnit XML, which
-continuous integration shows as tests.
+It is printed for a terminal, as Markdown, as JSON or as JUnit XML, and saved as JSON or as JUnit XML,
+which continuous integration shows as tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS = ("experiment", "claim", "measured", "allowed", "")
 
 
 def steps(size: str, names: Sequence[str] = experiments.NAMES) -> int:
-    """How many steps of progress it takes to compute the results of the config `size`."""
+    """The number of steps of progress in computing the results of the config `size`."""
     modules = [experiments.module(name) for name in names]
     return sum(len(x.cells(getattr(x, size.upper()))) for x in modules)
 
@@ -45,10 +45,10 @@ def check(
       out: folder of results.
       names: of the experiments whose claims are checked.
       progress: counts the steps.
-      force: compute results that are up to date too.
+      force: compute again results that are up to date.
 
     Raises:
-      ValueError: there is no experiment of one of the names.
+      ValueError: no experiment has one of the names.
     """
     if progress is None:
         with Progress(steps(size, names)) as own:
@@ -84,15 +84,15 @@ def as_markdown(claims: Sequence[Claim]) -> str:
 
 
 def as_json(claims: Sequence[Claim]) -> str:
-    """For a program: a list of objects, NaN as null."""
-    rows = [{**dataclasses.asdict(claim), "source": claim.source} for claim in claims]
+    """For a program: a list of objects, with NaN as null."""
+    rows = [dataclasses.asdict(claim) for claim in claims]
     for row in rows:
         row["value"] = row["value"] if row["value"] == row["value"] else None
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
 def as_junit(claims: Sequence[Claim]) -> str:
-    """For continuous integration: JUnit XML, a suite an experiment and a test case a claim."""
+    """For continuous integration: JUnit XML, a suite per experiment and a test case per claim."""
     failed = [claim for claim in claims if not claim.passed]
     root = ET.Element(
         "testsuites", name="claims", tests=str(len(claims)), failures=str(len(failed)), errors="0"
@@ -121,7 +121,7 @@ def summary(claims: Sequence[Claim]) -> str:
 
 
 def _escaped(cell: str) -> str:
-    """With what Markdown would take as markup made literal."""
+    """With the characters escaped that Markdown would take as markup."""
     for mark in ("\\", "*", "_", "|", "<"):
         cell = cell.replace(mark, "\\" + mark) if cell != "**FAIL**" else cell
     return cell

@@ -1,4 +1,4 @@
 """Figures: one module for each experiment, of the same name, with `draw(dataset)`.
 
-They read saved results and compute nothing that is not in them.
+They read saved results and draw what is in them.
 """

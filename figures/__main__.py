@@ -16,9 +16,9 @@ from figures import style
 def render(
     results: Path, out: Path, names: Sequence[str] = NAMES, suffix: str = "svg", columns: int = 2
 ) -> Iterator[Path]:
-    """Draw the figures of experiments from their results in `results`; the path of each in turn.
+    """Draw the figures of experiments from their results in `results`, and yield each path.
 
-    They are up to two columns of a journal wide, or one.
+    Figures are at most two columns of a journal wide, or one.
 
     Raises:
       runner.ResultError: a result is missing or damaged.
@@ -34,7 +34,7 @@ def render(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw all figures or those that are named; 0, or 2 if a result is not there."""
+    """Draw all figures, or those that are named: 0, or 2 if a result is missing."""
     gallery = Path(__file__).resolve().parent / "gallery"
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="of an experiment; all by default")
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=gallery, help="where figures go")
     parser.add_argument("--format", choices=("svg", "png"), default="svg")
     parser.add_argument(
-        "--columns", type=int, choices=(1, 2), default=2, help="of a journal, that they may fill"
+        "--columns", type=int, choices=(1, 2), default=2, help="of a journal, the largest width"
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""KL(P*‖P_n) of a sequence against its length, by symbols, by blocks and whole."""
+"""KL(P*‖P_n) of a sequence against its length, for selection by symbols, by blocks and whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PANELS = 3
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """One panel an n: the whole sequence leaves the others once m D exceeds log n."""
+    """One panel for each n: whole sequences part from the others once m D exceeds log n."""
     one = dataset.isel(problem=0, temperature=0)
     numbers = dataset.n.values[:PANELS]
     figure, axes = style.panels(len(numbers), 2.9, sharey=True)

@@ -10,7 +10,7 @@ from figures import style
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """Symbol by symbol, more candidates cost KL and buy little; longer blocks stay at the frontier."""
+    """Symbol by symbol, more candidates cost KL and gain little; longer blocks stay at the frontier."""
     one = dataset.sel(temperature=dataset.attrs["decoded_temperature"])
     figure, (ax,) = style.panels(1, 3.2, width=style.SINGLE)
     right = 1.1 * float(one.kl_soft_base.max())

@@ -1,4 +1,4 @@
-"""Training ends at the tilted law; soft best-of-n approaches what was trained."""
+"""Training ends at the tilted law; soft best-of-n approaches the trained policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PANEL = "dirichlet"
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """KL to the tilted law in training, and KL of soft best-of-n to the trained policy."""
+    """KL from the tilted law during training, and KL between the trained policy and soft best-of-n."""
     figure, axes = style.panels(2, 2.7)
     (problem,) = style.chosen(dataset, (PANEL,), 1)
     one = dataset.sel(problem=problem)

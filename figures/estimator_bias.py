@@ -16,7 +16,7 @@ LOOKS = {
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """The U-statistic stays on zero up to n = N; the others fall, and their intervals miss."""
+    """The U-statistic stays at zero up to n = N; the others fall, and their intervals miss the truth."""
     figure, axes = style.panels(2, 2.8)
     one = dataset.isel(temperature=-1)
     size = dataset.attrs["size"]

@@ -13,7 +13,7 @@ CURVES = (2, 4, 16, 64, 256)
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """One panel a problem: soft best-of-n leaves the frontier where it turns into hard best-of-n."""
+    """One panel for each problem: soft best-of-n leaves the frontier as it turns into hard best-of-n."""
     problems = style.chosen(dataset, PANELS, 3)
     figure, axes = style.panels(len(problems), 2.7)
     numbers = [n for n in CURVES if n in dataset.n.values]

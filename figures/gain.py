@@ -12,7 +12,7 @@ from figures import style
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """Hard best-of-n climbs to the tilted law of the same divergence, soft stops at its target."""
+    """Hard best-of-n climbs to the tilted law of the same divergence; soft stops at its target."""
     one = dataset.isel(problem=0).where(dataset.rate > 0, drop=True)
     figure, (ax,) = style.panels(1, 3.0, width=style.SINGLE)
     lengths, temperatures = one.length.values, one.temperature.values

@@ -10,7 +10,7 @@ from figures import style
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """The formulas hold while n is below the alphabet; the jackpot shows at n ~ 1/P(jackpot)."""
+    """The formulas hold while n is below the alphabet size; the jackpot shows at n ~ 1/P(jackpot)."""
     figure, axes = style.panels(2, 3.0)
     names = [str(x) for x in dataset.problem.values]
     uniform = [x for x in names if x.startswith("uniform")]

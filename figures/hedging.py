@@ -18,7 +18,7 @@ PLAIN = {
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """The optimum of soft best-of-n moves with n; that of the tilt is its limit only."""
+    """The optimum of soft best-of-n moves with n; the optimum of the tilted law is only its limit."""
     figure, axes = style.panels(2, 2.9, sharey=True)
     soft = [str(x) for x in dataset.curve.values if str(x).startswith("soft")]
     shades = dict(zip(soft, style.shades(len(soft)), strict=True))

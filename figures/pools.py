@@ -15,7 +15,7 @@ PROXY_STYLES = ((style.RED, "-"), (style.ORANGE, "--"), (style.BLUE, "-"))
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """The worst proxy keeps rising while gold turns down; a better proxy turns later or not at all."""
+    """Proxy reward keeps rising while gold turns down; with a better proxy it turns later or never."""
     figure, axes = style.panels(3, 2.9)
     worst = dataset.isel(proxy=0)
     finite = worst.temperature.values[:-1]

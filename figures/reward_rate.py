@@ -7,14 +7,12 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-PANELS = (("dirichlet", 0.5), ("dirichlet", 0.2), ("worst_case", 0.2))
-
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """Bounds and gap all fall as 1/n: here the bounds are of the right order."""
-    figure, axes = style.panels(len(PANELS), 2.9, sharey=True)
-    for ax, (problem, temperature) in zip(axes, style.available(dataset, PANELS), strict=True):
+    """Bounds and gap all fall as 1/n: here the bounds have the right order."""
+    figure, panels = style.rate_panels(dataset)
+    for ax, problem, temperature in panels:
         one = dataset.sel(problem=problem, temperature=temperature)
         ax.plot(one.n, one.gap_upper_crude, color=style.SKY, ls="--", label="M/(n + M)")
         ax.plot(one.n, one.gap_upper, color=style.BLUE, label="M'/(n + M')")
@@ -25,10 +23,9 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.plot(one.n, one.relative_reward_gap, color=style.BLACK, lw=1.6, label="exact gap")
         style.simulated(ax, dataset, problem, temperature, "relative_reward_gap")
         ax.set(xscale="log", yscale="log", ylim=(1e-8, 10), xlabel="number of candidates n")
-        ax.set_title(f"{problem.replace('_', ' ')}, λ = {temperature:g} Δ")
-        if ax is axes[0]:
+        if ax is figure.axes[0]:
             exact = one.relative_reward_gap
             style.along(ax, one.n, exact, 0.6, "all: slope -1", style.BLACK)
-    axes[0].set_ylabel("relative reward gap")
-    style.legend_below(figure, axes[0])
+    figure.axes[0].set_ylabel("relative reward gap")
+    style.legend_below(figure, figure.axes[0])
     return figure

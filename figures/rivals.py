@@ -1,4 +1,4 @@
-"""How the rivals near the tilted law, and all rules in the plane of KL and reward."""
+"""How the rivals approach the tilted law, and all rules in the plane of KL and reward."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOKS = {
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """Total variation, KL, and reward against KL at one n for every rule."""
+    """Total variation and KL against n, and reward against KL at one n, for every rule."""
     figure, axes = style.panels(3, 3.3)
     ((problem, temperature),) = style.available(dataset, [PANELS])
     one = dataset.sel(problem=problem, temperature=temperature)

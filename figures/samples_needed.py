@@ -10,7 +10,7 @@ from figures import style
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """Whole sequences need e^{mD}, fewer than the bound's (1 + CV²)^m; symbols need about √m."""
+    """Whole sequences need e^{mD}, fewer than the (1 + CV²)^m of the bound; symbols need about √m."""
     one = dataset.isel(problem=0, temperature=0)
     budgets = one.kl.values[:2]
     figure, axes = style.panels(len(budgets), 2.9, sharey=True)

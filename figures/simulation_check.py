@@ -1,4 +1,4 @@
-"""Two simulators against the exact law: what they see, how exactly, and whether they know it."""
+"""Two simulators against the exact law: estimates, standard errors, and whether those are right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK = {"counts": (style.GREEN, "o"), "literal": (style.ORANGE, "s")}
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """One problem at one λ in the first two panels, all of them in the third."""
+    """One problem at one λ in the first two panels, all settings in the third."""
     figure, axes = style.panels(3, 2.9)
     ((problem, temperature),) = style.available(dataset, (SHOWN,))
     one = dataset.sel(problem=problem, temperature=temperature)
@@ -27,30 +27,19 @@ def draw(dataset: xr.Dataset) -> Figure:
     _deviations(axes[2], dataset)
     for ax in axes[:2]:
         ax.set(xscale="log", yscale="log", xlabel="number of candidates n")
-        ax.set_title(f"{problem.replace('_', ' ')}, λ = {temperature:g} Δ")
+        ax.set_title(style.setting(problem, temperature))
     axes[2].set_title("mean reward, all settings")
     style.legend_below(figure, axes[0])
     return figure
 
 
 def _estimates(ax: Axes, one: xr.Dataset) -> None:
-    """TV, with the floor below which literal simulation has nothing to say."""
+    """TV, with the noise floor below which literal simulation cannot see it."""
     ax.plot(one.n, one.tv, color=style.BLACK, lw=1.6, label="exact")
     for simulator, (color, marker) in LOOK.items():
         point = one.sel(simulator=simulator)
-        ax.errorbar(
-            one.n,
-            point.simulated_tv,
-            yerr=2 * point.simulated_tv_se,
-            fmt=marker,
-            ms=3,
-            mfc="white",
-            color=color,
-            elinewidth=0.9,
-            capsize=1.5,
-            zorder=5,
-            label=f"{simulator}, {one.attrs['trials']:,} trials ± 2 s.e.",
-        )
+        label = f"{simulator}, {one.attrs['trials']:,} trials ± 2 s.e."
+        style.estimates(ax, one.n, point.simulated_tv, point.simulated_tv_se, label, color, marker)
     floor = one.simulated_tv_floor.sel(simulator="literal")
     ax.plot(one.n, floor, color=style.GRAY, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
     x, y = float(one.n[-1]), float(floor[-1])
@@ -80,7 +69,7 @@ def _deviations(ax: Axes, dataset: xr.Dataset) -> None:
         seen = of.simulated_rarest.values >= TOLERANCES.appearances
         if simulator == "literal":
             seen = np.ones_like(seen)
-        seen &= error > TOLERANCES.resolution  # else known but for rounding
+        seen &= error > TOLERANCES.resolution  # otherwise exact up to rounding
         ordered = np.sort(((estimate - exact.values) / np.where(seen, error, 1))[seen])
         normal = [NormalDist().inv_cdf((i + 0.5) / ordered.size) for i in range(ordered.size)]
         ax.plot(normal, ordered, ".", ms=3, color=color, zorder=3)

@@ -1,4 +1,4 @@
-"""One look for all figures: sizes, colors, and SVG whose bytes depend on the data alone."""
+"""One look for all figures: sizes, colors, and SVG whose bytes depend only on the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SINGLE, DOUBLE = 3.4, 7.0
 
 _stacked: ContextVar[bool] = ContextVar("stacked", default=False)
 
-# Okabe and Ito's colors, told apart by all common kinds of color vision.
+# Okabe and Ito's colors, distinct for all common kinds of color vision.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, GRAY = (
     "#000000",
     "#e69f00",
@@ -45,7 +45,7 @@ SETTINGS = {
     "axes.titlelocation": "left",
     "axes.titlesize": 8,
     "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",  # comes with Matplotlib, so that every machine has it
+    "font.family": "DejaVu Sans",  # part of Matplotlib, so every machine has it
     "font.size": 8,
     "legend.frameon": False,
     "legend.fontsize": 7,
@@ -72,13 +72,13 @@ Draw = Callable[[xr.Dataset], Figure]
 
 
 def styled(draw: Draw) -> Draw:
-    """The function with these settings in force while it draws."""
+    """The same function, with `SETTINGS` in force while it draws."""
 
     @functools.wraps(draw)
     def inner(dataset: xr.Dataset) -> Figure:
         with matplotlib.rc_context({**matplotlib.rcParamsDefault, **SETTINGS}):  # type: ignore[dict-item]
             figure = draw(dataset)
-            if _stacked.get():  # panels that shared a label at the left now need it each
+            if _stacked.get():  # panels that shared one y label now each need it
                 label = ""
                 for ax in figure.axes:
                     label = ax.get_ylabel() or label
@@ -90,7 +90,7 @@ def styled(draw: Draw) -> Draw:
 
 @contextmanager
 def one_column() -> Iterator[None]:
-    """Figures drawn inside are as wide as one column, their panels one above the other."""
+    """Figures drawn inside this context are one column wide, with their panels stacked."""
     token = _stacked.set(True)
     try:
         yield
@@ -99,7 +99,7 @@ def one_column() -> Iterator[None]:
 
 
 def save(figure: Figure, target: Path | BinaryIO, suffix: str = "svg") -> None:
-    """Write SVG without date, with identifiers that repeat, or PNG."""
+    """Write SVG without a date and with reproducible identifiers, or PNG."""
     with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
         metadata = {"Date": None} if suffix == "svg" else None
         figure.savefig(target, dpi=200, metadata=metadata, format=suffix)
@@ -121,7 +121,7 @@ def panels(
 def beside(
     axes: Axes, x: float, y: float, text: str, color: Any, dx: float, dy: float, **options: Any
 ) -> None:
-    """A label (dx, dy) points from the point (x, y), in the color of what it names."""
+    """A label offset by (dx, dy) points from the point (x, y), in the color of what it names."""
     options = {
         "ha": "left",
         "va": "center",
@@ -136,16 +136,16 @@ def beside(
 def along(
     axes: Axes, x: Any, y: Any, share: float, text: str, color: Any, above: bool = False
 ) -> None:
-    """A label next to the point of a curve at `share` of its length."""
+    """A label next to a curve, at the fraction `share` of its points."""
     at = int(share * (len(x) - 1))
     dx, dy = (5, 5) if above else (-5, -5)
     beside(axes, float(x[at]), float(y[at]), text, color, dx, dy, ha="left" if above else "right")
 
 
 def legend_below(figure: Figure, of: Axes | Sequence[Artist], columns: int = 7) -> None:
-    """One legend for all panels, under them: the labels of one, or of some artists.
+    """One legend below all panels, with the labels of one panel or of some artists.
 
-    It has at most `columns` columns, and no more than fit.
+    It has at most `columns` columns, and only as many as fit.
     """
     handles = of.get_legend_handles_labels()[0] if isinstance(of, Axes) else list(of)
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -159,19 +159,19 @@ def legend_below(figure: Figure, of: Axes | Sequence[Artist], columns: int = 7) 
 
 
 def shades(count: int) -> list[tuple[float, float, float]]:
-    """Colors for an ordered set of curves, light to dark, legible on white."""
+    """Colors for an ordered family of curves, from light to dark, legible on white."""
     colormap = matplotlib.colormaps["viridis_r"]
     return [colormap(x)[:3] for x in np.linspace(0.3, 0.95, count)]
 
 
 def chosen(dataset: xr.Dataset, wanted: Sequence[str], count: int) -> list[str]:
-    """The first `count` of the wanted problems that the dataset has, else its first ones."""
-    there = [str(name) for name in dataset.problem.values]
-    return ([name for name in wanted if name in there] or there)[:count]
+    """The first `count` of the wanted problems that the dataset has; if none, its first ones."""
+    present = [str(name) for name in dataset.problem.values]
+    return ([name for name in wanted if name in present] or present)[:count]
 
 
 def available(dataset: xr.Dataset, wanted: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The wanted pairs of problem and temperature, or the dataset's first for what it lacks."""
+    """The wanted pairs of problem and temperature, with the dataset's first for any it lacks."""
     problems, temperatures = dataset.problem.values, dataset.temperature.values
     return [
         (
@@ -182,26 +182,54 @@ def available(dataset: xr.Dataset, wanted: Sequence[tuple[str, float]]) -> list[
     ]
 
 
+RATE_PANELS = (("dirichlet", 0.5), ("dirichlet", 0.2), ("worst_case", 0.2))
+"""Problem and temperature of the panels of all figures of rates."""
+
+
+def rate_panels(dataset: xr.Dataset) -> tuple[Figure, list[tuple[Axes, str, float]]]:
+    """A figure of rates: its panels in order, each with its problem and temperature, titled."""
+    figure, axes = panels(len(RATE_PANELS), 2.9, sharey=True)
+    shown = available(dataset, RATE_PANELS)
+    for ax, (problem, temperature) in zip(axes, shown, strict=True):
+        ax.set_title(setting(problem, temperature))
+    return figure, [(ax, *pair) for ax, pair in zip(axes, shown, strict=True)]
+
+
+def setting(problem: str, temperature: float) -> str:
+    """A title: the problem, and the temperature in units of its reward range."""
+    return f"{problem.replace('_', ' ')}, λ = {temperature:g} Δ"
+
+
+def estimates(
+    axes: Axes,
+    x: xr.DataArray,
+    y: xr.DataArray,
+    error: xr.DataArray,
+    label: str,
+    color: str = GREEN,
+    marker: str = "o",
+) -> None:
+    """Estimated points with bars of two standard errors."""
+    axes.errorbar(
+        x, y, yerr=2 * error, fmt=marker, ms=3, mfc="white", color=color, elinewidth=0.9,
+        capsize=1.5, zorder=5, label=label,
+    )  # fmt: skip
+
+
 def simulated(
     axes: Axes, dataset: xr.Dataset, problem: str, temperature: float, field: str
 ) -> None:
-    """Simulated points with bars of two standard errors, where they are above the noise."""
+    """Simulated values above their noise floor, with bars of two standard errors."""
     if temperature not in dataset.simulated_temperature.values:
         return
     point = dataset.sel(problem=problem, simulated_temperature=temperature)
     trials = point[f"simulated_{field}"].attrs["trials"]
-    axes.errorbar(
+    estimates(
+        axes,
         point.simulated_n,
         point[f"simulated_{field}"],
-        yerr=2 * point[f"simulated_{field}_se"],
-        fmt="o",
-        ms=3,
-        mfc="white",
-        color=GREEN,
-        elinewidth=0.9,
-        capsize=1.5,
-        zorder=5,
-        label=f"simulated, {trials:,} trials ± 2 s.e.",
+        point[f"simulated_{field}_se"],
+        f"simulated, {trials:,} trials ± 2 s.e.",
     )
 
 
@@ -211,7 +239,7 @@ Curve = tuple[xr.DataArray, xr.DataArray]
 def frontier(
     axes: Axes, tilted: Curve, soft: Sequence[tuple[int, xr.DataArray, xr.DataArray]], hard: Curve
 ) -> None:
-    """The plane of KL and reward: the tilted laws, soft best-of-n for some n, and hard best-of-n."""
+    """The plane of KL and reward: tilted laws, soft best-of-n for several n, and hard best-of-n."""
     right = 1.3 * max(float(kl.max()) for _, kl, _ in soft)
     axes.plot(*tilted, color=BLACK, lw=3, alpha=0.25, zorder=1)
     axes.plot(*hard, color=RED, ls=":", zorder=2)

@@ -10,7 +10,7 @@ from figures import style
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """The divergence per symbol bends onto (D - R)₊; the O(1/n) bound goes on to log(1 + CV²)."""
+    """The divergence per symbol approaches (D - R)₊; the O(1/n) bound ends at log(1 + CV²) instead."""
     one = dataset.isel(problem=0, temperature=0)
     figure, (ax,) = style.panels(1, 3.0, width=style.SINGLE)
     lengths = one.length.values

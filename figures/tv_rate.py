@@ -1,4 +1,4 @@
-"""Total variation from the tilted law: given the draws as n^-1/2, averaged over them as 1/n."""
+"""Total variation from the tilted law: given the draws it falls as n^-1/2, averaged over them as 1/n."""
 
 from __future__ import annotations
 
@@ -9,41 +9,32 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-PANELS = (("dirichlet", 0.5), ("dirichlet", 0.2), ("worst_case", 0.2))
-
 
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
-    """The law of the selected sample, and the softmax measure that it is the average of."""
-    figure, axes = style.panels(len(PANELS), 2.9, sharey=True)
+    """The law of the selected sample, and the softmax measure whose average it is."""
+    figure, panels = style.rate_panels(dataset)
     trials = dataset.fluctuation.attrs["trials"]
-    for ax, (problem, temperature) in zip(axes, style.available(dataset, PANELS), strict=True):
+    for ax, problem, temperature in panels:
         one = dataset.sel(problem=problem, temperature=temperature)
         asymptotes: dict[str, Any] = {"color": style.RED, "ls": ":", "lw": 1.6}
         ax.plot(one.n, one.fluctuation_asymptote, **asymptotes, label="leading terms")
         ax.plot(one.n, one.tv_asymptote, **asymptotes, zorder=4)
-        ax.errorbar(
+        style.estimates(
+            ax,
             one.simulated_n,
             one.fluctuation,
-            yerr=2 * one.fluctuation_se,
-            fmt="o",
-            ms=3,
-            mfc="white",
-            color=style.GREEN,
-            elinewidth=0.9,
-            capsize=1.5,
-            zorder=5,
-            label=f"E TV(R, P*) given the draws, {trials:,} trials ± 2 s.e.",
+            one.fluctuation_se,
+            f"E TV(R, P*) given the draws, {trials:,} trials ± 2 s.e.",
         )
         ax.plot(one.n, one.tv, color=style.BLACK, lw=1.6, label="TV($P_n$, P*), exact")
         ax.set(xscale="log", yscale="log", ylim=(1e-7, 10), xlabel="number of candidates n")
-        ax.set_title(f"{problem.replace('_', ' ')}, λ = {temperature:g} Δ")
-        if ax is axes[0]:
+        if ax is figure.axes[0]:
             style.along(ax, one.n, one.tv, 0.7, "law: slope -1", style.BLACK)
             style.along(
                 ax, one.n, one.fluctuation_asymptote, 0.2, "given the draws: slope -½",
                 style.GREEN, above=True,
             )  # fmt: skip
-    axes[0].set_ylabel("total variation from $P^*$")
-    style.legend_below(figure, axes[0])
+    figure.axes[0].set_ylabel("total variation from $P^*$")
+    style.legend_below(figure, figure.axes[0])
     return figure

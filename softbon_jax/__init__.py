@@ -77,14 +77,17 @@ from softbon_jax.simulation.monte_carlo import (
     conditional_fluctuation,
     simulate,
 )
-from softbon_jax.simulation.pessimism import pessimism_law
+from softbon_jax.simulation.pessimism import PessimismLaw, pessimism_law, simulate_pessimism
 from softbon_jax.tuning.allocation import Allocation, allocate
 from softbon_jax.tuning.calibrate import (
     Calibration,
+    Frontier,
+    frontier,
     n_for_kl,
     temperature_for_kl,
     temperature_for_reward,
 )
+from softbon_jax.tuning.distillation import Distilled, distill
 from softbon_jax.tuning.hedging import Hedge, hedge
 
 __version__ = "0.1.0"
@@ -95,12 +98,15 @@ __all__ = [
     "Costs",
     "Curve",
     "Decoded",
+    "Distilled",
     "Estimate",
     "Fluctuation",
+    "Frontier",
     "Hedge",
     "KlCurve",
     "LeaveOneOut",
     "Metrics",
+    "PessimismLaw",
     "Problem",
     "Reservoir",
     "Rounded",
@@ -114,9 +120,11 @@ __all__ = [
     "conditional_fluctuation",
     "decode",
     "dirichlet",
+    "distill",
     "empirical",
     "from_logits",
     "from_probs",
+    "frontier",
     "hedge",
     "jackpot",
     "law_metrics",
@@ -155,6 +163,7 @@ __all__ = [
     "selection_log_probs",
     "sequence_costs",
     "simulate",
+    "simulate_pessimism",
     "sweep",
     "symbolwise_metrics",
     "temperature_for_kl",

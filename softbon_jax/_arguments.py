@@ -17,12 +17,32 @@ Array = jax.Array
 def checked_arguments(
     problem: Problem, n: Any, temperature: Any, log_n: Any
 ) -> tuple[Problem, Array, Array]:
-    """(problem, temperature, log n) as arrays in the problem's dtype; ValueError for bad values."""
+    """(problem, temperature, log n) as arrays in the problem's dtype; ValueError for bad values.
+
+    Their batch shapes are as given and need not broadcast; `broadcasting_arguments` requires that.
+    """
     problem = checked_problem(problem)
-    dtype = problem.rewards.dtype
+    return problem, *checked_parameters(n, temperature, log_n, problem.rewards.dtype)
+
+
+def broadcasting_arguments(
+    problem: Problem, n: Any, temperature: Any, log_n: Any
+) -> tuple[Problem, Array, Array]:
+    """As `checked_arguments`; also ValueError where the batch shapes do not broadcast."""
+    problem, temperature, log_n = checked_arguments(problem, n, temperature, log_n)
+    _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
+    return problem, temperature, log_n
+
+
+def checked_parameters(n: Any, temperature: Any, log_n: Any, dtype: Any) -> tuple[Array, Array]:
+    """(temperature, log n) as arrays of `dtype`; ValueError for bad values."""
+    return checked_temperature(temperature, dtype), _checks.log_candidates(n, log_n, dtype)
+
+
+def checked_temperature(temperature: Any, dtype: Any) -> Array:
+    """The temperature as an array of `dtype`; ValueError where it is negative or NaN."""
     _checks.temperature(temperature)
-    temperature = _checks.as_float("temperature", temperature).astype(dtype)
-    return problem, temperature, _checks.log_candidates(n, log_n, dtype)
+    return _checks.as_float("temperature", temperature, dtype)
 
 
 def checked_problem(problem: Problem) -> Problem:

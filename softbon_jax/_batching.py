@@ -11,31 +11,36 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-_CHUNK_ELEMENTS = 2**23
+CHUNK_ELEMENTS = 2**23
+"""The most array elements that the workers of one chunk need together, where one needs fewer."""
 
 
 def over_batch(
     worker: Callable[..., Any],
-    elements: int,
-    vectors: tuple[Array, ...],
-    scalars: tuple[Array, ...] = (),
+    vectors: Any,
+    scalars: Any = (),
+    *rest: Any,
+    elements: int | None = None,
 ) -> Any:
     """`worker(*vectors, *scalars)` over the broadcast of all leading axes, a bounded chunk at a time.
 
     Args:
       worker: takes arrays of shape `[K]`, then scalars.
-      elements: static; array elements that one call of the worker needs.
-      vectors: arrays `[..., K]`.
-      scalars: arrays `[...]`; all leading axes broadcast.
+      vectors: tuple of arrays `[..., K]`; K may differ between them.
+      scalars: tuple of arrays `[...]`. All leading axes broadcast; no caller need do it first.
+      *rest: for calls in the older order `(worker, elements, vectors, scalars)`.
+      elements: static; the array elements that one call of the worker needs.
 
     Returns:
       The worker's output with the batch axes in front.
     """
+    if elements is None:
+        elements, vectors, scalars = vectors, scalars, rest[0] if rest else ()
     shape = jnp.broadcast_shapes(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
     flat = tuple(
         jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in vectors
     ) + tuple(jnp.broadcast_to(x, shape).reshape(-1) for x in scalars)
-    size, chunk = math.prod(shape), max(1, _CHUNK_ELEMENTS // elements)
+    size, chunk = math.prod(shape), max(1, CHUNK_ELEMENTS // elements)
     if size <= chunk:
         out = jax.vmap(worker)(*flat)
     else:

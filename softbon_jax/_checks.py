@@ -93,6 +93,11 @@ def integers_at_least(name: str, x: Any, least: int) -> None:
     _values(name, x, legal, f"an integer of at least {least}")
 
 
+def positive_probability(name: str, x: Any) -> None:
+    """Every entry of a concrete `x` is in (0, 1]."""
+    _values(name, x, lambda v: (v > 0) & (v <= 1), "in (0, 1]")
+
+
 def temperature(x: Any, name: str = "temperature") -> None:
     """Every entry of a concrete temperature is in [0, inf]."""
     _values(name, x, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
@@ -168,7 +173,8 @@ def mask(where: Any, shape: tuple[int, ...], of: str = "rewards") -> Array:
     """`where` as a bool array of `shape`, against which it may broadcast; all True if it is None."""
     if where is None:
         return jnp.ones(shape, bool)
-    where = jnp.asarray(where, bool if getattr(where, "dtype", None) == bool else None)
+    named = bool if isinstance(where, np.ndarray) and where.dtype.kind == "b" else None
+    where = jnp.asarray(where, named)
     if where.dtype != bool:
         raise ValueError(f"where must be bool, got dtype {where.dtype}")
     try:
@@ -208,14 +214,38 @@ def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"batch shapes do not broadcast: {listed}") from None
 
 
+def float_dtype(dtype: Any = None) -> Any:
+    """The float dtype of computations that `dtype` stands for; without one the default float."""
+    try:
+        dtype = jnp.dtype(float if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a floating dtype, got {dtype}")
+    return compute_dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+
+def same_outcomes(name: str, x: Array, size: int) -> None:
+    """`x` has the problem's `size` outcomes on its last axis."""
+    if x.ndim == 0 or x.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have the problem's K = {size} outcomes on its last axis,"
+            f" got shape {x.shape}"
+        )
+
+
 # The number of candidates ------------------------------------------------------------------------
 
 
-def log_candidates(n: Any, log_n: Any, dtype: Any) -> Array:
-    """Log n in `dtype`, from exactly one of `n` and `log_n`; `n` is a finite real number >= 1."""
+def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
+    """Log n in `dtype`, from exactly one of `n` and `log_n`; `n` is a finite real number >= 1.
+
+    Without a `dtype` in the float dtype of the one that is given, as `as_float` has it.
+    """
     if (n is None) == (log_n is None):
         raise ValueError(f"give exactly one of n and log_n, got n={n!r} and log_n={log_n!r}")
     name, given, least = ("n", n, 1) if log_n is None else ("log_n", log_n, 0)
+    dtype = as_float(name, given).dtype if dtype is None else dtype
     value = concrete(given)
     if value is not None:
         real(name, value)
@@ -223,7 +253,8 @@ def log_candidates(n: Any, log_n: Any, dtype: Any) -> Array:
         offending(name, value, ~legal, f"finite and at least {least}")
     if value is not None and not isinstance(given, jax.core.Tracer):
         value = value.astype(np.float64)  # log n of a large integer keeps its digits
-        return jnp.asarray(np.log(value) if log_n is None else value, dtype)
+        value = np.asarray(np.log(value) if log_n is None else value, dtype)
+        return jnp.asarray(value, dtype)
     given = as_float(name, given)
     given = jnp.where(given >= least, given, jnp.nan)
     return (jnp.log(given) if log_n is None else given).astype(dtype)

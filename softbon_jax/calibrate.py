@@ -1,4 +1,4 @@
-"""`softbon_jax.tuning.calibrate` under its public name."""
+"""Choosing λ and n for a budget of divergence or for a mean reward."""
 
 from softbon_jax.tuning.calibrate import (
     Calibration,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -43,26 +44,35 @@ def probability_tolerance(dtype: Any) -> float:
     return 1e-8 if jnp.finfo(dtype).bits >= 64 else 1e-5
 
 
-def from_probs(probs: Any, rewards: Any) -> Problem:
+def from_probs(probs: Any, rewards: Any, *, dtype: Any = None) -> Problem:
     """The problem with reference probabilities `probs` and rewards `rewards`.
 
     Args:
-      probs: `[..., K]` non-negative, summing to 1 along the last axis to within 1e-8 (float64) or
-        1e-5 (float32); the rounding left over is divided out. Zeros are legal.
-      rewards: `[..., K]` finite, same K; leading axes broadcast against those of `probs`. Ties and
-        negative values are legal.
+      probs: `[..., K]` non-negative, traced, summing to 1 along the last axis to within 1e-8
+        (float64) or 1e-5 (float32); the remaining rounding is divided out. Zeros are legal.
+      rewards: `[..., K]` finite, traced, same K; leading axes broadcast against those of `probs`.
+        Ties and negative values are legal.
+      dtype: static; float dtype of the result. Default: the common float dtype of the two arguments,
+        with half precision promoted to float32 and integers to the default float.
 
     Returns:
-      A `Problem` in the common float dtype of the two arguments.
+      A `Problem` of the broadcast shape.
 
     Raises:
+      TypeError: an argument is not real, or `dtype` is not a floating dtype.
       ValueError: K is 0, the shapes do not match, a probability is negative or not finite, a law does
         not sum to 1, or a reward is not finite. Values are checked when they are concrete; under `jit`
         a law that does not sum to 1 becomes NaN, and so does one with a negative probability.
 
     Numerics: the gradient with respect to a probability of exactly 0 is 0.
+    Source: definition.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> problem.num_outcomes, problem.batch_shape
+      (4, ())
     """
-    probs, rewards = _pair("probs", probs, rewards)
+    probs, rewards = _pair("probs", probs, rewards, dtype)
     value = _checks.concrete(probs)
     tolerance = probability_tolerance(probs.dtype)
     if value is not None:
@@ -80,21 +90,32 @@ def from_probs(probs: Any, rewards: Any) -> Problem:
     return Problem(log_probs - log_total, rewards)
 
 
-def from_logits(logits: Any, rewards: Any) -> Problem:
+def from_logits(logits: Any, rewards: Any, *, dtype: Any = None) -> Problem:
     """The problem with reference law softmax(`logits`) and rewards `rewards`.
 
     Args:
-      logits: `[..., K]` unnormalized log-probabilities in nats; `-inf` excludes an outcome.
-      rewards: `[..., K]` finite, same K; leading axes broadcast against those of `logits`.
+      logits: `[..., K]` unnormalized log-probabilities in nats, traced; `-inf` excludes an outcome.
+      rewards: `[..., K]` finite, traced, same K; leading axes broadcast against those of `logits`.
+      dtype: static; as in `from_probs`.
 
     Returns:
-      A `Problem` in the common float dtype of the two arguments.
+      A `Problem` of the broadcast shape.
 
     Raises:
-      ValueError: K is 0, the shapes do not match, a logit is NaN or `+inf`, a law has no outcome left,
-        or a reward is not finite. Values are checked when they are concrete, and give NaN otherwise.
+      TypeError: an argument is not real, or `dtype` is not a floating dtype.
+      ValueError: K is 0, the shapes do not match, a logit is NaN or `+inf`, every outcome of a law is
+        excluded, or a reward is not finite. Values are checked when they are concrete, and give NaN
+        otherwise.
+
+    Numerics: log-softmax, with the largest logit subtracted first.
+    Source: definition.
+
+    Example:
+      >>> problem = sb.from_logits([0.0, 0.0, -jnp.inf], [0.0, 1.0, 2.0])
+      >>> np.exp(problem.log_probs).tolist()
+      [0.5, 0.5, 0.0]
     """
-    logits, rewards = _pair("logits", logits, rewards)
+    logits, rewards = _pair("logits", logits, rewards, dtype)
     value = _checks.concrete(logits)
     if value is not None:
         _checks.offending("logits", value, np.isnan(value) | np.isposinf(value), "finite or -inf")
@@ -104,14 +125,13 @@ def from_logits(logits: Any, rewards: Any) -> Problem:
     return Problem(jax.nn.log_softmax(logits, axis=-1), rewards)
 
 
-def _pair(name: str, weights: Any, rewards: Any) -> tuple[Array, Array]:
+def _pair(name: str, weights: Any, rewards: Any, dtype: Any) -> tuple[Array, Array]:
     """Both arguments as arrays of one float dtype and one shape `[..., K]`."""
-    weights, rewards = _checks.as_float(name, weights), _checks.as_float("rewards", rewards)
-    for label, x in ((name, weights), ("rewards", rewards)):
-        if x.ndim == 0 or x.shape[-1] == 0:
-            raise ValueError(
-                f"{label} must have at least one outcome on its last axis, got shape {x.shape}"
-            )
+    dtype = _given(dtype)
+    weights = _checks.as_float(name, weights, dtype)
+    rewards = _checks.as_float("rewards", rewards, dtype)
+    _checks.outcomes(name, weights)
+    _checks.outcomes("rewards", rewards)
     if weights.shape[-1] != rewards.shape[-1]:
         raise ValueError(
             f"{name} and rewards must have the same last axis,"
@@ -125,63 +145,82 @@ def _pair(name: str, weights: Any, rewards: Any) -> tuple[Array, Array]:
     )
 
 
+def _given(dtype: Any) -> Any:
+    """The float dtype that was asked for; None, which leaves it to the arguments, if none was."""
+    return None if dtype is None else _checks.float_dtype(dtype)
+
+
 # Synthetic problems ------------------------------------------------------------------------------
 
 
-def _size(name: str, value: int, least: int = 1) -> int:
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
-
-
-def _in_open_unit(name: str, x: Any) -> Array:
-    x = _checks.as_float(name, x)
-    value = _checks.concrete(x)
-    if value is not None:
-        _checks.offending(name, value, ~((value > 0) & (value < 1)), "strictly between 0 and 1")
-    return x
-
-
-def bernoulli(p: Any) -> Problem:
+def bernoulli(p: Any, *, dtype: Any = None) -> Problem:
     """Two outcomes with rewards (0, 1), the second of probability `p`.
 
     Args:
       p: `[...]` strictly between 0 and 1, traced.
+      dtype: static; float dtype of the result. Default: that of `p`.
 
     Returns:
       A `Problem` with K = 2 and the batch shape of `p`.
+
+    Raises:
+      TypeError: `p` is not real, or `dtype` is not a floating dtype.
+      ValueError: `p` is concrete and not in (0, 1) in the dtype of the result.
+
+    Numerics: log(1 - p) by `log1p`.
+    Source: definition.
+
+    Example:
+      >>> np.round(np.exp(sb.bernoulli(0.25).log_probs), 4).tolist()
+      [0.75, 0.25]
     """
-    p = _in_open_unit("p", p)
+    p = _checks.as_float("p", p, _given(dtype))
+    _checks.inside_unit_interval("p", p)
     rewards = jnp.broadcast_to(jnp.asarray([0, 1], p.dtype), (*p.shape, 2))
     return Problem(jnp.stack([jnp.log1p(-p), jnp.log(p)], -1), rewards)
 
 
-def dirichlet(key: Array, num_outcomes: int, concentration: Any = 1.0) -> Problem:
+def dirichlet(
+    key: Array, num_outcomes: int, concentration: Any = 1.0, *, dtype: Any = None
+) -> Problem:
     """A random law from the symmetric Dirichlet, with standard normal rewards.
 
     Args:
-      key: a typed PRNG key (`jax.random.key`); consumed.
+      key: a typed PRNG key (`jax.random.key`), traced; consumed.
       num_outcomes: K, static.
       concentration: scalar > 0, traced; small values give laws with few heavy outcomes.
+      dtype: static; float dtype of the result. Default: the default float.
 
     Returns:
-      A `Problem` of shape `[K]` in the default float dtype.
+      A `Problem` of shape `[K]`.
+
+    Raises:
+      TypeError: `concentration` is not real, or `dtype` is not a floating dtype.
+      ValueError: `num_outcomes` is not a positive integer, or a concrete `concentration` is not
+        positive and finite.
+
+    Numerics: gamma variates are drawn and normalized as logarithms, so that probabilities which
+      underflow are kept.
+    Source: a Dirichlet law is that of independent gamma variates divided by their sum.
+
+    Example:
+      >>> problem = sb.dirichlet(jax.random.key(0), 8)
+      >>> problem.num_outcomes, round(float(jnp.exp(problem.log_probs).sum()), 4)
+      (8, 1.0)
     """
-    num_outcomes = _size("num_outcomes", num_outcomes)
+    num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
     concentration = _checks.as_float("concentration", concentration)
-    value = _checks.concrete(concentration)
-    if value is not None:
-        _checks.offending(
-            "concentration", value, ~((value > 0) & np.isfinite(value)), "positive and finite"
-        )
+    _checks.finite_positive("concentration", concentration)
     probs_key, rewards_key = jax.random.split(key)
     # Normalizing in logs keeps outcomes whose gamma variate would underflow.
-    log_gamma = jax.random.loggamma(probs_key, concentration, (num_outcomes,))
+    log_gamma = jax.random.loggamma(
+        probs_key, concentration, (num_outcomes,), _checks.float_dtype(dtype)
+    )
     rewards = jax.random.normal(rewards_key, (num_outcomes,), log_gamma.dtype)
     return Problem(jax.nn.log_softmax(log_gamma), rewards)
 
 
-def zipf(num_outcomes: int, exponent: Any = 1.0) -> Problem:
+def zipf(num_outcomes: int, exponent: Any = 1.0, *, dtype: Any = None) -> Problem:
     """P(k) proportional to k^-exponent, k = 1..K, with rewards rising evenly from 0 to 1.
 
     The rarest outcome is the best: the reward and the reference law pull in opposite directions.
@@ -189,19 +228,33 @@ def zipf(num_outcomes: int, exponent: Any = 1.0) -> Problem:
     Args:
       num_outcomes: K, static.
       exponent: scalar, finite, traced.
+      dtype: static; float dtype of the result. Default: that of `exponent`.
 
     Returns:
-      A `Problem` of shape `[K]` in the dtype of `exponent`.
+      A `Problem` of shape `[K]`.
+
+    Raises:
+      TypeError: `exponent` is not real, or `dtype` is not a floating dtype.
+      ValueError: `num_outcomes` is not a positive integer, or a concrete `exponent` is not finite.
+
+    Numerics: normalized in logs.
+    Source: definition.
+
+    Example:
+      >>> problem = sb.zipf(3)
+      >>> np.round(np.exp(problem.log_probs) * 11, 3).tolist(), problem.rewards.tolist()
+      ([6.0, 3.0, 2.0], [0.0, 0.5, 1.0])
     """
-    num_outcomes = _size("num_outcomes", num_outcomes)
-    exponent = _checks.as_float("exponent", exponent)
+    num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
+    exponent = _checks.as_float("exponent", exponent, _given(dtype))
     _checks.finite("exponent", exponent)
     ranks = jnp.arange(1, num_outcomes + 1, dtype=exponent.dtype)
     log_probs = jax.nn.log_softmax(-exponent * jnp.log(ranks))
     return Problem(log_probs, jnp.linspace(0, 1, num_outcomes, dtype=exponent.dtype))
 
 
-def uniform_quantiles(num_outcomes: int, dtype: Any = float) -> Problem:
+@_checks.keyword_only("dtype")
+def uniform_quantiles(num_outcomes: int, *, dtype: Any = None) -> Problem:
     """K equally likely outcomes with rewards (k - 1/2)/K: a discretized uniform reward.
 
     Any continuous reward is uniform after its own distribution function; this is the law on which the
@@ -209,86 +262,123 @@ def uniform_quantiles(num_outcomes: int, dtype: Any = float) -> Problem:
 
     Args:
       num_outcomes: K, static.
-      dtype: float dtype of the arrays.
+      dtype: static; float dtype of the result. Default: the default float.
 
     Returns:
       A `Problem` of shape `[K]`.
+
+    Raises:
+      TypeError: `dtype` is not a floating dtype.
+      ValueError: `num_outcomes` is not a positive integer.
+
+    Numerics: k - 1/2 is exact up to K = 2^23 in float32.
+    Source: definition.
+
+    Example:
+      >>> sb.uniform_quantiles(4).rewards.tolist()
+      [0.125, 0.375, 0.625, 0.875]
     """
-    num_outcomes = _size("num_outcomes", num_outcomes)
-    rewards = (jnp.arange(num_outcomes, dtype=dtype) + 0.5) / num_outcomes
+    num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
+    ranks = jnp.arange(num_outcomes, dtype=_checks.float_dtype(dtype))
+    rewards = (ranks + 0.5) / num_outcomes
     return Problem(jnp.full_like(rewards, -np.log(num_outcomes)), rewards)
 
 
-def jackpot(num_outcomes: int, p: Any = 1e-6, prize: Any = 2.0) -> Problem:
+def jackpot(num_outcomes: int, p: Any = 1e-6, prize: Any = 2.0, *, dtype: Any = None) -> Problem:
     """A rare prize: one outcome of probability `p` and reward `prize`, the rest even in [0, 1].
 
     Args:
       num_outcomes: K >= 2, static.
       p: scalar strictly between 0 and 1, traced: the probability of the jackpot.
       prize: scalar, finite, traced: its reward, in the units of the others' range of 1.
+      dtype: static; float dtype of the result. Default: that of `p`.
 
     Returns:
-      A `Problem` of shape `[K]` in the dtype of `p`; the jackpot is the last outcome.
+      A `Problem` of shape `[K]`; the jackpot is the last outcome.
+
+    Raises:
+      TypeError: `p` or `prize` is not real, or `dtype` is not a floating dtype.
+      ValueError: `num_outcomes` is not an integer of at least 2, or a concrete `p` is not in (0, 1),
+        or a concrete `prize` is not finite.
+
+    Numerics: log(1 - p) by `log1p`.
+    Source: definition.
+
+    Example:
+      >>> sb.jackpot(4, p=0.01).rewards.tolist()
+      [0.0, 0.5, 1.0, 2.0]
     """
-    num_outcomes = _size("num_outcomes", num_outcomes, least=2)
-    p = _in_open_unit("p", p)
+    num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes, least=2)
+    p = _checks.as_float("p", p, _given(dtype))
+    _checks.inside_unit_interval("p", p)
     prize = _checks.as_float("prize", prize, p.dtype)
     _checks.finite("prize", prize)
     rest = num_outcomes - 1
-    log_probs = jnp.append(jnp.full((rest,), jnp.log1p(-p) - np.log(rest)), jnp.log(p))
+    log_probs = jnp.append(jnp.full((rest,), jnp.log1p(-p) - math.log(rest)), jnp.log(p))
     return Problem(log_probs, jnp.append(jnp.linspace(0, 1, rest, dtype=p.dtype), prize))
 
 
-def worst_case(range_over_temperature: Any) -> Problem:
+def worst_case(range_over_temperature: Any, *, dtype: Any = None) -> Problem:
     """The two-outcome problem on which CV² = sinh²(Δ/2λ) holds with equality.
 
-    P(high) = 1/(1 + e^{Δ/λ}) with rewards (0, Δ/λ), to be used at temperature 1. Derived here: among
-    laws on [0, Δ] the variance of W is largest at two atoms, and then at this weight.
+    P(high) = 1/(1 + e^{Δ/λ}) with rewards (0, Δ/λ), to be used at temperature 1.
 
     Args:
       range_over_temperature: `[...]` Δ/λ > 0, traced.
+      dtype: static; float dtype of the result. Default: that of the argument.
 
     Returns:
       A `Problem` with K = 2 and the batch shape of the argument.
+
+    Raises:
+      TypeError: the argument is not real, or `dtype` is not a floating dtype.
+      ValueError: the argument is concrete and not positive and finite.
+
+    Numerics: both log-probabilities by log-sigmoid, without cancellation.
+    Source: derived here: among laws on [0, Δ] the variance of W = e^{r/λ}/E[e^{r/λ}] is largest at
+      two atoms, and then at this weight.
+
+    Example:
+      >>> cv_squared = sb.bounds.cv_squared(sb.worst_case(2.0), 1.0)
+      >>> round(float(cv_squared), 4), round(float(np.sinh(1.0)) ** 2, 4)
+      (1.3811, 1.3811)
     """
-    span = _checks.as_float("range_over_temperature", range_over_temperature)
-    value = _checks.concrete(span)
-    if value is not None:
-        _checks.offending(
-            "range_over_temperature",
-            value,
-            ~((value > 0) & np.isfinite(value)),
-            "positive and finite",
-        )
+    span = _checks.as_float("range_over_temperature", range_over_temperature, _given(dtype))
+    _checks.finite_positive("range_over_temperature", span)
     log_probs = jnp.stack([jax.nn.log_sigmoid(span), jax.nn.log_sigmoid(-span)], -1)
     return Problem(log_probs, jnp.stack([jnp.zeros_like(span), span], -1))
 
 
-def empirical(rewards: Any, where: Any = None) -> Problem:
-    """The empirical law of a pool of scored candidates: each of the candidates equally likely.
+@_checks.keyword_only("where")
+def empirical(rewards: Any, *, where: Any = None, dtype: Any = None) -> Problem:
+    """The empirical law of a pool of scored candidates: every candidate equally likely.
 
     Args:
-      rewards: `[..., N]` scores, finite wherever `where` holds.
-      where: `[..., N]` bool; False leaves a candidate out (ragged pools). Default: all are in.
+      rewards: `[..., N]` scores, traced, finite wherever `where` holds.
+      where: bool, traced, broadcasts against `rewards`; False leaves a candidate out (ragged pools).
+        Default: all are in.
+      dtype: static; float dtype of the result. Default: that of `rewards`.
 
     Returns:
       A `Problem` of shape `[..., N]`; candidates left out have probability 0 and reward 0.
 
     Raises:
-      ValueError: no candidate in a pool, N is 0, the shapes differ, or a score that is in is not
-        finite. Values are checked when they are concrete; an empty pool gives NaN when traced.
+      TypeError: `rewards` is not real, or `dtype` is not a floating dtype.
+      ValueError: N is 0, a pool has no candidate, `where` is not bool or does not broadcast, or a
+        score that counts is not finite. Values are checked when they are concrete; an empty pool
+        gives NaN when traced.
+
+    Numerics: the gradient with respect to a score that is left out is 0.
+    Source: definition.
+
+    Example:
+      >>> pools = sb.empirical([[1.0, 2.0], [5.0, 7.0]], where=np.array([[True, True], [True, False]]))
+      >>> np.exp(pools.log_probs).tolist()
+      [[0.5, 0.5], [1.0, 0.0]]
     """
-    rewards = _checks.as_float("rewards", rewards)
-    if rewards.ndim == 0 or rewards.shape[-1] == 0:
-        raise ValueError(
-            f"rewards must have at least one candidate on its last axis, got shape {rewards.shape}"
-        )
-    where = jnp.ones(rewards.shape, bool) if where is None else jnp.asarray(where)
-    if where.dtype != bool or where.shape != rewards.shape:
-        raise ValueError(
-            f"where must be bool of the shape of rewards {rewards.shape},"
-            f" got {where.dtype} {where.shape}"
-        )
+    rewards = _checks.as_float("rewards", rewards, _given(dtype))
+    _checks.outcomes("rewards", rewards, "candidate")
+    where = _checks.mask(where, rewards.shape)
     kept, value = _checks.concrete(where), _checks.concrete(rewards)
     if kept is not None:
         count = kept.sum(-1)

@@ -1,6 +1,16 @@
-"""The strict environment of every test: double precision, no implicit promotion, no reused keys."""
+"""The strict environment of every test: double precision, no implicit promotion, no reused keys.
 
+Hypothesis has two profiles, chosen by the environment variable `HYPOTHESIS_PROFILE`: "test" takes a
+few examples, always the same ones; "long" takes many, other ones each time, and the seed that the
+report begins with brings them back (`--hypothesis-seed`).
+"""
+
+import os
+import random
+
+import hypothesis
 import jax
+import pytest
 
 from softbon_jax.command import compilation_cache
 
@@ -10,3 +20,22 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 compilation_cache.enable()
+
+# The first example of a test compiles, and no later one does: a deadline means nothing.
+hypothesis.settings.register_profile("test", max_examples=25, derandomize=True, deadline=None)
+hypothesis.settings.register_profile(
+    "long", max_examples=5000, deadline=None, print_blob=True, database=None
+)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
+hypothesis.settings.load_profile(PROFILE)
+
+
+@pytest.hookimpl(tryfirst=True)  # before the plugin of hypothesis reads the seed
+def pytest_configure(config):
+    if PROFILE == "long" and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_report_header(config):
+    seed = config.getoption("--hypothesis-seed")
+    return f"hypothesis: {PROFILE} examples" + (f", --hypothesis-seed={seed}" if seed else "")

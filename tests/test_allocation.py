@@ -53,8 +53,8 @@ def best(gold, shared, *, n=None, draws=None, kl=None):
 
 def conditions(got, gold, *, n=None, draws=None, kl=None, rtol=1e-6):
     """Budgets kept, prices only of what is spent, and the Lagrangian flat along log λ and log n."""
-    sizes, heats = np.asarray(got.n), np.asarray(got.temperature)
-    value, divergence = earned(sizes, heats, gold)
+    sizes, temperatures = np.asarray(got.n), np.asarray(got.temperature)
+    value, divergence = earned(sizes, temperatures, gold)
     np.testing.assert_allclose(got.gold, value, rtol=1e-10)
     np.testing.assert_allclose(got.kl_base, divergence, rtol=1e-9)
     for price, binds, spent, budget in (
@@ -68,22 +68,27 @@ def conditions(got, gold, *, n=None, draws=None, kl=None, rtol=1e-6):
         elif budget is not None:
             assert spent <= budget
     assert got.residual < 1e-6
+    assert got.converged
 
-    def lagrangian(sizes, heats):
-        value, divergence = earned(sizes, heats, gold)
+    def lagrangian(sizes, temperatures):
+        value, divergence = earned(sizes, temperatures, gold)
         return value - float(got.price_kl) * divergence - float(got.price_draws) * sizes
 
     step = 1e-4
-    by_heat = lagrangian(sizes, heats * (1 + step)) - lagrangian(sizes, heats * (1 - step))
-    by_size = lagrangian(sizes * (1 + step), heats) - lagrangian(sizes * (1 - step), heats)
-    return by_heat / (2 * step), by_size / (2 * step)
+    by_temperature = lagrangian(sizes, temperatures * (1 + step)) - lagrangian(
+        sizes, temperatures * (1 - step)
+    )
+    by_size = lagrangian(sizes * (1 + step), temperatures) - lagrangian(
+        sizes * (1 - step), temperatures
+    )
+    return by_temperature / (2 * step), by_size / (2 * step)
 
 
 @pytest.mark.slow
 def test_each_prompt_its_temperature_under_one_kl_budget():
     got = sb.allocate(PROMPTS, GOLD, n=8, kl=0.3)
-    by_heat, _ = conditions(got, GOLD, kl=0.3)
-    np.testing.assert_allclose(by_heat, 0, atol=1e-6)
+    by_temperature, _ = conditions(got, GOLD, kl=0.3)
+    np.testing.assert_allclose(by_temperature, 0, atol=1e-6)
     assert got.gold.mean() > best(GOLD, False, n=8, kl=0.3) * (1 - 1e-7)
     assert got.price_draws == 0
 
@@ -92,8 +97,8 @@ def test_each_prompt_its_temperature_under_one_kl_budget():
 def test_one_temperature_for_all_under_a_kl_budget():
     got = sb.allocate(PROMPTS, GOLD, n=[4, 8, 16], kl=0.3, shared=True)
     assert np.ptp(got.temperature) == 0
-    by_heat, _ = conditions(got, GOLD, kl=0.3)
-    np.testing.assert_allclose(by_heat.mean(), 0, atol=1e-6)
+    by_temperature, _ = conditions(got, GOLD, kl=0.3)
+    np.testing.assert_allclose(by_temperature.mean(), 0, atol=1e-6)
     assert got.gold.mean() > best(GOLD, True, n=[4, 8, 16], kl=0.3) * (1 - 1e-7)
     each = sb.allocate(PROMPTS, GOLD, n=[4, 8, 16], kl=0.3)
     assert each.gold.mean() > got.gold.mean() + 1e-3
@@ -104,10 +109,10 @@ def test_one_temperature_for_all_under_a_kl_budget():
 @pytest.mark.parametrize("shared", [False, True], ids=["each", "shared"])
 def test_n_and_temperature_under_both_budgets(gold, shared):
     got = sb.allocate(PROMPTS, gold, draws=6, kl=0.3, shared=shared)
-    by_heat, by_size = conditions(got, gold, draws=6, kl=0.3)
+    by_temperature, by_size = conditions(got, gold, draws=6, kl=0.3)
     if shared:
-        by_heat, by_size = by_heat.mean(), by_size.mean()
-    np.testing.assert_allclose(by_heat, 0, atol=2e-6)
+        by_temperature, by_size = by_temperature.mean(), by_size.mean()
+    np.testing.assert_allclose(by_temperature, 0, atol=2e-6)
     np.testing.assert_allclose(by_size, 0, atol=2e-6)
     # SciPy may be content with less.
     assert got.gold.mean() > best(gold, shared, draws=6, kl=0.3) * (1 - 1e-7)
@@ -138,6 +143,13 @@ def test_a_budget_that_cannot_be_spent_has_no_price():
     np.testing.assert_allclose(got.kl_base, hard.kl_soft_base, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_search_that_is_cut_short_has_not_converged():
+    got = sb.allocate(PROMPTS, GOLD, n=8, kl=0.3, rounds=1, steps=1)
+    assert got.residual > 1e-6
+    assert not got.converged
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -150,6 +162,7 @@ def test_a_budget_that_cannot_be_spent_has_no_price():
         ({"n": 2, "gold": [1.0]}, "gold must have the problem's K = 4"),
         ({"n": 2, "gold": jnp.full(4, jnp.nan)}, "gold must be finite"),
         ({"n": 2, "rounds": 0}, "rounds must be an integer of at least 1, got 0"),
+        ({"n": 2, "steps": True}, "steps must be an integer of at least 1, got True"),
     ],
 )
 def test_bad_arguments_are_named(given, message):

@@ -17,6 +17,7 @@ def test_a_part_runs_and_writes_its_timings(monkeypatch, tmp_path, capsys):
     record = json.loads((tmp_path / "selection.json").read_text())
     assert len(record["seconds"]["pools"]["select"]["steady"]) == 2
     assert record["ratios"]["select / categorical"]["median"] > 0
+    assert record["machine"]["compilation_cache"] == bool(jax.config.jax_compilation_cache_dir)
     printed = capsys.readouterr().out
     assert "select / categorical" in printed
     assert "simulation" not in printed

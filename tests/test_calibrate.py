@@ -1,10 +1,13 @@
 """Calibration inverts exact metrics, says what cannot be met, and has the gradients of the inverse."""
 
+import re
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import integrate, optimize
+from scipy import optimize
 
 import softbon_jax as sb
 from tests import oracles
@@ -115,19 +118,70 @@ def test_traced_and_batched():
 
 @pytest.mark.slow
 def test_frontier():
-    got = sb.calibrate.frontier(PROBLEM, 16, [0.1, 0.5, 3.0])
+    got = sb.frontier(PROBLEM, 16, [0.1, 0.5, 3.0])
     exact = sb.metrics(PROBLEM, 16, got.temperature)
-    np.testing.assert_allclose(got.kl, exact.kl_soft_base, rtol=1e-10)
+    np.testing.assert_allclose(got.kl_base, exact.kl_soft_base, rtol=1e-10)
+    np.testing.assert_array_equal(got.kl, got.kl_base)
     np.testing.assert_allclose(got.reward, exact.reward, rtol=1e-12)
     np.testing.assert_array_equal(got.feasible, [True, True, False])
+    each = sb.frontier(PROBLEM, np.array([4.0, 16.0]), [0.1, 0.5, 3.0])
+    assert each.reward.shape == (2, 3)
+    np.testing.assert_allclose(each.reward[1], got.reward, rtol=1e-10)
+
+
+def test_the_module_and_the_package_have_the_same_functions():
+    assert isinstance(sb.calibrate, types.ModuleType)
+    for name in set(sb.calibrate.__all__) - {"Divergence"}:
+        assert getattr(sb, name) is getattr(sb.calibrate, name)
+
+
+def test_log_n_stands_for_n():
+    log_n = np.log(16.0)
+    by_kl = sb.temperature_for_kl(PROBLEM, 16, 0.5)
+    same = sb.temperature_for_kl(PROBLEM, kl=0.5, log_n=log_n)
+    np.testing.assert_allclose(same.value, by_kl.value, rtol=1e-12)
+    reward = sb.metrics(PROBLEM, 16, by_kl.value).reward
+    same = sb.temperature_for_reward(PROBLEM, reward=reward, log_n=log_n)
+    np.testing.assert_allclose(same.value, by_kl.value, rtol=1e-9)
+    same = sb.frontier(PROBLEM, kl=[0.5], log_n=log_n)
+    np.testing.assert_allclose(same.temperature, [by_kl.value], rtol=1e-12)
+    np.testing.assert_allclose(same.reward, [reward], rtol=1e-12)
+
+
+def test_a_temperature_follows_the_units_of_the_reward_and_not_their_order_or_origin():
+    order = np.array([2, 0, 3, 1])
+    other = sb.from_probs(np.array(PROBS)[order], 7.0 * np.array(REWARDS)[order] + 3.0)
+    for kl in (1e-4, 0.5):
+        plain, moved = (sb.temperature_for_kl(x, 16, kl).value for x in (PROBLEM, other))
+        np.testing.assert_allclose(moved, 7.0 * plain, rtol=1e-9)
+
+
+def programs(caplog, call):
+    """What is compiled for a call, by name, without the constants of optimistix and lineax."""
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
+        call()
+    found = re.findall(r"Compiling jit\((\w+)\)", caplog.text)
+    return sorted(set(found) - {"stage", "convert_element_type"})
+
+
+def test_a_call_compiles_three_programs_and_other_values_none(caplog):
+    """These shapes are used nowhere else here, so nothing is compiled before."""
+    problem = sb.from_probs([0.2] * 5, [0.0, 0.1, 0.5, 0.7, 1.0])
+    first = programs(caplog, lambda: sb.temperature_for_kl(problem, 16, [[0.5], [0.4]]))
+    assert first == ["_solve", "_temperature_answer", "temperature_bracket"]
+    assert programs(caplog, lambda: sb.temperature_for_kl(problem, 17, [[0.4], [0.6]])) == []
 
 
 @pytest.mark.slow
-def test_float32():
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_single_and_half_precision(dtype):
     single = sb.Problem(*(x.astype(jnp.float32) for x in PROBLEM))
-    got = sb.temperature_for_kl(single, 16, 0.5)
+    problem = sb.Problem(single.log_probs, single.rewards.astype(dtype))
+    got = sb.temperature_for_kl(problem, 16, 0.5)
     assert got.value.dtype == jnp.float32
-    np.testing.assert_allclose(got.value, sb.temperature_for_kl(PROBLEM, 16, 0.5).value, rtol=1e-5)
+    exact = sb.temperature_for_kl(sb.from_probs(PROBS, problem.rewards), 16, 0.5)
+    np.testing.assert_allclose(got.value, exact.value, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -135,13 +189,15 @@ def test_float32():
     [
         (lambda: sb.temperature_for_kl(PROBLEM, 2, -0.1), r"kl must be at least 0, got -0\.1"),
         (lambda: sb.temperature_for_kl(PROBLEM, 2, 0.1, divergence="tv"), "divergence must be"),
+        (lambda: sb.temperature_for_kl(PROBLEM, 2, 0.1, log_n=1.0), "exactly one of n and log_n"),
+        (lambda: sb.temperature_for_kl(PROBLEM, kl=0.1), "exactly one of n and log_n"),
         (lambda: sb.n_for_kl(PROBLEM, 0.1, 0.0), r"temperature must be positive.*0\.0"),
+        (lambda: sb.n_for_kl(PROBLEM, 0.1, np.inf), "temperature must be positive.*inf"),
+        (lambda: sb.n_for_kl(PROBLEM, [0.1] * 2, [1.0] * 3), r"kl \(2,\)"),
         (lambda: sb.temperature_for_reward(PROBLEM, 2, np.nan), "reward must be finite"),
-        (lambda: sb.calibrate.frontier(PROBLEM, 2, 0.1), "kl must be a vector"),
-        (lambda: sb.hedge(PROBLEM, REWARDS), "takes n or temperature"),
-        (lambda: sb.hedge(PROBLEM, REWARDS, rule="hard", n=3), "takes neither"),
-        (lambda: sb.hedge(PROBLEM, REWARDS, rule="lucky", n=3), "rule must be one of"),
-        (lambda: sb.hedge(PROBLEM, [1.0], n=3), "gold must have"),
+        (lambda: sb.frontier(PROBLEM, 2, 0.1), "kl must be a vector"),
+        (lambda: sb.frontier(PROBLEM, 2, [0.1, -1.0]), "kl must be at least 0.*at index 1"),
+        (lambda: jax.jit(lambda x: sb.n_for_kl(PROBLEM, -0.1, x))(0.3), r"kl must .*-0\.1"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
@@ -149,85 +205,25 @@ def test_bad_arguments_are_named(call, message):
         call()
 
 
-# Hedging ------------------------------------------------------------------------------------------
-
-# E[u^12 (1 - u)] of the selected u, for rewards that are uniform: by SciPy, from densities.
-POWER = 12
-OUTCOMES = 128
-UNIFORM = sb.uniform_quantiles(OUTCOMES)
-GOLD = UNIFORM.rewards**POWER * (1 - UNIFORM.rewards)
-
-
-def best(density, low, high):
-    """The parameter in [low, high] at which the density on [0, 1] has the most of u^12 (1 - u)."""
-
-    def loss(x):
-        return -integrate.quad(
-            lambda u: u**POWER * (1 - u) * density(u, x), 0, 1, epsabs=1e-14, limit=200
-        )[0]
-
-    return optimize.minimize_scalar(
-        loss, (low, high), bounds=(low, high), options={"xatol": 1e-6}
-    ).x
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sb.temperature_for_kl(PROBLEM, 2),
+        lambda: sb.frontier(PROBLEM, 2),
+        lambda: sb.temperature_for_kl(PROBLEM, 2, True),
+    ],
+)
+def test_what_is_missing_or_no_number_is_named(call):
+    with pytest.raises(TypeError, match="kl must be real numbers"):
+        call()
 
 
-RULES = {
-    "hard": (lambda u, n: n * u ** (n - 1), 12.490),
-    "poisson": (lambda u, v: (1 + v * u) * np.exp(-v * (1 - u)), 12.400),
-    "tilted": (lambda u, b: b * np.exp(-b * (1 - u)) / -np.expm1(-b), 13.529),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rule", RULES)
-def test_hedging_a_uniform_reward(rule):
-    density, published = RULES[rule]
-    got = sb.hedge(UNIFORM, GOLD, rule=rule)
-    value = 1 / got.value if rule == "tilted" else got.value
-    exact = best(density, 5, 30)
-    assert exact == pytest.approx(published, abs=1e-3)
-    # The alphabet is that far from a continuous reward.
-    np.testing.assert_allclose(value, exact, rtol=8e-3)
-    assert got.interior
-
-
-@pytest.mark.slow
-def test_hedging_soft_is_stationary_and_the_tilt_condition_misses_it():
-    problem = sb.uniform_quantiles(48)
-    gold = problem.rewards**POWER * (1 - problem.rewards)
-    got = sb.hedge(problem, gold, n=16)
-    tilted = sb.hedge(problem, gold, rule="tilted")
-
-    def earned(temperature):
-        return float(np.exp(sb.log_soft_bon(problem, 16, temperature)) @ gold)
-
-    value = float(got.value)
-    np.testing.assert_allclose(got.gold, earned(value), rtol=1e-10)
-    assert earned(value) > max(earned(value * 1.01), earned(value / 1.01))
-    assert earned(value) > 1.02 * earned(float(tilted.value))
-    assert 1 / value > 1.5 / float(tilted.value)
-
-
-@pytest.mark.slow
-def test_hedging_where_gold_is_the_proxy_goes_to_the_end():
-    either = np.stack([REWARDS, -np.asarray(REWARDS)])
-    for rule, given in (("soft", {"n": 4}), ("tilted", {})):
-        got = sb.hedge(PROBLEM, either, rule=rule, **given)
-        np.testing.assert_array_equal(got.value, [0.0, np.inf])
-        assert not got.interior.any()
-        np.testing.assert_allclose(got.proxy[1], 0.25, rtol=1e-12)
-    got = sb.hedge(PROBLEM, REWARDS, rule="hard")
-    assert got.value == np.inf
-    np.testing.assert_allclose(got.gold, 1.0, rtol=1e-12)
-
-
-def test_hedging_gives_each_prompt_its_own_temperature():
-    gold = np.array([[0.0, 0.9, 1.0, 0.1], [0.0, 1.0, 0.5, 0.1]])
-    both = sb.hedge(PROBLEM, gold, n=64)
-    assert both.interior.all()
-    assert both.value[0] < both.value[1] / 1.1
-    for i in range(2):
-        around = both.value[i] * np.array([0.999, 1.0, 1.001])
-        earned = np.exp(sb.log_soft_bon(PROBLEM, 64, around)) @ gold[i]
-        assert earned.argmax() == 1
-        np.testing.assert_allclose(both.gold[i], earned[1], rtol=1e-10)
+def test_traced_bad_values_give_nan():
+    """Compiled once: the programs are those of one scalar, whatever it is."""
+    by_kl = jax.jit(lambda kl: sb.temperature_for_kl(PROBLEM, 16, kl, nodes=256).value)
+    np.testing.assert_array_equal([by_kl(0.0), by_kl(9.0)], [np.inf, 0.0])
+    assert np.isnan(by_kl(np.nan))
+    by_temperature = jax.jit(lambda t: sb.n_for_kl(PROBLEM, 0.1, t, nodes=1024).value)
+    assert by_temperature(0.3) > 1
+    for bad in (0.0, -1.0, np.inf, np.nan):
+        assert np.isnan(by_temperature(bad))

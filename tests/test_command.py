@@ -5,6 +5,8 @@ import gzip
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import softbon_jax
 from softbon_jax import scores
-from softbon_jax.command import advice
 from softbon_jax.command.main import main
 
 
@@ -85,6 +87,18 @@ def test_the_report_stands_alone(analysed):
     assert not re.search(r"<(script|link|img|iframe)|url\(http|src=", page)
 
 
+def test_reports_name_no_path_of_the_machine(over, tmp_path, capsys):
+    """They name the file, and neither its folder nor the one they are written to."""
+    files = [tmp_path / "r.html", tmp_path / "r.json"]
+    options = ["--temperature", "0", "--html", str(files[0]), "--json", str(files[1])]
+    assert main(["analyze", str(over), *options]) == 0
+    for text in (capsys.readouterr().out, *(path.read_text() for path in files)):
+        assert "over.csv" in text
+        for folder in (over.parent, tmp_path, Path.home(), Path(softbon_jax.__file__).parent):
+            assert folder.name not in text
+            assert str(folder) not in text
+
+
 def test_every_name_in_the_report_is_escaped(tmp_path, capsys):
     path = tmp_path / "<b>&.csv"
     text = "".join(f"{p},{x}\n" for p in range(12) for x in (0, 1))
@@ -104,70 +118,6 @@ def test_few_prompts_are_refused_with_the_reason(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "No recommendation for any budget: 2 prompts are too few, 10 are needed" in out
     assert "cannot tell. 2 prompts cannot tell" in out
-
-
-def table(gold, n=(1, 2, 4)):
-    """A table at two temperatures, the second half as strong."""
-    gold = np.asarray(gold, float)
-    both = np.stack([gold, gold / 2], axis=1)
-    kl = np.broadcast_to(np.stack([np.log(n), np.log(n) / 2]), both.shape)
-    temperature = np.array([0.0, 1.0])
-    return advice.Table(temperature, np.array(n), both, both, kl, np.arange(len(gold)))
-
-
-def test_verdicts_are_right_as_often_as_they_say():
-    """No change: "turns down" in about 5% of the cases; a true fall is found, a true rise confirmed."""
-    random = np.random.default_rng(1)
-    flat = [table(random.normal(size=(60, 3))) for _ in range(200)]
-    found = [advice.overoptimized(x, 0.0, samples=300).finding for x in flat]
-    assert found.count("turns down") <= 22
-    assert found.count("still rising") <= 22
-    falls = random.normal(size=(60, 3)) + np.array([0, 1, 0])
-    rises = random.normal(size=(60, 3)) + np.array([0, 1, 2])
-    assert advice.overoptimized(table(falls), 0.0).finding == "turns down"
-    assert advice.overoptimized(table(falls), 0.0).peak == 2
-    assert advice.overoptimized(table(rises), 0.0).finding == "still rising"
-
-
-def test_the_choice_keeps_to_its_budgets():
-    rises = table(np.random.default_rng(2).normal(size=(60, 3)) + np.array([0, 2, 4]))
-    free = advice.choose(rises)
-    assert (free.n, free.temperature) == (4, 0.0)
-    assert "the largest n that the pools can tell about" in free.reason
-    assert advice.choose(rises, n=2).n == 2
-    cheap = advice.choose(rises, kl=0.8)
-    assert cheap.kl <= 0.8
-    assert (cheap.n, cheap.temperature) == (4, 1.0) or cheap.n == 2
-    nothing = advice.choose(rises._replace(kl=rises.kl + 1), kl=0.5)
-    assert not nothing.ok
-    assert "no point of the grid is within the budget" in nothing.reason
-    flat = advice.choose(table(np.random.default_rng(3).normal(size=(60, 3))))
-    assert not flat.ok
-    assert "better than a single response beyond doubt" in flat.reason
-
-
-def test_optimism_is_taken_off():
-    """Nine equal points: the best looks better than it is, the corrected value less so."""
-    random = np.random.default_rng(4)
-    raw, corrected = [], []
-    for _ in range(60):
-        flat = table(random.normal(size=(40, 9)), n=tuple(range(1, 10)))
-        raw.append(flat.objective.mean(0).max())
-        corrected.append(advice.choose(flat, samples=200).value)
-    assert np.mean(raw) > 0.1
-    assert abs(np.mean(corrected)) < np.mean(raw) / 2
-
-
-@pytest.mark.slow
-def test_per_prompt_temperatures_cost_no_more():
-    random = np.random.default_rng(5)
-    pools = scores.padded({str(i): random.normal(size=8) * (1 + 3 * (i % 2)) for i in range(30)})
-    grid = advice.tabulate(pools, np.array([1, 4]), np.array([0.0, 0.5, 2.0, np.inf]))
-    each = advice.per_prompt_temperatures(grid, 4, 0.4)
-    rows = [np.flatnonzero(grid.temperature == t)[0] for t in each.temperature]
-    assert grid.kl[np.arange(30), rows, 1].mean() <= 0.4
-    assert each.gain > 0
-    assert each.gain == pytest.approx(each.objective_gain)
 
 
 # Several judges ----------------------------------------------------------------------------------
@@ -254,7 +204,7 @@ def test_select_by_several_judges(judged, tmp_path):
         ),
         (["--reward", "judge_1", "judge_1"], "'judge_1' is named twice among those that select"),
         (["--reward", "judge_1", "name"], "row 1, column 'name' must be a finite number, is 'x'"),
-        (["--reward", "judge_1", "--leave-one-out"], "takes two reward columns, got 1"),
+        (["--reward", "judge_1", "--leave-one-out"], "takes two or more reward columns, got 1"),
         (
             ["--reward", "judge_1", "judge_2", "--gold", "truth", "--leave-one-out"],
             "the judge that is left out is the gold score",
@@ -351,7 +301,7 @@ def test_plan_spends_the_budget(capsys):
             "no column 'score'; the columns are prompt_id",
         ),
         (["analyze", "{over}", "--n", "9"], "n must be at most 8, the largest pool, got 9"),
-        (["analyze", "{over}", "--n", "0"], "--n must be at least 1, got 0"),
+        (["analyze", "{over}", "--n", "0"], "--n must be an integer of at least 1, got 0"),
         (["analyze", "{over}", "--kl", "-1"], "--kl must be positive, got -1"),
         (["analyze", "{over}", "--temperature", "-1"], "temperature must be at least 0"),
         (["analyze", "{over}", "--max-rows", "5"], "more than 5 rows"),
@@ -381,6 +331,14 @@ def test_help_teaches(capsys):
         assert exit_.value.code == 0
         out = capsys.readouterr().out
         assert words in out or "softbon analyze" in out
+
+
+def test_only_what_a_command_uses_is_imported():
+    """Drawing and the readers of tables are imported when a file or a report needs them."""
+    late = ("matplotlib", "pandas", "pyarrow", "rich", "xarray")
+    code = f"import sys, softbon_jax.command.main; print([x for x in {late} if x in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 # Real pools --------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Decoding against the exact law of its output, by chi-squared, and its bookkeeping."""
 
 import functools
-import itertools
 import math
 
 import chex
@@ -13,6 +12,7 @@ from scipy import stats
 
 import softbon_jax as sb
 from tests import oracles
+from tests.frequencies import chi_squared_p
 
 # Two states, the token is the next one; rewards depend on where a token comes from.
 TRANSITIONS = np.array([[0.7, 0.3], [0.4, 0.6]])
@@ -37,30 +37,12 @@ def independent(key, state):
 START = (jnp.int32(0), jnp.full(LENGTH, -1, jnp.int32), jnp.int32(0))
 
 
-def candidates(rule, symbol, size):
-    """All blocks from a symbol: tokens, log-probability and total reward."""
-    for tokens in itertools.product((0, 1), repeat=size):
-        before = [0] * size if rule is independent else [symbol, *tokens[:-1]]
-        pairs = list(zip(before, tokens, strict=True))
-        yield (
-            tokens,
-            sum(math.log(TRANSITIONS[pair]) for pair in pairs),
-            math.fsum(REWARDS[pair] for pair in pairs),
-        )
-
-
-def exact_law(rule, block_size, n, temperature, symbol=0, left=LENGTH):
-    """The probability of every sequence, block after block; sums over counts of candidates."""
-    size = min(block_size, left)
-    if size == 0:
-        return {(): 1.0}
-    blocks, log_probs, totals = zip(*candidates(rule, symbol, size), strict=True)
-    law = oracles.law_by_counts(log_probs, totals, n, temperature)
-    return {
-        block + rest: p * q
-        for block, p in zip(blocks, law, strict=True)
-        for rest, q in exact_law(rule, block_size, n, temperature, block[-1], left - size).items()
-    }
+def exact_law(rule, block_size, n, temperature):
+    """The probability of every sequence."""
+    chain = (TRANSITIONS, REWARDS)
+    if rule is independent:
+        chain = tuple(np.stack([x[0], x[0]]) for x in chain)
+    return oracles.blockwise_law(*chain, LENGTH, block_size, n, temperature)
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "block_size", "n", "chunk"))
@@ -81,15 +63,11 @@ def decoded(key, temperature, rule=markov, block_size=None, n=N, chunk=None):
 
 
 def assert_law(tokens, law):
-    index = np.asarray(tokens) @ (2 ** np.arange(LENGTH))
-    counts = np.bincount(index, minlength=2**LENGTH)
-    expected = np.zeros(2**LENGTH)
+    codes = 2 ** np.arange(LENGTH)
+    by_code = np.zeros(2**LENGTH)
     for sequence, probability in law.items():
-        expected[np.array(sequence) @ (2 ** np.arange(LENGTH))] = RUNS * probability
-    seen = expected > 0
-    assert counts[~seen].sum() == 0
-    assert expected[seen].min() >= 5
-    assert stats.chisquare(counts[seen], expected[seen]).pvalue > 1e-3
+        by_code[np.array(sequence) @ codes] = probability
+    assert chi_squared_p(np.asarray(tokens) @ codes, by_code) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -118,7 +96,7 @@ def test_streaming_has_the_same_law():
 
 
 def test_independent_symbols_have_the_law_of_sequences():
-    """The means of decoding are the exact metrics of `sequences`."""
+    """The mean reward of decoding is that of `blockwise_metrics`."""
     symbol = sb.from_probs(TRANSITIONS[0], REWARDS[0])
     for block_size in (1, LENGTH):
         out = decoded(
@@ -143,15 +121,11 @@ def test_limits_of_the_temperature():
 
 
 def test_log_weights_are_those_of_the_selection():
-    """Their mean, over all tuples of candidates of a block: E Σ p_i log(n p_i)."""
+    """Their mean over all tuples of candidates of a block is E Σ p_i log(n p_i)."""
     n = 3
     out = decoded(jax.random.key(10), TEMPERATURE, block_size=LENGTH, n=n, chunk=2)
-    _, log_probs, totals = zip(*candidates(markov, 0, LENGTH), strict=True)
-    expected = 0.0
-    for drawn in itertools.product(range(len(totals)), repeat=n):
-        weights = np.exp(np.array(totals)[list(drawn)] / TEMPERATURE)
-        shares = weights / weights.sum()
-        expected += math.exp(sum(log_probs[i] for i in drawn)) * (shares @ np.log(n * shares))
+    _, log_probs, totals = oracles.markov_blocks(TRANSITIONS, REWARDS, 0, LENGTH)
+    expected = oracles.expected_log_weight(log_probs, totals, n, TEMPERATURE)
     got = np.asarray(out.log_weights)[:, 0]
     assert abs(got.mean() - expected) < 5 * got.std() / math.sqrt(RUNS)
     law = exact_law(markov, LENGTH, n, TEMPERATURE)
@@ -166,8 +140,15 @@ def test_one_candidate_is_the_model():
     assert out.tokens.shape == out.rewards.shape == (LENGTH,)
 
 
+def test_every_argument_may_be_a_keyword():
+    options = {"length": LENGTH, "n": N, "temperature": TEMPERATURE}
+    by_position = sb.decode(jax.random.key(12), START, markov, **options)
+    by_name = sb.decode(key=jax.random.key(12), step=markov, init_state=START, **options)
+    chex.assert_trees_all_equal(by_name, by_position)
+
+
 def test_pytrees_dtypes_and_one_trace():
-    @chex.assert_max_traces(n=4)  # two shapes checks and two scans
+    @chex.assert_max_traces(n=4)  # two checks of shapes and two scans
     def step(key, state):
         noise = jax.random.normal(key, (3,), jnp.float32)
         cache = jax.lax.dynamic_update_slice(
@@ -208,9 +189,10 @@ def test_excluded_candidates_and_blocks_without_any():
     ("options", "message"),
     [
         ({"length": 0}, "length must be an integer of at least 1, got 0"),
-        ({"block_size": 4}, "block_size must be at most length = 3, got 4"),
+        ({"block_size": 4}, "block_size must be an integer from 1 to 3, got 4"),
         ({"n": 0}, "n must be an integer of at least 1, got 0"),
-        ({"chunk": 9}, "chunk must be at most n = 2, got 9"),
+        ({"n": 2.0}, r"n must be an integer of at least 1, got 2\.0"),
+        ({"chunk": 9}, "chunk must be an integer from 1 to 2, got 9"),
         ({"temperature": -1.0}, r"temperature must be.*got -1\.0"),
         ({"temperature": np.ones(2)}, r"temperature must be a scalar, got shape \(2,\)"),
         ({"step": lambda key, state: (state[:1], 0, jnp.float32(0))}, "step must keep the state"),

@@ -79,6 +79,18 @@ def resolved(name):
     return found
 
 
+def test_the_table_of_rules_names_functions():
+    rows = re.findall(r"^\| .* \|$", (DOCS / "api" / "rules.md").read_text(), flags=re.MULTILINE)[
+        2:
+    ]
+    assert len(rows) >= 6
+    for row in rows:
+        names = re.findall(r"`(.*?)`", row)
+        assert len(names) >= 2
+        for name in names:
+            assert inspect.isfunction(resolved(f"softbon_jax.{name}")), name
+
+
 def test_the_api_pages_name_every_public_object():
     names = [name for _, name in NAMED]
     assert len(names) == len(set(names))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import NAMES, module, pool_frontier, runner
+import softbon_jax
+from experiments import NAMES, module, pool_frontier, run, runner
 from experiments.__main__ import main
 from softbon_jax.command import replacing
 from tests import oracles, smoke
@@ -18,6 +19,8 @@ from tests import oracles, smoke
 TINY = dataclasses.replace(
     pool_frontier.SMOKE, temperatures=3, made_up=6, prompts_per_cell=2, n=(1, 2)
 )
+OTHER_SEED = 24
+"""Its longest pool is as long as that of `TINY`, so that nothing is compiled again."""
 
 
 def execute(config, out, **options):
@@ -82,7 +85,7 @@ def test_estimates_come_with_standard_errors(name):
 @pytest.mark.slow
 def test_saved_result_is_what_run_returns(tmp_path):
     saved = execute(TINY, tmp_path)
-    xr.testing.assert_identical(saved, pool_frontier.run(TINY))
+    xr.testing.assert_identical(saved, run("pool_frontier", TINY))
 
 
 @pytest.mark.slow
@@ -144,7 +147,7 @@ def test_cells_of_another_config_are_not_reused(tmp_path, computed):
     with pytest.raises(KeyboardInterrupt):
         execute(TINY, tmp_path)
     state["fail"] = None
-    execute(dataclasses.replace(TINY, seed=1), tmp_path)
+    execute(dataclasses.replace(TINY, seed=OTHER_SEED), tmp_path)
     assert cells == ["0-1", "0-1", "2-3", "4-5"]
 
 
@@ -160,9 +163,9 @@ def test_another_config_replaces_the_result_and_keeps_the_old_one(tmp_path):
     execute(TINY, tmp_path)
     before = (tmp_path / "pool_frontier" / "data.nc").read_bytes()
     said()
-    execute(dataclasses.replace(TINY, seed=5), tmp_path)
-    assert "because seed was 0 and is 5" in said()
-    assert runner.read_manifest("pool_frontier", tmp_path)["basis"]["config"]["seed"] == 5
+    execute(dataclasses.replace(TINY, seed=OTHER_SEED), tmp_path)
+    assert f"because seed was 0 and is {OTHER_SEED}" in said()
+    assert runner.read_manifest("pool_frontier", tmp_path)["basis"]["config"]["seed"] == OTHER_SEED
     (kept,) = (tmp_path / ".replaced").iterdir()
     assert (kept / "data.nc").read_bytes() == before
     assert json.loads((kept / "manifest.json").read_text())["basis"]["config"]["seed"] == 0
@@ -183,9 +186,19 @@ def test_results_of_other_code_are_computed_again(tmp_path, computed, monkeypatc
 
 def test_a_result_depends_on_what_its_experiment_imports():
     names = {x.removeprefix("experiments/") for x in runner.sources("reward_rate")}
-    assert {"reward_rate.py", "kl_rate.py", "problems.py", "dataset.py", "simulation.py"} <= names
+    own = {
+        "reward_rate.py",
+        "kl_rate.py",
+        "curves.py",
+        "problems.py",
+        "dataset.py",
+        "simulation.py",
+    }
+    assert own <= names
     assert {"softbon_jax/exact/laws.py", "softbon_jax/pools/curves.py"} <= names
-    assert not names & {"pools.py", "runner.py", "softbon_jax/__main__.py", "softbon_jax/report.py"}
+    assert not names & {"pools.py", "runner.py", *(f"softbon_jax/{x}" for x in runner.OUTSIDE)}
+    library = Path(softbon_jax.__file__).parent
+    assert all((library / x).exists() for x in runner.OUTSIDE)
 
 
 def test_forced_results_are_computed_again(tmp_path, computed):
@@ -221,6 +234,10 @@ def test_a_changed_score_file_is_noticed(tmp_path):
     config = dataclasses.replace(TINY, scores=path)
     path.write_text("prompt_id,proxy_reward\na,1\na,2\n")
     execute(config, tmp_path)
+    for file in ("manifest.json", "data.nc"):  # they name the file, and no folder of this machine
+        saved = (tmp_path / "pool_frontier" / file).read_bytes()
+        assert b"scores.csv" in saved
+        assert str(tmp_path).encode() not in saved
     path.write_text("prompt_id,proxy_reward\na,1\na,3\n")
     said()
     assert execute(config, tmp_path).reward.max() == pytest.approx(2.5)
@@ -269,15 +286,6 @@ def test_help_lists_the_settings(capsys):
     assert "--force" in out
 
 
-# Score files --------------------------------------------------------------------------------------
-
-
-def write(tmp_path, text, name="scores.csv"):
-    path = tmp_path / name
-    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return path
-
-
 # pool_frontier against plain NumPy ----------------------------------------------------------------
 
 
@@ -290,7 +298,7 @@ def hard(pool, n):
 
 
 def check_pools(config, pools):
-    result = pool_frontier.run(config)
+    result = run("pool_frontier", config)
     means = np.array([pool.mean() for pool in pools])
     scale = max(1.0, max(np.abs(pool).max() for pool in pools))
     single = result.sel(n=1)
@@ -313,7 +321,8 @@ def check_pools(config, pools):
 def test_small_pools_against_numpy_and_enumeration(tmp_path):
     pools = {"tied": [1, 1, 4, 2], "constant": [3, 3, 3], "single": [-2.5], "wide": [0, 10, 5, 5]}
     rows = [f"{prompt},{score}" for prompt, scores in pools.items() for score in scores]
-    path = write(tmp_path, "\n".join(["prompt_id,proxy_reward", *rows]))
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(["prompt_id,proxy_reward", *rows]))
     config = dataclasses.replace(TINY, scores=path, n=(1, 2, 3), lowest=1e-3, prompts_per_cell=3)
     result = check_pools(config, [np.array(x, float) for x in pools.values()])
     assert list(result.prompt.values) == list(pools)

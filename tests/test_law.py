@@ -9,25 +9,23 @@ import numpy as np
 import pytest
 
 import softbon_jax as sb
-from softbon_jax import _arguments, _batching
-from softbon_jax.exact import _plan
 from tests import oracles
 
 SCALED = ("reward", "tilted_reward")  # accurate relative to the largest reward, not to themselves
 CASES = {case.name: case for case in oracles.load_reference("metrics")}
 GRADIENTS = {case.name: case for case in oracles.load_reference("gradients")}
 PROBS, REWARDS = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]
-ENOUGH = 8192  # quadrature points for every stored case
+ENOUGH = 8192  # quadrature nodes for every stored case
 
 
 # Against mpmath -----------------------------------------------------------------------------------
 #
-# Compilation takes far longer than the numbers do: cases are filled up with outcomes of probability
-# 0 to one of two sizes, and those that compile to the same kernel are computed as one batch.
+# Compilation takes far longer than the arithmetic: cases are padded with outcomes of probability 0 to
+# one of two sizes, and cases of one kind are computed as one batch.
 
 
 def batch_of(cases):
-    """(problem, n, temperature) of several cases, filled up to one K."""
+    """(problem, n, temperature) of several cases, padded to one K."""
     size = 10 if max(len(case.rewards) for case in cases) <= 10 else 200
 
     def filled(x, value):
@@ -39,18 +37,25 @@ def batch_of(cases):
     return sb.from_logits(logits, rewards), n, temperature
 
 
-def by_kernel(cases):
-    """Lists of cases, each for one compiled kernel, with a common number of quadrature points."""
+def kind(case):
+    """What is special about a case: each of these needs another form of the integrals, or a limit."""
+    support = np.isfinite(case.log_probs)
+    span = np.ptp(case.rewards[support]) / case.temperature if case.temperature > 0 else 0.0
+    return (
+        len(case.rewards) > 10,
+        case.temperature == 0 or np.isinf(case.temperature),
+        span + np.log(case.n) > 500,  # e^500 is near the range of float64
+        case.n < 6 and case.n % 1 > 1e-6,
+        case.log_probs[support].min() < np.log(1e-15),
+    )
+
+
+def by_kind(cases):
+    """Lists of cases of one kind."""
     groups = {}
     for case in cases:
-        problem = sb.from_logits(case.log_probs, case.rewards)
-        plan = _plan.quadrature_plan(
-            *_arguments.checked_arguments(problem, case.n, case.temperature, None), None
-        )
-        nodes = 1024 if plan.nodes <= 1024 else ENOUGH
-        key = (len(case.rewards) > 10, plan._replace(nodes=nodes))
-        groups.setdefault(key, []).append(case)
-    return [(plan.nodes, group) for (_, plan), group in groups.items()]
+        groups.setdefault(kind(case), []).append(case)
+    return list(groups.values())
 
 
 def separated(cases, results):
@@ -63,11 +68,11 @@ def separated(cases, results):
 
 @functools.cache
 def eager_metrics():
-    """By the kernels that concrete arguments choose, but for those that a few cases alone need."""
+    """With concrete arguments, except for the kinds that have few cases."""
     found = {}
-    for nodes, cases in by_kernel(CASES.values()):
+    for cases in by_kind(CASES.values()):
         if len(cases) > 3:
-            found |= separated(cases, sb.metrics(*batch_of(cases), nodes=nodes))
+            found |= separated(cases, sb.metrics(*batch_of(cases)))
     return found
 
 
@@ -129,7 +134,7 @@ def laws():
     """{name: (log P_n, log P_n/P*)}, eagerly for some cases and traced for the others."""
     cases = [c for c in CASES.values() if c.log_ratio is not None and c.temperature > 0]
     found = {}
-    eager = [c for nodes, group in by_kernel(cases)[:1] for c in group]
+    eager = by_kind(cases)[0]
     traced = [case for case in cases if case not in eager]
     for group, wrap in ((eager, lambda f: f), (traced, jax.jit)):
         pairs = [
@@ -156,8 +161,8 @@ def test_log_law_and_ratio_match_reference(name):
     np.testing.assert_array_equal(ratio[~support], 0.0)
 
 
-def slopes(cases, wrap, nodes):
-    """{name: {variable: {field: derivative}}} of a batch; one reverse pass a field."""
+def slopes(cases, wrap, nodes=None):
+    """{name: {variable: {field: derivative}}} of a batch; one reverse pass for each field."""
     problem, n, temperature = batch_of(cases)
 
     def metrics(logits, rewards, temperature, n):
@@ -177,8 +182,8 @@ def slopes(cases, wrap, nodes):
 def all_slopes():
     small = [case for case in GRADIENTS.values() if len(case.rewards) <= 10]
     eager = {}
-    for _, cases in by_kernel(small):
-        eager |= slopes(cases, lambda f: f, None)
+    for cases in by_kind(small):
+        eager |= slopes(cases, lambda f: f)
     traced = slopes(list(GRADIENTS.values()), jax.jit, ENOUGH)
     return {"eager": eager, "traced": traced}
 
@@ -241,7 +246,7 @@ def test_limits_are_the_reference_law_and_the_tilted_law():
     np.testing.assert_allclose(
         np.exp(sb.log_tilted(problem, 0.3)), tilted / tilted.sum(), rtol=1e-14
     )
-    far = sb.log_soft_bon(problem, None, 0.3, log_n=500.0)
+    far = sb.log_soft_bon(problem, temperature=0.3, log_n=500.0)
     np.testing.assert_allclose(far, sb.log_tilted(problem, 0.3), rtol=1e-13)
 
 
@@ -327,21 +332,6 @@ def test_batches_broadcast_and_agree_with_single_calls():
 
 
 @pytest.mark.slow
-def test_large_batches_run_in_chunks(monkeypatch):
-    problem = sb.from_probs(PROBS, REWARDS)
-    temperature = jnp.geomspace(0.1, 10, 7)
-    whole = sb.sweep(problem, [2.0, 8.0], temperature)
-    monkeypatch.setattr(_batching, "_CHUNK_ELEMENTS", 4 * 512)
-    jax.clear_caches()
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12),
-        sb.sweep(problem, [2.0, 8.0], temperature),
-        whole,
-    )
-    jax.clear_caches()
-
-
-@pytest.mark.slow
 def test_law_metrics_of_the_exact_law_are_the_metrics():
     problem = sb.from_probs(PROBS, REWARDS)
     for temperature in (0.0, 0.3, jnp.inf):
@@ -361,7 +351,8 @@ def test_law_metrics_of_the_exact_law_are_the_metrics():
         (lambda p: sb.metrics(p, 2, -1.0), r"temperature must be at least 0.*got -1\.0"),
         (lambda p: sb.metrics(p, 2, np.nan), "temperature must be at least 0.*got nan"),
         (lambda p: sb.metrics(p, 2, 0.3, log_n=1.0), "exactly one of n and log_n"),
-        (lambda p: sb.metrics(p, None, 0.3, log_n=-1.0), r"log_n must be.*got -1\.0"),
+        (lambda p: sb.metrics(p, temperature=0.3), "exactly one of n and log_n"),
+        (lambda p: sb.metrics(p, temperature=0.3, log_n=-1.0), r"log_n must be.*got -1\.0"),
         (lambda p: sb.metrics(p, 2, 0.3, nodes=0), "nodes must be a positive integer, got 0"),
         (lambda p: sb.metrics(p, np.ones(2), np.ones(3)), r"\(2,\).*|do not broadcast"),
         (lambda p: sb.sweep(p, 2, [0.3]), r"n must be a vector.*\(\)"),
@@ -374,3 +365,26 @@ def test_law_metrics_of_the_exact_law_are_the_metrics():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(sb.from_probs(PROBS, REWARDS))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [sb.metrics, sb.sweep, sb.race_metrics, sb.log_soft_bon, sb.log_ratio_soft_bon,
+     sb.log_uniform_race, sb.log_rejection],
+)  # fmt: skip
+def test_a_missing_temperature_is_named(call):
+    with pytest.raises(TypeError, match="temperature must be real numbers, got None"):
+        call(sb.from_probs(PROBS, REWARDS), 2.0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_promoted(dtype):
+    logits, rewards = jnp.asarray([0.0, 0.7], dtype), jnp.asarray([0.0, 1.0], dtype)
+    half = sb.from_logits(logits, rewards)._replace(rewards=rewards)
+    single = sb.from_logits(logits.astype(jnp.float32), rewards.astype(jnp.float32))
+    temperature = jnp.asarray(0.5, dtype)
+    got = sb.metrics(half, jnp.asarray(4, dtype), temperature, nodes=256)
+    expected = sb.metrics(single, np.float32(4), np.float32(temperature), nodes=256)
+    for field in sb.Metrics._fields:
+        assert getattr(got, field).dtype == jnp.float32
+    jax.tree.map(np.testing.assert_array_equal, got, expected)

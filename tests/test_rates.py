@@ -10,6 +10,7 @@ from mpmath import mp, mpf
 from scipy.optimize import curve_fit
 
 from softbon_jax.rates import Rate, fit_rate
+from tests import oracles
 
 POWERS_OF_TWO = 2.0 ** np.arange(21)
 DECADES = 10.0 ** np.arange(8)
@@ -123,30 +124,12 @@ def test_order_does_not_matter_and_jax_arrays_are_accepted() -> None:
     assert fit_rate(jax.numpy.asarray(n), jax.numpy.asarray(values)) == fit_rate(n, values)
 
 
-def two_outcomes(n: int, p: float, w: float) -> dict[str, mpf]:
-    """Soft best-of-n on two outcomes, the worse of weight w < 1: a sum over the binomial count.
-
-    B of n draws are the better one, which is selected with probability B/(B + (n-B) w).
-    """
-    p, w = mpf(p), mpf(w)
-    term, high = (1 - p) ** n, mpf(0)
-    for b in range(1, n + 1):
-        term *= p / (1 - p) * (n - b + 1) / b
-        high += term * b / (b + (n - b) * w)
-    target = p / (p + (1 - p) * w)
-    return {
-        "kl": target * mp.log(target / high) + (1 - target) * mp.log((1 - target) / (1 - high)),
-        "tv": target - high,
-        "gap": target - high,
-    }
-
-
 def test_rates_of_a_real_problem() -> None:
     # W on the two outcomes; Var and Cov under P*.
     p, w = 0.2, math.exp(-1 / 0.7)
     with mp.workdps(40):
         n = 2.0 ** np.arange(2, 13)
-        curves = [two_outcomes(int(x), p, w) for x in n]
+        curves = [oracles.two_outcome_distances(int(x), p, w) for x in n]
         mean = mpf(p) + (1 - mpf(p)) * mpf(w)
         target = mpf(p) / mean
         jump = (1 - mpf(w)) / mean
@@ -154,7 +137,6 @@ def test_rates_of_a_real_problem() -> None:
         constants = {
             "kl": (-2, float(product * jump**2 / 2)),
             "tv": (-1, float(product * jump)),
-            "gap": (-1, float(product * jump)),
         }
     for quantity, (exponent, constant) in constants.items():
         values = np.array([float(x[quantity]) for x in curves])
@@ -407,14 +389,18 @@ def test_a_noisy_curve_with_another_exponent_is_refused() -> None:
     [
         (([1, 2, 4], [1, 2]), {}, r"n and values must be vectors of one length.*\(3,\) and \(2,\)"),
         (([[1, 2]], [[1, 2]]), {}, "must be vectors"),
-        (([0, 1, 2], [1, 1, 1]), {}, "n must be positive and finite, got 0.0 at index 0"),
+        (([0, 1, 2], [1, 1, 1]), {}, "n must be positive and finite, got 0 at index 0"),
         (([1, math.inf], [1, 1]), {}, "n must be positive and finite, got inf at index 1"),
         (([1, 2, 2], [1, 1, 1]), {}, "n must be all different, got 2.0"),
         (([1, 2], [1, math.nan]), {}, "values must be finite, got nan at index 1"),
-        (([1, 2], [1, 1], [1, 0]), {}, "standard_error must be positive and finite, got 0.0"),
+        (
+            ([1, 2], [1, 1], [1, 0]),
+            {},
+            "standard_error must be positive and finite, got 0 at index 1",
+        ),
         (([1, 2], [1, 1], [1, 1, 1]), {}, r"standard_error must be a scalar or of shape \(2,\)"),
-        (([1, 2], [1, 1], None, -1), {}, "noise_floor must be at least 0, got -1.0"),
-        (([1, 2], [1, 1]), {"min_points": 3}, "min_points must be at least 4, got 3"),
+        (([1, 2], [1, 1], None, -1), {}, "noise_floor must be finite and at least 0, got -1"),
+        (([1, 2], [1, 1]), {"min_points": 3}, "min_points must be an integer of at least 4, got 3"),
         (([1, 2], [1, 1]), {"confidence": 1.0}, "confidence must be strictly between"),
         (([1, 2], [1, 1]), {"tolerance": 0.0}, "tolerance must be positive"),
         (([1, 2], [1, 1]), {"relative_error": -1e-9}, "relative_error must be in"),
@@ -424,3 +410,11 @@ def test_a_noisy_curve_with_another_exponent_is_refused() -> None:
 def test_bad_arguments_are_named(arguments: tuple, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_rate(*arguments, **options)
+
+
+def test_what_is_not_real_numbers_is_refused() -> None:
+    for arguments in ((["a", "b"], [1, 2]), ([1, 2], [True, False]), ([1, 2], [1, 2j])):
+        with pytest.raises(TypeError, match="must be real numbers"):
+            fit_rate(*arguments)
+    with pytest.raises(TypeError, match="exponent must be real numbers"):
+        fit_rate([1, 2], [1, 1], exponent="-1")

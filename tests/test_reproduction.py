@@ -1,16 +1,18 @@
 """`reproduce` and its report: stopped and continued, and looked at in a browser where there is one."""
 
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
-from experiments import NAMES, module, report, runner, verify
+from experiments import NAMES, module, report, runner
 from experiments.__main__ import main
 from experiments.claims import Claim
 from figures.__main__ import render
@@ -26,10 +28,12 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 def page(tmp_path_factory):
     """The report of the smoke results, as `reproduce` writes it."""
     gallery = tmp_path_factory.mktemp("gallery")
-    list(render(smoke.results(), gallery))
-    claims = verify.check("smoke", smoke.results(), progress=smoke.QUIET)
+    claims = smoke.claims()
+    with smoke.drawn_once(pytest.MonkeyPatch()):
+        list(render(smoke.results(), gallery))
+        text = report.as_html(claims, "smoke", smoke.results(), gallery)
     path = gallery / "report.html"
-    path.write_text(report.as_html(claims, "smoke", smoke.results(), gallery), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path, claims
 
 
@@ -41,11 +45,22 @@ def test_every_claim_is_on_the_page(page):
     assert text.count('<span class="pass">pass</span>') == len(claims)
     assert "http" not in text.split("base64,")[0]  # nothing is loaded from elsewhere
     for name in NAMES:
-        assert f"python -m figures {name} " in text
+        assert f"python -m figures {name} --results results/smoke" in text
+
+
+@pytest.mark.slow
+def test_the_page_names_no_path_of_this_machine(page):
+    path, _ = page
+    text = re.sub(r"base64,[^\"]*", "", path.read_text())  # figures say nothing but what they show
+    for folder in (path.parent, smoke.results(), runner.REPOSITORY, Path.home()):
+        assert str(folder) not in text
 
 
 def test_a_failed_claim_is_named_first():
-    rows = [Claim("kl_rate", f"claim {x}", "3 < 2", "≤ 1", x != "a", np.nan) for x in "abc"]
+    rows = [
+        Claim("kl_rate", f"claim {x}", "derived here", "3 < 2", "≤ 1", x != "a", np.nan)
+        for x in "abc"
+    ]
     text = report._verdict(rows)
     assert "2 of 3 claims pass" in text
     assert text.index("claim a") < text.index("3 &lt; 2")
@@ -99,23 +114,30 @@ def test_reproduce_counts_every_step(tmp_path, capsys):
     assert "poisson: up to date" in capsys.readouterr().err
 
 
+COMMAND = [sys.executable, "-m", "experiments", "reproduce", "--config", "smoke"]
+COMMAND += ["--only", "hard_limit", "--out"]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A reproduction that was not stopped."""
+    out = tmp_path_factory.mktemp("straight")
+    subprocess.run([*COMMAND, out], cwd=runner.REPOSITORY, check=True)
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_reproduction_is_continued(tmp_path, kill):
-    command = [sys.executable, "-m", "experiments", "reproduce", "--config", "smoke"]
-    command += ["--only", "hard_limit"]
-    stopped, straight = tmp_path / "stopped", tmp_path / "straight"
-    process = subprocess.Popen([*command, "--out", stopped], cwd=runner.REPOSITORY)
+def test_a_killed_reproduction_is_continued(straight, tmp_path, kill):
+    stopped = tmp_path / "stopped"
+    process = subprocess.Popen([*COMMAND, stopped], cwd=runner.REPOSITORY)
     while not list(stopped.glob(".cells/*/0000.nc")):
         time.sleep(0.01)
         assert process.poll() is None
     process.send_signal(kill)
     assert process.wait() != 0
     assert not (stopped / "hard_limit").exists()
-    subprocess.run([*command, "--out", stopped], cwd=runner.REPOSITORY, check=True)
-    subprocess.run([*command, "--out", straight], cwd=runner.REPOSITORY, check=True)
+    subprocess.run([*COMMAND, stopped], cwd=runner.REPOSITORY, check=True)
     assert runner.read_manifest("hard_limit", stopped)["cells_resumed"] >= 1
-    data = [(out / "hard_limit" / "data.nc").read_bytes() for out in (stopped, straight)]
-    assert data[0] == data[1]
-    drawn = [(out / "figures" / "hard_limit.svg").read_bytes() for out in (stopped, straight)]
-    assert drawn[0] == drawn[1]
+    for file in ("hard_limit/data.nc", "figures/hard_limit.svg"):
+        assert (stopped / file).read_bytes() == (straight / file).read_bytes()

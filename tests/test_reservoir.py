@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial, reduce
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,30 +14,20 @@ import pytest
 from scipy import stats
 
 from softbon_jax.sampling.reservoir import reservoir_init, reservoir_merge, reservoir_update
+from tests.frequencies import chi_squared_p
+from tests.oracles import softmax
 
 REWARDS = np.array([0.3, 1.0, -0.5, 1.0, 0.9, -np.inf, 1.0, 0.2, 0.0, 0.4])
 KEPT = np.array([True, False] + 7 * [True] + [False])
 
 
-def softmax(rewards, temperature):
-    if temperature == 0:
-        weights = (rewards == rewards.max()).astype(np.float64)
-    elif temperature == np.inf:
-        weights = np.isfinite(rewards).astype(np.float64)
-    else:
-        weights = np.exp((rewards - rewards.max()) / temperature)
-    return weights / weights.sum()
-
-
 def assert_law(items, law):
-    counts = np.bincount(np.asarray(items), minlength=law.size)
-    assert counts[law == 0].sum() == 0
-    assert stats.chisquare(counts[law > 0], items.size * law[law > 0]).pvalue > 1e-3
+    assert chi_squared_p(items, law) > 1e-3
 
 
 def run_stream(key, rewards, temperature, cuts, where=None):
     """The state after the candidates have come in batches that end at `cuts`; items are indices."""
-    state = reservoir_init(jnp.int32(0), rewards.dtype)
+    state = reservoir_init(jnp.int32(0), dtype=rewards.dtype)
     start = 0
     for batch_key, end in zip(jax.random.split(key, len(cuts)), cuts, strict=True):
         part = slice(start, end)
@@ -46,7 +37,7 @@ def run_stream(key, rewards, temperature, cuts, where=None):
             jnp.arange(start, end, dtype=jnp.int32),
             rewards[part],
             temperature,
-            None if where is None else where[part],
+            where=None if where is None else where[part],
         )
         start = end
     return state
@@ -98,7 +89,7 @@ def test_a_scan_of_many_batches_is_uniform_at_infinite_temperature():
             rewards = jnp.sin(items.astype(jnp.float32))
             return reservoir_update(batch_key, state, items, rewards, jnp.inf), None
 
-        start = reservoir_init(jnp.int64(0), jnp.float32)
+        start = reservoir_init(jnp.int64(0), dtype=jnp.float32)
         return jax.lax.scan(step, start, (jax.random.split(key, 64), items))[0]
 
     # Scanning over keys made inside vmap is reported as reuse, wrongly: each is used once.
@@ -165,11 +156,13 @@ def test_items_may_be_any_pytree():
 def test_empty_streams_and_empty_batches():
     empty = reservoir_init(jnp.int32(0))
     none = np.zeros(2, bool)
-    still = reservoir_update(jax.random.key(0), empty, jnp.int32([1, 2]), [3.0, 4.0], 0.5, none)
+    still = reservoir_update(
+        jax.random.key(0), empty, jnp.int32([1, 2]), [3.0, 4.0], 0.5, where=none
+    )
     assert still.reward == -jnp.inf
     one = reservoir_update(jax.random.key(1), still, jnp.int32([7]), [-2.0], 0.5)
     assert (one.item, one.reward, one.temperature) == (7, -2, 0.5)
-    same = reservoir_update(jax.random.key(2), one, jnp.int32([1, 2]), [3.0, 4.0], 0.5, none)
+    same = reservoir_update(jax.random.key(2), one, jnp.int32([1, 2]), [3.0, 4.0], 0.5, where=none)
     for merged in (same, reservoir_merge(one, empty), reservoir_merge(empty, one)):
         assert all(np.array_equal(x, y) for x, y in zip(merged, one, strict=True))
     assert reservoir_merge(empty, still).reward == -jnp.inf
@@ -200,7 +193,7 @@ def test_what_is_refused():
 
 def test_bad_shapes():
     key = partial(jax.random.key, 0)
-    state = reservoir_init(jnp.int32(0), jnp.float32)
+    state = reservoir_init(jnp.int32(0), dtype=jnp.float32)
     with pytest.raises(ValueError, match="items must be"):
         reservoir_update(key(), state, jnp.int32([0, 1]), np.float32([1]), 0.5)
     with pytest.raises(ValueError, match="items must be"):
@@ -211,12 +204,43 @@ def test_bad_shapes():
         reservoir_update(key(), state, jnp.int32([[0]]), np.float32([[1]]), 0.5)
     with pytest.raises(ValueError, match="temperature must be a scalar"):
         reservoir_update(key(), state, jnp.int32([0]), np.float32([1]), np.float32([0.5]))
-    with pytest.raises(ValueError, match="where must be bool of shape"):
-        reservoir_update(key(), state, jnp.int32([0]), np.float32([1]), 0.5, np.ones(2, bool))
-    with pytest.raises(ValueError, match="dtype must be"):
-        reservoir_init(jnp.int32(0), jnp.float16)
+    with pytest.raises(ValueError, match=r"where must broadcast against rewards \(1,\)"):
+        reservoir_update(key(), state, jnp.int32([0]), np.float32([1]), 0.5, where=np.ones(2, bool))
+    with pytest.raises(ValueError, match="where must be bool, got dtype int"):
+        reservoir_update(key(), state, jnp.int32([0]), np.float32([1]), 0.5, where=np.ones(1, int))
+    with pytest.raises(ValueError, match=r"dtype must be float32.*got int32"):
+        reservoir_init(jnp.int32(0), dtype=jnp.int32)
     with pytest.raises(ValueError, match="states do not match"):
-        reservoir_merge(state, reservoir_init(jnp.int32(0), jnp.float64))
+        reservoir_merge(state, reservoir_init(jnp.int32(0), dtype=jnp.float64))
+    with pytest.raises(ValueError, match="states do not match"):
+        reservoir_merge(state, reservoir_init({"a": jnp.int32(0)}, dtype=jnp.float32))
+
+
+def test_half_precision_is_promoted_and_a_mask_broadcasts():
+    state = reservoir_init(jnp.int32(0), dtype=jnp.bfloat16)
+    assert state.reward.dtype == jnp.float32
+    items, rewards = jnp.arange(3, dtype=jnp.int32), jnp.array([0.1, 0.3, 0.2])
+    for dtype in (jnp.float16, jnp.bfloat16):
+        half = rewards.astype(dtype)
+        after, exact = (
+            reservoir_update(jax.random.key(0), state, items, x, 0.5, where=np.array(True))
+            for x in (half, half.astype(jnp.float32))
+        )
+        assert after.reward.dtype == after.noise.dtype == jnp.float32
+        chex.assert_trees_all_equal(after, exact)
+
+
+def test_the_old_positions_warn_and_give_the_same_state():
+    items, rewards, where = jnp.arange(3, dtype=jnp.int32), [0.1, 0.3, 0.2], [True, False, True]
+    state = reservoir_init(jnp.int32(0), dtype=jnp.float64)
+    with pytest.warns(DeprecationWarning, match="pass dtype="):
+        old = reservoir_init(jnp.int32(0), jnp.float64)
+    chex.assert_trees_all_equal(old, state)
+    key = partial(jax.random.key, 0)
+    with pytest.warns(DeprecationWarning, match="pass where="):
+        old = reservoir_update(key(), state, items, rewards, 0.5, where)
+    new = reservoir_update(key(), state, items, rewards, 0.5, where=where)
+    chex.assert_trees_all_equal(old, new)
 
 
 ACROSS_DEVICES = """
@@ -234,7 +258,7 @@ rewards = np.float32([0.3, 1.0, -0.5, 1.0, 0.9, 0.0, 1.0, 0.2])
 @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("x"), P("x")), out_specs=P(), check_vma=False)
 def pick(key, items, rewards):
     keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index("x")), 10_000)
-    start = reservoir_init(jnp.int32(0), jnp.float32)
+    start = reservoir_init(jnp.int32(0), dtype=jnp.float32)
     local = jax.vmap(lambda key: reservoir_update(key, start, items, rewards, 0.4))(keys)
     gathered = jax.lax.all_gather(local, "x")
     parts = [jax.tree.map(lambda leaf: leaf[i], gathered) for i in range(4)]

@@ -129,7 +129,7 @@ def test_what_selects_is_not_gold_by_default(tmp_path):
         ({"reward": ["a", "b"], "gold": ["c", "b"]}, "column 'b' both selects and values"),
         ({"reward": ["a", "note"]}, "row 1, column 'note' must be a finite number, is 'hm'"),
         ({"reward": []}, "no column is named that selects"),
-        ({"reward": ["a"], "leave_one_out": True}, "takes two reward columns, got 1"),
+        ({"reward": ["a"], "leave_one_out": True}, "takes two or more reward columns, got 1"),
         ({"reward": ["a", "b"], "gold": "c", "leave_one_out": True}, "so name no other"),
     ],
 )
@@ -154,7 +154,7 @@ BAD = [
     ("x.csv", HEAD + "a,1\na,\n", "row 2, column 'proxy_reward'.*is empty"),
     ("x.csv", HEAD + "a,1\na,nan\n", "row 2, column 'proxy_reward'.*is 'nan'"),
     ("x.csv", HEAD + "a,inf\na,1\n", "row 1, column 'proxy_reward'.*is 'inf'"),
-    ("x.csv", HEAD + "a,1\na,x\na,y\n", "row 2,.*is 'x' .and 1 rows more"),
+    ("x.csv", HEAD + "a,1\na,x\na,y\n", "row 2,.*is 'x' .and 1 more"),
     ("x.csv", HEAD + "a,\nb,\n", "'proxy_reward' is empty in all 2 rows"),
     ("x.csv", HEAD + "a,1\n,2\n", "row 2, column 'prompt_id'.*is empty"),
     ("x.csv", HEAD + "a,1,2\n", "row 1 has 3 cells, the header has 2"),
@@ -230,3 +230,35 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ImportError, match="needs pyarrow: pip install"):
         scores.read(path, **NAMES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"missing": "ignore"}, "missing must be 'error' or 'drop', got 'ignore'"),
+        ({"least": 0}, "least must be an integer of at least 1, got 0"),
+        ({"most_rows": 2.5}, r"most_rows must be an integer of at least 1, got 2\.5"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        scores.read(write(tmp_path / "x.csv"), **NAMES, **options)
+
+
+@pytest.mark.parametrize(
+    ("pools", "gold", "message"),
+    [
+        ({}, None, "at least one prompt"),
+        ({"a": [1.0], "b": []}, None, "prompt 'b' has no rewards"),
+        ({"a": [1.0, 2.0]}, {"a": [1.0]}, "prompt 'a' has 2 rewards and 1 gold scores"),
+    ],
+)
+def test_pools_that_cannot_be_padded(pools, gold, message):
+    with pytest.raises(ValueError, match=message):
+        scores.padded(pools, gold)
+
+
+def test_tab_separated_by_any_case_of_its_name(tmp_path):
+    path = write(tmp_path / "x.tsv")
+    upper = path.rename(tmp_path / "Y.TSV")
+    assert scores.read(upper, **NAMES).prompts == ("b", "a")

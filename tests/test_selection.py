@@ -1,15 +1,18 @@
-"""Selection rules: their laws by chi-squared against NumPy, their limits, and what they refuse."""
+"""The soft, hard and race rules: their laws by chi-squared against NumPy, and their limits."""
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from softbon_jax.sampling import _noise
-from softbon_jax.sampling import select as selection
+from softbon_jax.sampling.rules import pessimism_log_probs
 from softbon_jax.sampling.select import (
     select,
     select_best,
@@ -17,40 +20,12 @@ from softbon_jax.sampling.select import (
     select_race,
     selection_log_probs,
 )
+from tests.frequencies import chi_squared_p
+from tests.oracles import plackett_luce, race_selection, softmax, uniform_race_law
 
 FLOATS = [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
 REWARDS = np.array([0.3, 1.0, -0.5, 1.0, 0.9, 0.0, 1.0, 0.2])
 KEPT = np.array([True, False, True, True, True, False, True, True])
-
-
-def softmax(rewards, temperature, where=None):
-    """The selection law in float64, an exclusion being a reward of -inf."""
-    rewards = np.asarray(rewards, np.float64)
-    if where is not None:
-        rewards = np.where(where, rewards, -np.inf)
-    if temperature == 0:
-        weights = (rewards == rewards.max()).astype(np.float64)
-    elif temperature == np.inf:
-        weights = np.isfinite(rewards).astype(np.float64)
-    else:
-        weights = np.exp((rewards - rewards.max()) / temperature)
-    return weights / weights.sum()
-
-
-def chi_squared_p(index, law):
-    """p-value of the indices under the law; cells expecting fewer than 5 are pooled."""
-    index = np.asarray(index).ravel()
-    counts = np.bincount(index, minlength=law.size)
-    assert counts[law == 0].sum() == 0, "an excluded candidate was selected"
-    expected = law * index.size
-    small = expected < 5
-    counts, expected = (
-        np.append(x[~small], x[small].sum()) if small.any() else x for x in (counts, expected)
-    )
-    counts, expected = counts[expected > 0], expected[expected > 0]
-    if counts.size == 1:
-        return 1.0
-    return stats.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue
 
 
 def many(rule, draws, rewards, *args, seed=0, **kwargs):
@@ -68,7 +43,7 @@ def many(rule, draws, rewards, *args, seed=0, **kwargs):
 @pytest.mark.parametrize("where", [None, KEPT])
 def test_law_of_select(dtype, temperature, where):
     rewards = jnp.asarray(REWARDS, dtype)
-    index = many(select, 40_000, rewards, temperature, where)
+    index = many(select, 40_000, rewards, temperature, where=where)
     law = softmax(np.asarray(rewards, np.float64), temperature, where)
     assert index.dtype == np.int32
     assert chi_squared_p(index, law) > 1e-3
@@ -121,9 +96,9 @@ def test_a_million_candidates(rule):
 
 def test_noise_of_a_million_candidates_has_a_fine_grid():
     """The largest of a million float32 Gumbels: on jax.random's grid one in nine would tie."""
-    scores = jax.vmap(
-        lambda key: selection._noise.gumbel(key, (10**6,), jnp.float32, one_word=False)
-    )(jax.random.split(jax.random.key(0), 4))
+    scores = jax.vmap(lambda key: _noise.gumbel(key, (10**6,), jnp.float32, one_word=False))(
+        jax.random.split(jax.random.key(0), 4)
+    )
     top = np.sort(np.asarray(jax.lax.top_k(scores, 50)[0]), axis=1)
     assert np.all(np.diff(top, axis=1) > 0)
     # The spacings of extreme Gumbels are exponential: j (G_(j) - G_(j+1)) ~ Exp(1), Renyi.
@@ -184,23 +159,17 @@ def test_inside_shard_map():
 def test_batch_axes_broadcast_and_every_row_has_its_own_noise():
     key = jax.random.key(10)
     index = select(
-        key, np.zeros((50, 1, 40)), np.array([0.0, 1.0, np.inf]), np.ones((1, 1, 40), bool)
+        key, np.zeros((50, 1, 40)), np.array([0.0, 1.0, np.inf]), where=np.ones((1, 1, 40), bool)
     )
     assert index.shape == (50, 3)
     assert len(np.unique(np.asarray(index))) > 30
 
 
 def test_temperatures_share_one_trace():
-    traces = []
-
-    @jax.jit
-    def traced(key, rewards, temperature):
-        traces.append(1)
-        return select(key, rewards, temperature)
-
+    chex.clear_trace_counter()
+    traced = jax.jit(chex.assert_max_traces(select, n=1))
     for temperature in (0.0, 0.5, jnp.inf):
         traced(jax.random.key(0), jnp.asarray(REWARDS), temperature)
-    assert len(traces) == 1
 
 
 # Hard and race -----------------------------------------------------------------------------------
@@ -209,57 +178,37 @@ def test_temperatures_share_one_trace():
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_select_best_is_uniform_over_exact_ties(dtype):
     rewards = jnp.asarray(REWARDS, dtype)
-    index = many(select_best, 30_000, rewards, KEPT)
+    index = many(select_best, 30_000, rewards, where=KEPT)
     assert chi_squared_p(index, softmax(REWARDS, 0, KEPT)) > 1e-3
-    assert np.array_equal(index, many(select, 30_000, rewards, 0.0, KEPT))
-
-
-def race_law(rewards, temperature):
-    """Pr(i has the largest w_i / U_i), by quadrature over the others' distribution functions."""
-    weights = np.exp((rewards - rewards.max()) / temperature)
-    # 1/v = s: Pr(w_j / U_j < v) = (1 - w_j s)_+, with 1/v uniform on pieces between the 1/w_j.
-    s, ds = np.linspace(0, 1, 400_001, retstep=True)
-    below = np.clip(1 - weights[:, None] * s, 0, None)
-    law = []
-    for i, w in enumerate(weights):
-        others = np.prod(np.delete(below, i, axis=0), axis=0)
-        law.append(np.trapezoid(w * others * (w * s <= 1), dx=ds))
-    return np.array(law)
+    assert np.array_equal(index, many(select, 30_000, rewards, 0.0, where=KEPT))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("temperature", [0.3, 2.0])
 def test_law_of_select_race(dtype, temperature):
-    law = race_law(REWARDS, temperature)
-    assert law.sum() == pytest.approx(1, abs=1e-5)
     rewards = jnp.asarray(REWARDS, dtype)
     index = many(select_race, 40_000, rewards, temperature, seed=3)
-    assert chi_squared_p(index, race_law(np.asarray(rewards, np.float64), temperature)) > 1e-3
+    assert chi_squared_p(index, race_selection(np.asarray(rewards, np.float64), temperature)) > 1e-3
     assert chi_squared_p(index, softmax(REWARDS, temperature)) < 1e-4
+
+
+def test_the_race_of_candidates_averages_to_that_of_draws():
+    """Two oracles: one integrates for each set of three draws, the other once for all."""
+    probs, rewards = np.array([0.5, 0.3, 0.2]), np.array([0.0, 0.3, 1.0])
+    drawn = np.array(list(np.ndindex(3, 3, 3)))
+    given = np.array([race_selection(rewards[x], 0.4) for x in drawn])
+    law = np.bincount(drawn.ravel(), (np.prod(probs[drawn], axis=1)[:, None] * given).ravel())
+    exact = uniform_race_law(probs, rewards, 3, 0.4)
+    np.testing.assert_allclose(law, exact, rtol=1e-13)
 
 
 @pytest.mark.parametrize("temperature", [0.0, np.inf])
 def test_limits_of_select_race(temperature):
-    index = many(select_race, 30_000, REWARDS, temperature, KEPT)
+    index = many(select_race, 30_000, REWARDS, temperature, where=KEPT)
     assert chi_squared_p(index, softmax(REWARDS, temperature, KEPT)) > 1e-3
 
 
 # Several without replacement ---------------------------------------------------------------------
-
-
-def plackett_luce(rewards, temperature, k):
-    """{(i_1, .., i_k): probability} by the definition."""
-    law = {(): 1.0}
-    for _ in range(k):
-        longer = {}
-        for prefix, prob in law.items():
-            left = np.array([np.nan if i in prefix else r for i, r in enumerate(rewards)])
-            step = softmax(np.where(np.isnan(left), -np.inf, left), temperature)
-            for i, p in enumerate(step):
-                if p > 0:
-                    longer[(*prefix, i)] = prob * p
-        law = longer
-    return law
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-7, 0.3, np.inf])
@@ -289,7 +238,7 @@ def test_select_many_begins_with_select_and_grows_by_appending(temperature):
 def test_select_many_says_when_the_candidates_run_out(temperature):
     rewards = np.array([1.0, -np.inf, 3.0, 3.0, 7.0])
     where = np.array([True, True, True, True, False])
-    index = many(select_many, 100, rewards, temperature, where, k=5)
+    index = many(select_many, 100, rewards, temperature, where=where, k=5)
     assert np.array_equal(np.sort(index, axis=-1), np.broadcast_to([-1, -1, 0, 2, 3], (100, 5)))
     assert np.all(index[:, 3:] == -1)
     if temperature == 0:
@@ -305,7 +254,7 @@ def test_select_many_says_when_the_candidates_run_out(temperature):
 @pytest.mark.parametrize("where", [None, KEPT])
 def test_selection_log_probs(dtype, temperature, where):
     rewards = jnp.asarray(REWARDS, dtype)
-    log_probs = selection_log_probs(rewards, temperature, where)
+    log_probs = selection_log_probs(rewards, temperature, where=where)
     assert log_probs.dtype == (dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
     law = softmax(np.asarray(rewards, np.float64), temperature, where)
     # exp(log p) loses the digits of log p before the point: compare where p is not tiny.
@@ -317,7 +266,7 @@ def test_selection_log_probs(dtype, temperature, where):
 @pytest.mark.parametrize("temperature", [0.3, 5.0])
 def test_gradients_of_selection_log_probs(temperature):
     def value(rewards, temperature):
-        return selection_log_probs(rewards, temperature, KEPT)[6]
+        return selection_log_probs(rewards, temperature, where=KEPT)[6]
 
     by_reward, by_temperature = jax.grad(value, argnums=(0, 1))(jnp.asarray(REWARDS), temperature)
     law = softmax(REWARDS, temperature, KEPT)
@@ -331,7 +280,7 @@ def test_gradients_of_selection_log_probs(temperature):
 @pytest.mark.parametrize("temperature", [0.0, 0.3, np.inf])
 def test_gradients_are_finite_with_excluded_candidates(temperature):
     def total(rewards, temperature):
-        log_probs = selection_log_probs(rewards, temperature, KEPT)
+        log_probs = selection_log_probs(rewards, temperature, where=KEPT)
         return jnp.sum(jnp.where(jnp.isfinite(log_probs), log_probs, 0))
 
     rewards = jnp.asarray(REWARDS).at[0].set(-jnp.inf)
@@ -341,79 +290,44 @@ def test_gradients_are_finite_with_excluded_candidates(temperature):
         assert all(np.all(np.asarray(g) == 0) for g in gradients)
 
 
-# What is refused ---------------------------------------------------------------------------------
+# Invariances -------------------------------------------------------------------------------------
 
-BAD_ROWS = {
-    r"got nan at index \(0, 1\)": [1.0, np.nan],
-    r"got inf at index \(0, 0\)": [np.inf, 0.0],
-    "number of candidates must be at least 1, got 0 at index 0": [-np.inf, -np.inf],
-}
+REWARD_ROWS = st.lists(st.floats(-3, 3), min_size=6, max_size=6).map(np.array)
+PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 
 
-KEY = partial(jax.random.key, 0)
-RULES = [
-    lambda r, t: select(KEY(), r, t),
-    lambda r, t: select_race(KEY(), r, t),
-    lambda r, t: select_many(KEY(), r, t, k=2),
-    lambda r, t: select_best(KEY(), r),
-]
-TRACED_RULES = [jax.jit(rule) for rule in RULES]
-traced_log_probs = jax.jit(selection_log_probs)
+def probs(log_probs, *args):
+    return np.exp(np.asarray(log_probs(*args)))
 
 
-@pytest.mark.parametrize(("message", "row"), BAD_ROWS.items())
-def test_bad_rewards_raise_when_concrete_and_give_minus_one_when_traced(message, row):
-    rows = jnp.stack([jnp.asarray(row), jnp.array([1.0, 2.0])])
-    for temperature in (0.5, 0.0, jnp.inf):
-        for rule, traced_rule in zip(RULES, TRACED_RULES, strict=True):
-            with pytest.raises(ValueError, match=message):
-                rule(rows, temperature)
-            traced = np.asarray(traced_rule(rows, temperature))
-            assert np.all(traced[0] == -1), "the bad row is marked"
-            assert np.all(traced[1] >= 0), "the good row is not harmed"
-    with pytest.raises(ValueError, match=message):
-        selection_log_probs(rows, 0.5)
-    assert np.array_equal(np.isnan(traced_log_probs(rows, 0.5)), [[True, True], [False, False]])
+@pytest.mark.parametrize("log_probs", [selection_log_probs, pessimism_log_probs])
+@PROPERTY
+@given(rewards=REWARD_ROWS, temperature=st.floats(0.1, 10), by=st.floats(-1e3, 1e3))
+def test_shifting_all_rewards_changes_nothing(log_probs, rewards, temperature, by):
+    law = probs(log_probs, rewards, temperature)
+    # The shift itself rounds, by up to 1e-13 in units of a temperature of 0.1.
+    np.testing.assert_allclose(
+        probs(log_probs, rewards + by, temperature), law, rtol=1e-10, atol=1e-11
+    )
 
 
-def test_what_is_bad_may_hide_behind_the_mask():
-    rewards = np.array([1.0, np.nan, np.inf])
-    where = np.array([True, False, False])
-    assert select(jax.random.key(0), rewards, 0.5, where) == 0
-    assert np.array_equal(selection_log_probs(rewards, 0.5, where), [0.0, -np.inf, -np.inf])
+@pytest.mark.parametrize("log_probs", [selection_log_probs, pessimism_log_probs])
+@PROPERTY
+@given(rewards=REWARD_ROWS, temperature=st.floats(0.1, 10), by=st.floats(1e-3, 1e3))
+def test_scaling_rewards_and_temperature_together_changes_nothing(
+    log_probs, rewards, temperature, by
+):
+    law = probs(log_probs, rewards, temperature)
+    np.testing.assert_allclose(
+        probs(log_probs, rewards * by, temperature * by), law, rtol=1e-12, atol=1e-13
+    )
 
 
-@pytest.mark.parametrize("temperature", [-1.0, np.nan])
-def test_bad_temperature(temperature):
-    key, rewards = partial(jax.random.key, 0), jnp.asarray(REWARDS)
-    with pytest.raises(ValueError, match="temperature must be at least 0"):
-        select(key(), rewards, temperature)
-    assert jax.jit(lambda t: select(key(), rewards, t))(temperature) == -1
-
-
-def test_bad_shapes_and_types():
-    key, rewards = partial(jax.random.key, 0), jnp.asarray(REWARDS)
-    with pytest.raises(ValueError, match=r"rewards must have at least one candidate.*\(3, 0\)"):
-        select(key(), jnp.zeros((3, 0)), 1.0)
-    with pytest.raises(ValueError, match="rewards must have at least one candidate"):
-        jax.jit(lambda r: select(key(), r, 1.0))(jnp.zeros(0))
-    with pytest.raises(ValueError, match="where must be bool, got dtype int"):
-        select(key(), rewards, 1.0, jnp.ones(8, int))
-    with pytest.raises(ValueError, match=r"do not broadcast.*\(8,\).*\(7,\)"):
-        select(key(), rewards, 1.0, jnp.ones(7, bool))
-    with pytest.raises(ValueError, match="where has shape"):
-        select(key(), jnp.zeros(1), 1.0, jnp.ones(8, bool))
-    with pytest.raises(ValueError, match="do not broadcast"):
-        select(key(), jnp.zeros((2, 8)), jnp.ones(3))
-    with pytest.raises(ValueError, match="k must be between 1 and n = 8, got 9"):
-        select_many(key(), rewards, 1.0, k=9)
-    with pytest.raises(TypeError, match="typed PRNG key"):
-        select(jnp.zeros(2, jnp.uint32), rewards, 1.0)
-    with pytest.raises(ValueError, match="single key"):
-        select(jax.random.split(key(), 2), rewards, 1.0)
-    with pytest.raises(TypeError, match="complex"):
-        select(key(), rewards.astype(complex), 1.0)
-
-
-def test_integer_rewards_are_real_numbers():
-    assert select_best(jax.random.key(0), [3, 9, 4]) == 1
+@pytest.mark.parametrize("log_probs", [selection_log_probs, pessimism_log_probs])
+@PROPERTY
+@given(rewards=REWARD_ROWS, temperature=st.floats(0, 10), order=st.permutations(range(6)))
+def test_permuting_the_candidates_permutes_the_law(log_probs, rewards, temperature, order):
+    law = probs(log_probs, rewards, temperature)
+    np.testing.assert_allclose(
+        probs(log_probs, rewards[order], temperature), law[order], rtol=1e-12, atol=1e-13
+    )

@@ -15,7 +15,7 @@ from tests import oracles
 
 FOUR = ([0.5, 0.3, 0.1, 0.1], [0.0, 1 / 3, 2 / 3, 1.0])
 UNEVEN = ([0.5, 0.3, 0.2], [0.0, 0.4142, 1.0 / math.pi])
-# One number of points for all small blocks, so that one kernel serves them.
+# One number of nodes for all small blocks, so that one kernel serves them.
 NODES = 6144
 EXACT = {"rtol": 1e-12, "atol": 1e-14}
 
@@ -24,37 +24,11 @@ def problem(which=UNEVEN):
     return sb.from_probs(*which)
 
 
-def enumerated(*symbols):
-    """Distinct totals of all sequences, rising, and their log-probabilities."""
-    probs, totals = [], []
-    for sequence in itertools.product(*(range(len(p)) for p, _ in symbols)):
-        drawn = [(p[i], r[i]) for (p, r), i in zip(symbols, sequence, strict=True)]
-        probs.append(math.prod(p for p, _ in drawn))
-        totals.append(round(math.fsum(r for _, r in drawn), 14))
-    values, group = np.unique(totals, return_inverse=True)
-    return np.log(np.bincount(group, probs)), values
-
-
 def plain_metrics(log_probs, totals, n, temperature):
     """Every metric by its definition, of the law that a sum over multinomial counts gives."""
-    p, q = np.exp(log_probs), oracles.law_by_counts(log_probs, totals, n, temperature)
-    target = p * np.exp((totals - totals.max()) / temperature)
-    target /= target.sum()
-    order = np.sign(totals[:, None] - totals[None])
-    reward, tilted_reward = q @ totals, target @ totals
-    return sb.Metrics(
-        reward=reward,
-        tilted_reward=tilted_reward,
-        reward_gap=tilted_reward - reward,
-        relative_reward_gap=(tilted_reward - reward) / tilted_reward,
-        kl_tilted_soft=target @ np.log(target / q),
-        kl_soft_tilted=q @ np.log(q / target),
-        kl_soft_base=q @ np.log(q / p),
-        kl_tilted_base=target @ np.log(target / p),
-        tv=np.abs(q - target).sum() / 2,
-        chi2=q**2 @ (1 / target) - 1,
-        win_rate=q @ (1 + order) @ p / 2,
-    )
+    law = oracles.law_by_counts(log_probs, totals, n, temperature)
+    exact = oracles.metrics_of_law(log_probs, totals, law, temperature)
+    return sb.Metrics(**{name: float(x) for name, x in exact.items()})
 
 
 def assert_metrics(got, expected, rtol=1e-12, atol=1e-14):
@@ -70,7 +44,7 @@ def assert_metrics(got, expected, rtol=1e-12, atol=1e-14):
 @pytest.mark.parametrize("which", [FOUR, UNEVEN], ids=["lattice", "types"])
 @pytest.mark.parametrize("m", [1, 2, 6])
 def test_block_law_matches_enumeration(which, m):
-    log_probs, totals = enumerated(*[which] * m)
+    log_probs, totals = oracles.law_of_totals(*[which] * m)
     block = sb.block_problem(problem(which), m)
     assert block.num_outcomes == len(totals)
     np.testing.assert_allclose(block.rewards, totals, rtol=0, atol=1e-11)
@@ -81,7 +55,7 @@ def test_positions_with_laws_of_their_own_match_enumeration():
     shifted = ([0.2, 0.8], [-0.25, 0.5])
     for one, other in ((FOUR, shifted), (UNEVEN, shifted)):
         a, b = problem(one), problem(shifted)
-        log_probs, totals = enumerated(one, other, one, other)
+        log_probs, totals = oracles.law_of_totals(one, other, one, other)
         block = sb.block_problem([a, b, a, b])
         np.testing.assert_allclose(block.rewards, totals, atol=1e-11)
         np.testing.assert_allclose(np.expm1(block.log_probs - log_probs), 0, atol=1e-13)
@@ -162,17 +136,17 @@ N = np.array([1.0, 2.0, 7.0, 1e3, 1e26])
 def test_whole_blocks_match_enumeration(n, temperature):
     """All 3^6 sequences of rewards without a lattice, and all sets of n candidates."""
     got = sb.blockwise_metrics(problem(), 6, n, temperature, nodes=NODES)
-    assert_metrics(got, plain_metrics(*enumerated(*[UNEVEN] * 6), n, temperature))
+    assert_metrics(got, plain_metrics(*oracles.law_of_totals(*[UNEVEN] * 6), n, temperature))
 
 
 @pytest.mark.slow
 def test_whole_blocks_match_the_dense_law():
-    every = sb.from_logits(*enumerated(*[UNEVEN] * 6))
+    every = sb.from_logits(*oracles.law_of_totals(*[UNEVEN] * 6))
     for temperature in (0.3, 3.0, 0.01):
         got = sb.blockwise_metrics(problem(), 6, N, temperature, nodes=NODES)
         expected = sb.metrics(every, N, temperature, nodes=NODES)
         assert_metrics(got, expected, rtol=2e-12)  # exponents of 600 are good to 1e-13
-        # At n = 1e26 every point that counts lies before every band.
+        # At n = 1e26 every node that counts lies before every band.
         last = (jax.tree.map(lambda x: x[-1], x) for x in (got, expected))
         assert_metrics(*last, rtol=1e-10, atol=0)
 
@@ -180,7 +154,7 @@ def test_whole_blocks_match_the_dense_law():
 @pytest.mark.parametrize("case", [(12, 0.3, 1e4), (2, 0.008, 37.0)],
     ids=["mild", "gaps"])  # fmt: skip
 def test_whole_blocks_match_mpmath(case):
-    """The second with outcomes so far apart that their bands of points do not touch."""
+    """The second with outcomes so far apart that their bands of nodes do not touch."""
     m, temperature, n = case
     k = np.arange(m + 1)
     log_probs = [
@@ -195,7 +169,7 @@ def test_whole_blocks_match_mpmath(case):
 
 
 def test_what_lies_between_two_bands_counts():
-    """A rare best outcome: φ^n falls where no outcome has its band of points."""
+    """A rare best outcome: φ^n falls where no outcome has its band of nodes."""
     log_probs, rewards, n = (
         np.array([-39.0, -0.5, -1.0]),
         np.array([1.0, 0.5, 0.0]),
@@ -209,7 +183,7 @@ def test_what_lies_between_two_bands_counts():
 
 
 def test_limits_of_the_temperature():
-    log_probs, totals = enumerated(*[UNEVEN] * 6)
+    log_probs, totals = oracles.law_of_totals(*[UNEVEN] * 6)
     block = sb.block_problem(problem(), 6)
     expected = oracles.hard_law(log_probs, totals, 7)
     got = sb.log_block_law(block, 7.0, np.array([0.0, 1e-7, np.inf]), nodes=NODES)
@@ -229,7 +203,9 @@ def test_limits_of_the_temperature():
 def test_hard_block_whose_best_total_underflows():
     """The best of all sequences has probability 1e-800, and n = 1e800 draws have it or not."""
     m, log_best = 200, 200 * math.log(1e-4)
-    hard = sb.blockwise_metrics(sb.bernoulli(1e-4), m, None, 0.0, log_n=-log_best, nodes=NODES)
+    hard = sb.blockwise_metrics(
+        sb.bernoulli(1e-4), m, temperature=0.0, log_n=-log_best, nodes=NODES
+    )
     np.testing.assert_allclose(hard.kl_tilted_base, -log_best, rtol=1e-12)
     np.testing.assert_allclose(hard.tv, math.exp(-1), rtol=1e-10)  # (1 - 1/n)^n
     np.testing.assert_allclose(hard.kl_tilted_soft, -math.log(1 - math.exp(-1)), rtol=1e-10)
@@ -240,7 +216,7 @@ def test_published_check_values():
     """MATH: four symbols at λ = 0.3, KL_block/m where n = e^{mR}; and twenty fair coins at λ = 1."""
     for m, rate, value in ((256, 0.2, 0.57859), (256, 0.4, 0.37859), (256, 0.6, 0.17867),
                            (256, 0.8, 0.01824), (16, 0.8, 0.09025)):  # fmt: skip
-        got = sb.blockwise_metrics(problem(FOUR), m, None, 0.3, log_n=m * rate, nodes=NODES)
+        got = sb.blockwise_metrics(problem(FOUR), m, temperature=0.3, log_n=m * rate, nodes=NODES)
         assert float(got.kl_tilted_soft) / m == pytest.approx(value, abs=5e-6)
     coins = sb.from_probs([0.5, 0.5, 0.0], [0.0, 1.0, 0.0])
     for n, block, symbols in ((4, 1.130, 0.132), (256, 0.02707, 2.57e-5)):
@@ -297,7 +273,7 @@ def test_gradients_match_finite_differences():
         assert np.isfinite(slopes(temperature, 1.0, (1.0, 1.0))).all()
     # d/dλ of the reward gap at n = 1, that is of E_{P*}[r]: -Var_{P*}(r)/λ²
     slope = slopes(0.3, 0.0, (1.0, 0.0))[2]
-    log_probs, totals = enumerated(*[UNEVEN] * 6)
+    log_probs, totals = oracles.law_of_totals(*[UNEVEN] * 6)
     target = np.exp(log_probs + totals / 0.3)
     target /= target.sum()
     variance = target @ (totals - target @ totals) ** 2
@@ -345,7 +321,8 @@ def assert_product(got, parts):
 def test_blocks_of_every_size_are_products(cut):
     size, blocks = cut
     parts = [
-        (plain_metrics(*enumerated(*[UNEVEN] * b), 4, 0.3), count) for b, count in blocks.items()
+        (plain_metrics(*oracles.law_of_totals(*[UNEVEN] * b), 4, 0.3), count)
+        for b, count in blocks.items()
     ]
     assert_product(sb.blockwise_metrics(problem(), 5, 4, 0.3, block_size=size, nodes=NODES), parts)
 
@@ -363,11 +340,16 @@ def test_positions_with_laws_of_their_own():
     a, b = problem(), problem(other)
     got = sb.blockwise_metrics([a, a, b, a, b], None, 3, 0.3, block_size=2, nodes=NODES)
     kept = (other[0][:2], other[1][:2])
-    laws = [enumerated(UNEVEN, UNEVEN), enumerated(UNEVEN, kept), enumerated(kept)]
+    laws = [
+        oracles.law_of_totals(UNEVEN, UNEVEN),
+        oracles.law_of_totals(UNEVEN, kept),
+        oracles.law_of_totals(kept),
+    ]
     assert_product(got, [(plain_metrics(*x, 3, 0.3), 1) for x in laws])
     symbols = sb.symbolwise_metrics([a, b, a], 3, 3, 0.3, nodes=NODES)
     parts = [
-        (plain_metrics(*enumerated(x), 3, 0.3), count) for x, count in ((UNEVEN, 2), (kept, 1))
+        (plain_metrics(*oracles.law_of_totals(x), 3, 0.3), count)
+        for x, count in ((UNEVEN, 2), (kept, 1))
     ]
     assert_product(symbols, parts)
 

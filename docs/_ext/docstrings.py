@@ -1,9 +1,10 @@
 """Docstrings of this project as reStructuredText.
 
 They are plain text with sections in the style of Google: `Args:`, `Returns:`, `Raises:`,
-`Attributes:`, and `Numerics:` and `Source:`, whose text begins on the same line. Sections become
-fields, single backquotes code or, around a documented name, links; indented paragraphs are
-formulas, `*one*` word is stressed, and no other character is markup.
+`Attributes:`, `Example:`, and `Numerics:` and `Source:`, whose text may begin on the same line. Sections
+become fields; single backquotes become code or, around a documented name, links; indented paragraphs are
+formulas, `*one*` word is emphasized, and no other character is markup. (Napoleon reads the mathematics
+of these docstrings as markup: P*, |r|, E_, indented formulas.)
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-HEADER = re.compile(r"(Args|Returns|Raises|Attributes|Numerics|Source):(?: +(.*))?$")
+HEADER = re.compile(r"(Args|Returns|Raises|Attributes|Numerics|Source|Example):(?: +(.*))?$")
+ERRORS = re.compile(r"\w+(Error|Exit|Interrupt|Warning)\b")
 ENTRY = re.compile(r"([\w, ]+): (.*)", flags=re.DOTALL)
 
 
@@ -52,6 +54,8 @@ def converted(lines: list[str], documented: dict[str, str]) -> list[str]:
             fields += [
                 _field(f"param {entry}", words, documented) for entry, words in _entries(text)
             ]
+        elif name == "Raises" and not ERRORS.match(text):  # it says in words that nothing is
+            fields.append(_field(name, text, documented))
         elif name == "Raises":
             fields += [
                 _field(f"raises {entry}", words, documented)
@@ -62,6 +66,8 @@ def converted(lines: list[str], documented: dict[str, str]) -> list[str]:
             for entry, words in _entries(text):
                 members += [f".. attribute:: {entry}", ""]
                 members += [f"   {_inline(_line(words), documented)}", ""]
+        elif name == "Example":
+            fields.append(_example(block, documented))
         else:
             label = {"Returns": "returns"}.get(name, name)
             fields.append(_field(label, text, documented))
@@ -88,6 +94,18 @@ def _entries(text: str) -> list[tuple[str, str]]:
 
 def _field(label: str, text: str, documented: dict[str, str]) -> str:
     return f":{label}: {_inline(_line(text), documented)}"
+
+
+def _example(block: list[str], documented: dict[str, str]) -> str:
+    """A field with the code and what it prints, and the words between."""
+    lines = [":Example:", ""]
+    for paragraph in re.split(r"\n\s*\n", textwrap.dedent("\n".join(block)).strip()):
+        if paragraph.startswith(">>>"):
+            paragraph = ".. code-block:: pycon\n\n" + textwrap.indent(paragraph, "   ")
+        else:
+            paragraph = _inline(_line(paragraph), documented)
+        lines += [*textwrap.indent(paragraph, "   ").splitlines(), ""]
+    return "\n".join(lines)
 
 
 def _line(text: str) -> str:

@@ -1,50 +1,63 @@
 """What the results claim, one module an experiment, with a function `claims(dataset)`.
 
-A claim compares a measured number with an allowed range. Every tolerance stands in `TOLERANCES`. A
-comparison with NaN fails.
+A claim compares a measured number with an allowed range and says where it comes from. All tolerances are
+in `TOLERANCES`. A comparison with NaN fails.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy import special
 
-from experiments.claims.sources import source_of
 from softbon_jax.rates import Rate, fit_rate
+
+PAPER = "arXiv:2505.03156"
+"""Verdun, Oesterling, Lakkaraju and Calmon. Credited to it is what its abstract states: the sampler, its
+target, and that the divergence from the target and the relative reward gap are O(1/n)."""
+PAPER_RATE = f"rate: {PAPER}; form: derived here"
+PAPER_RATE_OF_PRODUCTS = f"rate: {PAPER}, for the product law; form: derived here"
+PAPER_RATE_SOLVED = f"rate: {PAPER}, solved for n; form: derived here"
+DERIVED = "derived here"
+CHECK = "check of the computation"
+BEIRAMI = "arXiv:2401.01879"
+AMINIAN = "arXiv:2507.05913"
+HEDGING = "arXiv:2506.19248"
+OVEROPTIMIZATION = "arXiv:2210.10760"
+VARIATIONAL = "Donsker and Varadhan's variational formula"
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """How far a measured number may be from what is claimed, and why so far.
+    """How far a measured number may be from what is claimed, and why.
 
     Attributes:
-      rounding: of quantities of order 1 in float64, and of ratios that should not exceed 1.
-      exponent: of a fitted exponent: the local slope still moves at the last n.
-      constant: of a fitted constant against its formula, relative; likewise.
-      asymptotic: a curve must be a power law where n has reached this multiple of 1 + CV², at which
-        the effective sample size is 1.
-      near_zero: between soft best-of-n at the smallest temperature and hard best-of-n: near ties.
-      near_infinity: of first-order expansions in 1/λ, relative, times λ/range.
-      standard_errors: between simulation and exact value.
-      pool_errors: standard errors between the mean over very many pools and the exact value: six
-        comparisons, those at one temperature on the same pools, so that chance alone fails about 1 %
-        of the seeds; the seed was not chosen.
-      appearances: of the rarest outcome, expected in a simulation that is to be compared.
-      resolution: of a metric formed from differences of probabilities in float64.
+      rounding: for quantities of order 1 in float64, and for ratios that should not exceed 1.
+      exponent: for a fitted exponent; the local slope still moves at the last n.
+      constant: for a fitted constant against its formula, relative, for the same reason.
+      asymptotic: a curve must be a power law once n reaches this multiple of 1 + CV², at which the
+        effective sample size is 1.
+      near_zero: between soft best-of-n at the smallest temperature and hard best-of-n, for near ties.
+      near_infinity: for first-order expansions in 1/λ, relative, times λ/range.
+      standard_errors: between a simulation and the exact value.
+      pool_errors: standard errors between the mean over very many pools and the exact value. Of six
+        comparisons, those at one temperature share their pools; about 1 % of seeds fail by chance, and
+        the seed was not chosen.
+      appearances: of the rarest outcome, expected in a simulation for it to be compared.
+      resolution: for a metric formed from differences of probabilities in float64.
       level: chance that independent normal deviations have a root mean square outside its range.
-      false_alarms: share of divergences of 0 that noise may carry above its floor.
-      noise: of a ratio of two standard errors, each good to about 6 % (127 degrees of freedom).
-      noisy_exponent: of an exponent fitted to simulated values.
-      noisy_constant: of their constant, relative.
-      jackknife: of a KL that was estimated from pools, relative: bias of order 1/N² is left.
-      limit: of the divergence per symbol of long sequences from its limit, away from its corner, nats.
-      approach: of the gain of hard best-of-n from its limit, in reward units times (1 + log m)/m.
-      deviations: of log n for whole sequences from m D, in standard deviations of log W under P*.
-      growth: of an exponent of the length m that is read off its last two values.
+      false_alarms: share of divergences equal to 0 that noise may lift above its floor.
+      noise: for a ratio of two standard errors, each good to about 6 % (127 degrees of freedom).
+      noisy_exponent: for an exponent fitted to simulated values.
+      noisy_constant: for their constant, relative.
+      jackknife: for a KL estimated from pools, relative; a bias of order 1/N² remains.
+      limit: between the divergence per symbol of long sequences and its limit, away from its corner.
+      approach: between the gain of hard best-of-n and its limit, in reward units times (1 + log m)/m.
+      deviations: between log n for whole sequences and m D, in standard deviations of log W under P*.
+      growth: for an exponent in the length m, taken from its last two values.
     """
 
     rounding: float = 1e-10
@@ -79,6 +92,7 @@ class Claim:
     Attributes:
       experiment: whose result it is about.
       claim: what is claimed.
+      source: who says so: a paper, "derived here", or a check of the computation.
       measured: what was measured, in words.
       allowed: the range that it must be in.
       passed: whether it is.
@@ -87,24 +101,23 @@ class Claim:
 
     experiment: str
     claim: str
+    source: str
     measured: str
     allowed: str
     passed: bool
     value: float
 
-    @property
-    def source(self) -> str:
-        """The paper that says so, or "derived here", or a check of the computation."""
-        return source_of(self.experiment, self.claim)
 
-
-def at_most(experiment: str, claim: str, values: Any, limit: float, what: str) -> Claim:
+def at_most(
+    experiment: str, claim: str, values: Any, limit: float, what: str, *, source: str
+) -> Claim:
     """The largest of `values` is at most `limit`."""
     values = np.asarray(values, float)
     largest = float(values.max()) if values.size else np.nan  # NaN if any is
     return Claim(
         experiment,
         claim,
+        source,
         f"{what} {largest:.6g} ({values.size:,} points)",
         f"≤ {limit:.6g}",
         bool(largest <= limit),
@@ -112,14 +125,16 @@ def at_most(experiment: str, claim: str, values: Any, limit: float, what: str) -
     )
 
 
-def bound(experiment: str, claim: str, exact_of: xr.DataArray, upper_of: xr.DataArray) -> Claim:
-    """`exact_of` ≤ `upper_of` everywhere: the largest ratio is at most 1, but for rounding."""
+def bound(
+    experiment: str, claim: str, exact_of: xr.DataArray, upper_of: xr.DataArray, *, source: str
+) -> Claim:
+    """`exact_of` ≤ `upper_of` everywhere: the largest ratio is at most 1, up to rounding."""
     exact, upper = (x.values for x in xr.broadcast(exact_of, upper_of))
-    # 0 ≤ 0 holds. A divergence that is 0 may come out as rounding of numbers of order 1.
+    # 0 ≤ 0 holds, and a divergence that is 0 may be computed as rounding of numbers of order 1.
     trivial = (exact <= TOLERANCES.rounding**2) & (upper >= 0) & (exact >= 0)
     ratio = np.where(trivial, 0.0, exact / np.where(upper == 0, np.finfo(float).tiny, upper))
-    result = at_most(experiment, claim, ratio, 1 + TOLERANCES.rounding, "largest ratio exact/bound")
-    return Claim(**{**vars(result), "allowed": "≤ 1"})
+    what, limit = "largest ratio exact/bound", 1 + TOLERANCES.rounding
+    return replace(at_most(experiment, claim, ratio, limit, what, source=source), allowed="≤ 1")
 
 
 def power_laws(
@@ -132,13 +147,14 @@ def power_laws(
     starts: np.ndarray,
     exponent: float,
     errors: np.ndarray | None = None,
+    *,
+    source: str,
 ) -> list[Claim]:
     """Two claims on `curves` `[C, N]`: they fall as n^exponent, and with these coefficients `[C]`.
 
-    `starts` `[C]` is 1 + CV². Where n reaches `TOLERANCES.asymptotic` times that, a curve must be a
-    power law; where it does not, a fit may be refused, and then it does not count. `errors`
-    `[C, N]` are the standard errors of simulated curves, whose intervals have the confidence
-    1 - `TOLERANCES.level`.
+    `starts` `[C]` is 1 + CV². If n reaches `TOLERANCES.asymptotic` times that, the curve must be a power
+    law; if not, a fit that is refused does not count. `errors` `[C, N]` are the standard errors of
+    simulated curves, whose intervals have confidence 1 - `TOLERANCES.level`.
     """
     fits: list[tuple[Rate, Rate, float]] = []
     refused, failures = 0, []
@@ -173,7 +189,7 @@ def power_laws(
             measured += f"; {len(failures)} curves have none: {failures[0]}"
         allowed = f"{target:g} ± {limit:g}"
         return Claim(
-            experiment, claim, measured, allowed, bool(good.all()) and not failures,
+            experiment, claim, source, measured, allowed, bool(good.all()) and not failures,
             float(estimates[worst]),
         )  # fmt: skip
 
@@ -193,10 +209,10 @@ def power_laws(
 
 
 def simulation(experiment: str, dataset: xr.Dataset, field: str) -> Claim:
-    """A simulated metric agrees with the exact one, in standard errors, where it can be seen.
+    """A simulated metric agrees with the exact one, in standard errors, where it can be compared.
 
-    That is above its noise floor, and where every outcome has come up: the standard error of a
-    simulation that has missed the rarest outcome knows nothing of it.
+    It can where it exceeds its noise floor and every outcome has been drawn often enough: the standard
+    error of a simulation that never drew the rarest outcome does not account for it.
     """
     exact = dataset[field].sel(
         temperature=dataset.simulated_temperature.values, n=dataset.simulated_n.values
@@ -212,6 +228,7 @@ def simulation(experiment: str, dataset: xr.Dataset, field: str) -> Claim:
         exact.values,
         complete.broadcast_like(dataset[labels[0]]).values,
         floor,
+        source=CHECK,
     )
 
 
@@ -223,13 +240,15 @@ def agreement(
     exact: np.ndarray,
     complete: np.ndarray,
     floor: np.ndarray,
+    *,
+    source: str,
 ) -> Claim:
-    """Independent estimates, all of one shape, are off by what their standard errors say.
+    """Independent estimates, all of one shape, deviate as their standard errors predict.
 
-    None by more than `TOLERANCES.standard_errors`; and the root mean square of the deviations is
-    between the quantiles of χ²/points that leave out `TOLERANCES.level`, which catches errors that
-    are too large as well as too small. Points that are not `complete`, not above the `floor`, or
-    known but for rounding do not count.
+    No deviation exceeds `TOLERANCES.standard_errors`, and their root mean square is between quantiles
+    of χ²/points that leave out `TOLERANCES.level`, which catches standard errors that are too large as
+    well as too small. Points that are not `complete`, not above the `floor`, or exact up to rounding do
+    not count.
     """
     t = TOLERANCES
     known = error <= t.resolution + t.rounding * np.abs(exact)
@@ -243,6 +262,7 @@ def agreement(
     return Claim(
         experiment,
         claim,
+        source,
         f"{worst:.2f} standard errors at worst, {spread:.2f} rms ({points} points; "
         f"{(complete & ~seen).sum()} below the noise, {(~complete).sum()} with a rare outcome)",
         f"≤ {t.standard_errors:g} at worst, {low:.2f} to {high:.2f} rms",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most, bound
+from experiments.claims import (
+    CHECK,
+    DERIVED,
+    PAPER_RATE_OF_PRODUCTS,
+    TOLERANCES,
+    Claim,
+    at_most,
+    bound,
+)
 
 NAME = "blocks"
 
@@ -19,12 +27,19 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     scale = np.maximum(exact.transpose(..., "scheme").values[..., 1:], TOLERANCES.rounding)
     calls = dataset.reward_calls
     return [
-        bound(NAME, "whole sequences: KL(P*‖P_n) ≥ m D - log n", dataset.kl_lower, whole),
+        bound(
+            NAME,
+            "whole sequences: KL(P*‖P_n) ≥ m D - log n",
+            dataset.kl_lower,
+            whole,
+            source=DERIVED,
+        ),
         bound(
             NAME,
             "whole sequences: KL(P*‖P_n) ≤ log(1 + ((1 + CV²)^m - 1)/n)",
             whole,
             dataset.kl_upper,
+            source=PAPER_RATE_OF_PRODUCTS,
         ),
         at_most(
             NAME,
@@ -32,6 +47,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             abs(symbols / (single * dataset.length) - 1),
             TOLERANCES.rounding,
             "largest relative difference",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -39,6 +55,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             abs(exact.sel(length=1) / single - 1),
             TOLERANCES.rounding,
             "largest relative difference",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -46,6 +63,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             -growth / scale,
             TOLERANCES.rounding,
             "largest relative fall from one block size to the next",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -56,5 +74,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             ],
             TOLERANCES.rounding,
             "largest relative difference",
+            source=CHECK,
         ),
     ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most
+from experiments.claims import CHECK, DERIVED, TOLERANCES, VARIATIONAL, Claim, at_most
 
 NAME = "decoding"
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """Decoded sequences have the exact reward and divergence, and nothing beats the tilted laws."""
+    """Decoded sequences have the exact reward and divergence, and no scheme beats the tilted laws."""
     temperature = dataset.attrs["decoded_temperature"]
     exact = dataset.sel(temperature=temperature, n=dataset.decoded_n.values)
     deviations = [
@@ -31,6 +31,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             np.abs(x),
             TOLERANCES.standard_errors,
             "standard errors at worst",
+            source=CHECK,
         )
         for name, x in zip(("mean reward", "KL(P_n‖P)"), deviations, strict=True)
     ] + [
@@ -40,6 +41,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset.reward - best,
             TOLERANCES.rounding,
             "largest lead in reward at equal KL",
+            source=VARIATIONAL,
         ),
         at_most(
             NAME,
@@ -50,6 +52,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             ],
             TOLERANCES.rounding,
             "largest KL or difference of reward",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -57,5 +60,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             (short.isel(block_size=-1) - short.isel(block_size=0)).isel(n=-1),
             0.0,
             f"largest difference of the distances in reward at n = {int(dataset.n[-1])}",
+            source=DERIVED,
         ),
     ]

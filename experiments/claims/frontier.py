@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most, bound
+from experiments.claims import (
+    AMINIAN,
+    BEIRAMI,
+    CHECK,
+    DERIVED,
+    TOLERANCES,
+    VARIATIONAL,
+    Claim,
+    at_most,
+    bound,
+)
 
 NAME = "frontier"
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """Optimality of the tilted laws, bounds, and the two ends of the temperature."""
+    """Optimality of the tilted laws, bounds, and the limits of low and high temperature."""
     hard, base = dataset.sel(temperature=0.0), dataset.sel(temperature=np.inf)
     between = dataset.isel(temperature=slice(1, -1))
     low, high = between.isel(temperature=0), between.isel(temperature=-1)
@@ -36,30 +46,35 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             lead / np.maximum(temperature, 1.0),
             t.rounding,
             "largest lead",
+            source=VARIATIONAL,
         ),
         bound(
             NAME,
             "KL(P_n‖P) ≤ log(n/(1 + (n-1) e^{-Δ/λ}))",
             dataset.kl_soft_base,
             dataset.kl_base_upper,
+            source=AMINIAN,
         ),
         bound(
             NAME,
             "hard best-of-n: KL(P_n‖P) ≤ log n - (n-1)/n",
             hard.kl_soft_base,
             dataset.best_of_n_kl,
+            source=BEIRAMI,
         ),
         bound(
             NAME,
             "hard best-of-n: win rate ≤ n/(n+1)",
             hard.win_rate,
             dataset.best_of_n_win_rate,
+            source=BEIRAMI,
         ),
         bound(
             NAME,
             "soft best-of-n earns less than hard by at most λ log n",
             (hard.reward - between.reward).clip(-t.rounding),
             temperature * np.log(n) + t.rounding,
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -67,6 +82,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             [abs(low[x] - hard[x]) for x in ("reward", "kl_soft_base", "win_rate")],
             t.near_zero,
             f"largest difference at λ = {float(low.temperature):g} range",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -74,6 +90,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             off(high.reward - dataset.base_reward, first_order),
             near_infinity,
             f"relative error at λ = {float(high.temperature):g} range",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -81,6 +98,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             off(high.kl_soft_base, second_order),
             near_infinity,
             f"relative error at λ = {float(high.temperature):g} range",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -98,5 +116,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             ),
             t.rounding,
             "largest KL or difference of reward",
+            source=CHECK,
         ),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most, bound
+from experiments.claims import CHECK, DERIVED, TOLERANCES, Claim, at_most, bound
 
 NAME = "gain"
 
@@ -19,20 +19,28 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     target = dataset.tilted_gain.sel(temperature=soft.temperature)
     hard = gain.sel(temperature=0.0, length=int(dataset.length.max()))
     return [
-        bound(NAME, "gain ≤ Δ√(log n/2m)", positive, dataset.gain_upper.sel(rate=positive.rate)),
+        bound(
+            NAME,
+            "gain ≤ Δ√(log n/2m)",
+            positive,
+            dataset.gain_upper.sel(rate=positive.rate),
+            source=DERIVED,
+        ),
         bound(
             NAME,
             "gain ≤ that of the tilted law with KL = log n/m",
             positive,
             dataset.frontier.sel(rate=positive.rate),
+            source=DERIVED,
         ),
-        bound(NAME, "gain ≤ that of the target", soft, target),
+        bound(NAME, "gain ≤ that of the target", soft, target, source=DERIVED),
         at_most(
             NAME,
             "the gain never falls as n grows",
             -rises,
             TOLERANCES.rounding,
             "largest fall from one n to the next",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -42,5 +50,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             / (1 + np.log(dataset.length.max())),
             TOLERANCES.approach,
             f"largest m/(1 + log m) times the gap at m = {int(dataset.length.max())}",
+            source=DERIVED,
         ),
     ]

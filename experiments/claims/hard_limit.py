@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import Claim, at_most, bound
+from experiments.claims import BEIRAMI, CHECK, DERIVED, Claim, at_most, bound
 
 NAME = "hard_limit"
 
@@ -20,12 +20,22 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     size = int(str(largest.problem.values).rsplit("_", 1)[1])
     early = largest.sel(n=(largest.n > 1) & (largest.n <= size / 100))
     return [
-        bound(NAME, "KL ≤ log n - (n-1)/n", dataset.kl, dataset.kl_formula),
-        bound(NAME, "win rate ≤ n/(n+1)", dataset.win_rate, dataset.win_formula),
-        bound(NAME, "KL ≤ KL of the best outcome", dataset.kl, dataset.kl_ceiling),
-        bound(NAME, "KL ≤ the mean of Beirami's estimator", dataset.kl, dataset.kl_estimate),
+        bound(NAME, "KL ≤ log n - (n-1)/n", dataset.kl, dataset.kl_formula, source=BEIRAMI),
+        bound(NAME, "win rate ≤ n/(n+1)", dataset.win_rate, dataset.win_formula, source=BEIRAMI),
+        bound(NAME, "KL ≤ KL of the best outcome", dataset.kl, dataset.kl_ceiling, source=DERIVED),
         bound(
-            NAME, "Beirami's estimator ≤ log n - (n-1)/n", dataset.kl_estimate, dataset.kl_formula
+            NAME,
+            "KL ≤ the mean of Beirami's estimator",
+            dataset.kl,
+            dataset.kl_estimate,
+            source=DERIVED,
+        ),
+        bound(
+            NAME,
+            "Beirami's estimator ≤ log n - (n-1)/n",
+            dataset.kl_estimate,
+            dataset.kl_formula,
+            source=BEIRAMI,
         ),
         at_most(
             NAME,
@@ -33,6 +43,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             abs(dataset.kl.sel(problem="uniform_10", n=100.0) - UNIFORM_10_AT_100),
             5e-6,
             "difference",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -40,5 +51,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             np.asarray(1 - early.kl / early.kl_formula),
             0.01,
             "largest relative excess",
+            source=BEIRAMI,
         ),
     ]

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most
+from experiments.claims import CHECK, DERIVED, HEDGING, TOLERANCES, Claim, at_most
 
 NAME = "hedging"
 
-# Of a uniform proxy, from densities: the optimal n, ν and β = 1/λ.
+# For a uniform proxy, computed from densities: the optimal n, ν and β = 1/λ.
 OPTIMA = {"hard": 12.490, "poisson": 12.400, "tilted": 13.529}
 OPTIMA |= {"soft_16": 26.12, "soft_32": 17.67, "soft_64": 15.05, "soft_128": 14.18}
 DISCRETE = 5e-4
-"""Relative difference that 1,024 outcomes may make to a continuous reward; it falls as 1/K²."""
+"""Largest relative difference between 1,024 outcomes and a continuous reward; it falls as 1/K²."""
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """Each optimum against its value, that it is one, and what the condition on the tilt misses."""
+    """Each optimum has its known value and is one; the condition on the tilt misses it."""
     allowed = DISCRETE * (1024 / int(dataset.attrs["outcomes"])) ** 2
     curves = [str(x) for x in dataset.curve.values]
     letters = {"hard": "n", "poisson": "\N{GREEK SMALL LETTER NU}"}
@@ -29,6 +29,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             [abs(float(dataset.best.sel(curve=curve)) / OPTIMA[curve] - 1)],
             allowed,
             f"{float(dataset.best.sel(curve=curve)):.3f}, relative difference",
+            source=f"{HEDGING}, the optimum derived here",
         )
         for curve in curves
         if curve in OPTIMA
@@ -43,6 +44,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             [abs(float(dataset.best.sel(curve="hard")) / np.sqrt(power * (power + 1)) - 1)],
             allowed,
             "relative difference",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -50,6 +52,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset.gold / dataset.best_gold,
             1 + TOLERANCES.rounding,
             "largest ratio",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -57,6 +60,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             soft.gold_by_tilt / soft.best_gold,
             1 - 1e-4,
             "largest share of the best gold reward that it earns",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -64,6 +68,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset.grid_gold - dataset.common_gold,
             TOLERANCES.rounding,
             "largest excess",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -71,6 +76,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset.common_gold - dataset.each_gold,
             -1e-4,
             "largest excess of that in common",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -78,5 +84,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset.budget_used,
             1 + 1e-6,
             "largest share used",
+            source=CHECK,
         ),
     ]

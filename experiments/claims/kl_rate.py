@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import xarray as xr
 
-from experiments.claims import Claim, bound, power_laws, simulation
+from experiments.claims import DERIVED, PAPER_RATE, Claim, bound, power_laws, simulation
 
 NAME = "kl_rate"
 
 BOUNDS = {
-    "kl_upper": "log(1 + CV²/n)",
-    "kl_upper_linear": "CV²/n",
-    "kl_upper_sinh": "sinh²(Δ/2λ)/n",
-    "kl_upper_quadratic": "the O(1/n²) bound",
+    "kl_upper": ("log(1 + CV²/n)", PAPER_RATE),
+    "kl_upper_linear": ("CV²/n", PAPER_RATE),
+    "kl_upper_sinh": ("sinh²(Δ/2λ)/n", PAPER_RATE),
+    "kl_upper_quadratic": ("the O(1/n²) bound", DERIVED),
 }
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """The bounds, the rates that a fixed problem has instead, and simulation."""
+    """The bounds, the rates of a fixed problem, and simulation."""
     exact, size = dataset.kl_tilted_soft, dataset.sizes["n"]
     n, starts = dataset.n.values, (1 + dataset.cv_squared).values.reshape(-1)
     rows = [
-        bound(NAME, f"KL(P*‖P_n) ≤ {formula}", exact, dataset[field])
-        for field, formula in BOUNDS.items()
+        bound(NAME, f"KL(P*‖P_n) ≤ {formula}", exact, dataset[field], source=source)
+        for field, (formula, source) in BOUNDS.items()
     ]
     for field, name, coefficient, exponent in (
         ("kl_tilted_soft", "KL(P*‖P_n)", "kl_coefficient", -2),
@@ -38,5 +38,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset[coefficient].values.reshape(-1),
             starts,
             exponent,
+            source=DERIVED,
         )
     return rows + [simulation(NAME, dataset, field) for field in ("kl_tilted_soft", "tv")]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most, bound
+from experiments.claims import BEIRAMI, CHECK, TOLERANCES, VARIATIONAL, Claim, at_most, bound
 
 NAME = "pool_frontier"
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """N = 1, optimality of the tilted laws, hard best-of-n, for every prompt."""
+    """The law at n = 1, optimality of the tilted laws, and hard best-of-n, for every prompt."""
     hard, between = dataset.sel(temperature=0.0), dataset.isel(temperature=slice(1, -1))
     scale = float(abs(dataset.pool_mean).max() + between.temperature.min())
     temperature = between.temperature
@@ -26,6 +26,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             abs(dataset.reward.sel(n=1) - dataset.pool_mean) / scale,
             TOLERANCES.rounding,
             "largest difference, relative to the scores",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -33,6 +34,13 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             lead / np.maximum(temperature, scale),
             TOLERANCES.rounding,
             "largest lead, relative to the scores",
+            source=VARIATIONAL,
         ),
-        bound(NAME, "hard best-of-n: KL(P_n‖P) ≤ log n - (n-1)/n", hard.kl_soft_base, best_of_n_kl),
+        bound(
+            NAME,
+            "hard best-of-n: KL(P_n‖P) ≤ log n - (n-1)/n",
+            hard.kl_soft_base,
+            best_of_n_kl,
+            source=BEIRAMI,
+        ),
     ]

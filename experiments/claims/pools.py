@@ -1,17 +1,17 @@
-"""Claims on pools with a gold reward: over-optimization, and the point to serve at."""
+"""Claims on pools with a gold reward: over-optimization, and the recommended point."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most
+from experiments.claims import BEIRAMI, CHECK, OVEROPTIMIZATION, TOLERANCES, Claim, at_most
 
 NAME = "pools"
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """What holds on any pools, and what the factory's show."""
+    """What holds for any pools, and what those of the factory show."""
     base = dataset.gold_mean.sel(n=1)
     kl = dataset.kl_mean.where((dataset.n > 1) & (dataset.n <= dataset.n.max() / 2), drop=True)
     rows = [
@@ -21,6 +21,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             abs(base - dataset.pool_mean) / abs(dataset.gold_mean).max(),
             TOLERANCES.rounding,
             "largest difference, relative",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -28,6 +29,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             -dataset.proxy_reward_mean.diff("n") / dataset.spread,
             TOLERANCES.rounding,
             "largest fall, in spreads of the proxy",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -35,6 +37,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             kl / (np.log(kl.n) - (kl.n - 1) / kl.n),
             1 + TOLERANCES.jackknife,
             "largest ratio",
+            source=BEIRAMI,
         ),
         at_most(
             NAME,
@@ -42,6 +45,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             (dataset.kl_mean * dataset.chosen).sum(("temperature", "n")),
             dataset.attrs["budget"],
             "largest mean KL in nats",
+            source=CHECK,
         ),
     ]
     if dataset.sizes["proxy"] > 1:
@@ -53,6 +57,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
                 few.p_value,
                 0.05,
                 f"gold falls by {float(few.gold_drop):.3g} ± {float(few.gold_drop_se):.2g}, p",
+                source=OVEROPTIMIZATION,
             ),
             at_most(
                 NAME,
@@ -60,6 +65,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
                 many.gold_drop - few.gold_drop,
                 -1.645 * float(np.hypot(few.gold_drop_se, many.gold_drop_se)),
                 "difference of the drops",
+                source=OVEROPTIMIZATION,
             ),
         ]
     return rows

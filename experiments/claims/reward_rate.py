@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most, bound, power_laws, simulation
+from experiments.claims import (
+    DERIVED,
+    PAPER_RATE,
+    TOLERANCES,
+    Claim,
+    at_most,
+    bound,
+    power_laws,
+    simulation,
+)
 
 NAME = "reward_rate"
 
@@ -15,15 +24,31 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     exact, size = dataset.relative_reward_gap, dataset.sizes["n"]
     falls = -np.diff(dataset.reward.transpose(..., "n").values)
     return [
-        bound(NAME, "relative reward gap ≤ M'/(n + M')", exact, dataset.gap_upper),
-        bound(NAME, "relative reward gap ≤ M/(n + M)", exact, dataset.gap_upper_crude),
-        at_most(NAME, "the relative reward gap is never negative", -exact, 0.0, "largest of -gap"),
+        bound(
+            NAME, "relative reward gap ≤ M'/(n + M')", exact, dataset.gap_upper, source=PAPER_RATE
+        ),
+        bound(
+            NAME,
+            "relative reward gap ≤ M/(n + M)",
+            exact,
+            dataset.gap_upper_crude,
+            source=PAPER_RATE,
+        ),
+        at_most(
+            NAME,
+            "the relative reward gap is never negative",
+            -exact,
+            0.0,
+            "largest of -gap",
+            source=DERIVED,
+        ),
         at_most(
             NAME,
             "mean reward never falls as n grows",
             falls,
             TOLERANCES.rounding,
             "largest fall from one n to the next",
+            source=DERIVED,
         ),
         *power_laws(
             NAME,
@@ -34,6 +59,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset.gap_coefficient.values.reshape(-1),
             (1 + dataset.cv_squared).values.reshape(-1),
             -1,
+            source=DERIVED,
         ),
         simulation(NAME, dataset, "reward"),
     ]

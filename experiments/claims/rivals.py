@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most, bound
+from experiments.claims import CHECK, DERIVED, TOLERANCES, VARIATIONAL, Claim, at_most, bound
 
 NAME = "rivals"
 
@@ -17,19 +17,22 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     lead = (dataset.plane_reward - dataset.tilted_reward) - dataset.plane_temperature * (
         dataset.plane_kl - dataset.tilted_kl
     )
-    # Where both have underflowed nothing is left to compare.
-    there = (n >= 8) & (dataset.race_tv > 1e-300) & (dataset.tv_upper > 1e-300)
-    fall, rate = (np.log(x.where(there, 0.5)) for x in (dataset.race_tv, dataset.tv_upper))
+    # Where both have underflowed there is nothing to compare.
+    present = (n >= 8) & (dataset.race_tv > 1e-300) & (dataset.tv_upper > 1e-300)
+    fall, rate = (np.log(x.where(present, 0.5)) for x in (dataset.race_tv, dataset.tv_upper))
     seen = dataset.simulated_race_se > 0
     deviation = abs(dataset.simulated_race - dataset.simulated_race_exact).where(seen, 0.0)
     common = dataset.simulated_race_exact > 0.01
     return [
-        bound(NAME, "race: TV ≤ (1 - μ/w_max)^n", dataset.race_tv, dataset.tv_upper),
+        bound(
+            NAME, "race: TV ≤ (1 - μ/w_max)^n", dataset.race_tv, dataset.tv_upper, source=DERIVED
+        ),
         bound(
             NAME,
             "rejection: TV ≤ (1 - μ/w_max)^n",
             (dataset.rejection_tv - t.rounding).clip(0),
             dataset.tv_upper,
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -37,6 +40,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             rate / fall,
             1 + t.rounding,
             "largest ratio of bound's to race's log TV per candidate, n ≥ 8:",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -44,6 +48,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             (dataset.race_tv / dataset.soft_tv).isel(n=-1),
             1.0,
             "largest ratio of total variations",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -51,6 +56,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             lead / np.maximum(dataset.plane_temperature, 1.0),
             t.rounding,
             "largest lead",
+            source=VARIATIONAL,
         ),
         at_most(
             NAME,
@@ -58,5 +64,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             (deviation / dataset.simulated_race_se.where(seen, 1.0)).where(common, 0.0),
             t.standard_errors,
             "standard errors at worst, outcomes above 1%:",
+            source=CHECK,
         ),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, agreement, at_most
+from experiments.claims import CHECK, TOLERANCES, Claim, agreement, at_most
 
 NAME = "simulation_check"
 
@@ -13,7 +13,7 @@ FIELDS = ("reward", "kl_soft_base", "kl_tilted_soft", "tv")
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """Each simulator against the exact law, what it cannot see, and the one against the other."""
+    """Each simulator against the exact law, what it cannot detect, and one against the other."""
     rows = []
     dims = ("problem", "temperature", "n")
     for method in dataset.simulator.values:
@@ -23,11 +23,11 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             labels = (f"simulated_{field}", f"simulated_{field}_se", f"simulated_{field}_floor")
             estimate, error, floor = (simulated[label] for label in labels)
             complete = simulated.simulated_rarest >= TOLERANCES.appearances
-            if method == "literal" and field == "tv":  # samples on both sides of the difference
+            if method == "literal" and field == "tv":  # needs both selections and others
                 rarer = np.minimum(exact, 1 - exact)
                 complete = rarer * dataset.attrs["trials"] >= TOLERANCES.appearances
             elif method == "literal" and field != "kl_tilted_soft":
-                complete = xr.ones_like(complete)  # what is rare has little weight
+                complete = xr.ones_like(complete)  # rare outcomes have little weight
             rows.append(
                 agreement(
                     NAME,
@@ -37,6 +37,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
                     exact.values,
                     complete.values,
                     np.where(floor > 0, floor, -np.inf),
+                    source=CHECK,
                 )
             )
         rows.append(
@@ -46,9 +47,10 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
                 simulated.simulated_law_deviation,
                 TOLERANCES.standard_errors,
                 "standard errors at worst",
+                source=CHECK,
             )
         )
-    # The law at λ = inf is P: a simulation may say 0 or nothing, but not a number.
+    # The law at λ = inf is P: a simulation may report 0 or nothing, but no other number.
     nothing = dataset.sel(temperature=np.inf)
     said = [np.nan_to_num(nothing[f"simulated_{x}"].values) for x in ("kl_soft_base", "tv")]
     counts, literal = (dataset.simulated_law_se.sel(simulator=x) for x in ("counts", "literal"))
@@ -60,6 +62,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             [np.mean(np.abs(x) > TOLERANCES.rounding) for x in said],
             TOLERANCES.false_alarms,
             "share of numbers reported",
+            source=CHECK,
         ),
         at_most(
             NAME,
@@ -67,5 +70,6 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             (counts / literal).where(dataset.temperature > 0, drop=True),
             1 + TOLERANCES.noise,
             "largest ratio of standard errors of the law",
+            source=CHECK,
         ),
     ]

@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, at_most, bound
+from experiments.claims import (
+    CHECK,
+    DERIVED,
+    PAPER_RATE_OF_PRODUCTS,
+    TOLERANCES,
+    Claim,
+    at_most,
+    bound,
+)
 
 NAME = "threshold"
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """The limit (D - R)₊: bounds around it for every m, and the distance from it for the largest."""
+    """The limit (D - R)₊: bounds around it at every m, and the distance from it at the largest."""
     exact, rate = dataset.kl_per_symbol, dataset.rate
     falls = np.diff(exact.transpose(..., "rate").values)
     longest = int(dataset.length.max())
@@ -23,15 +31,28 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     excess = (exact - dataset.limit).max("rate")
     order = np.diff(excess.sortby("length").transpose(..., "length").values)
     return [
-        bound(NAME, "KL(P*‖P_n)/m ≥ D - R", dataset.kl_lower, exact),
-        bound(NAME, "KL(P*‖P_n)/m ≤ log(1 + ((1 + CV²)^m - 1)/n)/m", exact, dataset.kl_upper),
-        bound(NAME, "KL(P*‖P_n)/m ≤ (D - R)₊ + s/2√m + (log 2)/m", exact, dataset.kl_limit_upper),
+        bound(NAME, "KL(P*‖P_n)/m ≥ D - R", dataset.kl_lower, exact, source=DERIVED),
+        bound(
+            NAME,
+            "KL(P*‖P_n)/m ≤ log(1 + ((1 + CV²)^m - 1)/n)/m",
+            exact,
+            dataset.kl_upper,
+            source=PAPER_RATE_OF_PRODUCTS,
+        ),
+        bound(
+            NAME,
+            "KL(P*‖P_n)/m ≤ (D - R)₊ + s/2√m + (log 2)/m",
+            exact,
+            dataset.kl_limit_upper,
+            source=DERIVED,
+        ),
         at_most(
             NAME,
             "KL(P*‖P_n)/m → (D - R)₊ away from the corner",
             distance,
             TOLERANCES.limit,
             f"largest difference at m = {longest} beyond 3s/√m",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -39,6 +60,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             order,
             0.0,
             "largest change from one m to the next",
+            source=DERIVED,
         ),
         at_most(
             NAME,
@@ -46,11 +68,13 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             falls,
             TOLERANCES.rounding,
             "largest rise from one n to the next",
+            source=CHECK,
         ),
         bound(
             NAME,
             "the exponent D is at most the log(1 + CV²) of the O(1/n) bound",
             dataset.threshold,
             dataset.threshold_upper,
+            source=DERIVED,
         ),
     ]

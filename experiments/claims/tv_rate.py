@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import xarray as xr
 
-from experiments.claims import TOLERANCES, Claim, bound, power_laws
+from experiments.claims import DERIVED, TOLERANCES, Claim, bound, power_laws
 
 NAME = "tv_rate"
 
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
-    """The rate of the law, that of the law given the draws, and which of the two is larger."""
+    """The rate of the law, the rate of the law given the draws, and which of the two is larger."""
     starts = (1 + dataset.cv_squared).values.reshape(-1)
     rows = []
     for field, name, formula, numbers, exponent in (
@@ -22,12 +22,21 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
         errors = dataset[f"{field}_se"].values.reshape(curves.shape) if simulated else None
         coefficients = dataset[f"{field}_coefficient"].values.reshape(-1)
         rows += power_laws(
-            NAME, name, formula, numbers.values, curves, coefficients, starts, exponent, errors
+            NAME,
+            name,
+            formula,
+            numbers.values,
+            curves,
+            coefficients,
+            starts,
+            exponent,
+            errors,
+            source=DERIVED,
         )
     margin = TOLERANCES.standard_errors * dataset.fluctuation_se
     tv = dataset.tv.sel(n=dataset.simulated_n.values).rename(n="simulated_n")
     return [
         *rows,
         bound(NAME, "TV(P_n, P*) ≤ E TV(R, P*): the average is closer than what is averaged",
-              tv, dataset.fluctuation + margin),
+              tv, dataset.fluctuation + margin, source=DERIVED),
     ]  # fmt: skip

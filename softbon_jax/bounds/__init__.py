@@ -1,4 +1,35 @@
-"""Bounds and large-n asymptotes of soft best-of-n and of the other rules, one function a result."""
+"""Bounds and large-n asymptotes of soft best-of-n and of the rules beside it: `sb.bounds.<name>`.
+
+With w = e^{r/λ} and W = w/E_P[w], the target is P* = P·W, and what is said of soft best-of-n is made
+of moments of W: CV² = Var_P(W) = χ²(P*‖P), Var_{P*}(W), Cov_{P*}(r, W). A bound holds for every real
+n >= 1. An asymptote is the leading term as n grows with the problem held fixed; it bounds nothing, and
+it is close only once n is well above max W, which can be far above 1 + CV². `problem` is the law of a
+single selected outcome; in the functions of sequences (`m`) it is the law of one symbol.
+
+What follows holds for every function and is not repeated in each.
+
+Shapes: outcomes are on the last axis. All other arguments broadcast against each other and against
+the batch axes of `problem`; the result has that shape, and the float dtype of the problem, or of the
+arguments where there is no problem. `log_n` (nats) may be given instead of `n`, for an n that
+overflows.
+
+Tracing: every argument is traced and none is static, so that new values do not compile again. Bad
+values raise `ValueError` when they are concrete and give NaN when traced. What is not real numbers
+raises `TypeError`. Temperatures 0 and inf are legal.
+
+Gradients: with respect to log-probabilities they are along the simplex. At temperature 0 the gradient
+with respect to temperature and rewards is 0 where the result is finite; the gradient of an infinite
+result means nothing.
+
+Numerics: moments are sums of non-negative terms in log space, formed from W/E[W] - 1 without
+cancellation, so they keep their digits where W is nearly constant or an outcome nearly certain, and
+overflow to inf, or underflow to 0, only where the result itself does. Relative error in float64 about
+1e-15·(10 + range/temperature + |log result|), called the usual accuracy below.
+
+Sources: arXiv:2505.03156 is credited with what its abstract states: the sampler, the target, and that
+the divergence and the relative reward gap are O(1/n). "Rate: arXiv:2505.03156; form: derived here"
+means that the explicit expression is not taken from it.
+"""
 
 from softbon_jax.bounds.asymptotes import (
     fluctuation_asymptote,

@@ -1,6 +1,6 @@
-"""Moments of W = e^{r/λ}/E_P[e^{r/λ}], in logarithms: what `bounds` is made of.
+"""Moments of W = e^{r/λ}/E_P[e^{r/λ}], of which the bounds are made, as logarithms.
 
-Sums of non-negative terms, formed from W/E[W] - 1 without cancellation.
+Each is a sum of non-negative terms, formed from W/E[W] - 1 without cancellation.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -20,17 +21,27 @@ Array = jax.Array
 
 
 class Tilt(NamedTuple):
-    """A problem at a temperature; `[..., K]` arrays, temperature and range `[...]`."""
+    """A problem at a temperature.
 
-    log_probs: Array  # log P
-    rewards: Array  # outcomes of probability 0 moved to the best of the others
+    Attributes:
+      log_probs: `[..., K]` log P.
+      rewards: `[..., K]`, that of an outcome of probability 0 replaced by the largest of the others.
+      temperature: `[...]`
+      log_weights: `[..., K]` log W.
+      log_tilted: `[..., K]` log P*.
+      scaled_range: `[...]` Δ/λ over the outcomes of positive probability.
+    """
+
+    log_probs: Array
+    rewards: Array
     temperature: Array
-    log_weights: Array  # log W
-    log_tilted: Array  # log P*
-    scaled_range: Array  # Δ/λ over the outcomes of positive probability
+    log_weights: Array
+    log_tilted: Array
+    scaled_range: Array
 
 
-Formula = Callable[[Tilt, Array], Array]  # of the tilt and log n, which broadcast
+# Of the tilt and of a parameter that broadcasts against its temperature: log n, or a budget.
+Formula = Callable[[Tilt, Array], Array]
 
 
 @functools.cache  # one object for each pair: it is a static argument of the compiled worker
@@ -39,21 +50,28 @@ def by_power(log_moment: Callable[[Tilt], Array], power: float) -> Formula:
     return lambda tilt, log_n: jnp.exp(log_moment(tilt) - power * log_n)
 
 
-def at(formula: Formula, problem: Problem, n: Any, temperature: Any, log_n: Any) -> Array:
-    """Check the arguments and run the compiled formula."""
+def checked(problem: Problem, n: Any, temperature: Any, log_n: Any) -> tuple[Problem, Array, Array]:
+    """(problem, temperature, log n) as arrays of one dtype that broadcast, as `run` takes them."""
     problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
-    return run(formula, problem, temperature, log_n)
+    return problem, temperature, log_n
+
+
+def at(formula: Formula, problem: Problem, n: Any, temperature: Any, log_n: Any) -> Array:
+    """Check the arguments and run the compiled formula."""
+    return run(formula, *checked(problem, n, temperature, log_n))
 
 
 def of(formula: Formula, problem: Problem, temperature: Any) -> Array:
-    """The same for a result that does not depend on n: its value at n = 1."""
+    """The same for a formula without a parameter: its value at n = 1."""
     return at(formula, problem, None, temperature, 0.0)
 
 
 @functools.partial(jax.jit, static_argnames="formula")
-def run(formula: Formula, problem: Problem, temperature: Array, log_n: Array) -> Array:
-    shape = jnp.broadcast_shapes(problem.batch_shape, temperature.shape, log_n.shape)
+def run(formula: Formula, problem: Problem, temperature: Array, parameter: Array) -> Array:
+    """The formula over the broadcast of all batch axes; a traced temperature below 0 gives NaN."""
+    chex.assert_type([*problem, temperature, parameter], problem.rewards.dtype)
+    shape = jnp.broadcast_shapes(problem.batch_shape, temperature.shape, parameter.shape)
 
     def aligned(x: Array, rank: int) -> Array:
         return x.reshape((1,) * (rank - x.ndim) + x.shape)
@@ -61,10 +79,12 @@ def run(formula: Formula, problem: Problem, temperature: Array, log_n: Array) ->
     problem = Problem(*(aligned(x, len(shape) + 1) for x in problem))
     temperature = aligned(jnp.where(temperature >= 0, temperature, jnp.nan), len(shape))
     terms = tilt(problem, temperature)
-    return jnp.broadcast_to(formula(terms, aligned(log_n, len(shape))), shape)
+    return jnp.broadcast_to(formula(terms, aligned(parameter, len(shape))), shape)
 
 
 def tilt(problem: Problem, temperature: Array) -> Tilt:
+    """The tilt of a problem `[..., K]` at a temperature of as many batch axes."""
+    chex.assert_equal_rank([*problem, temperature[..., None]])
     log_probs = exact.normalized(problem.log_probs)
     rewards, _ = exact.on_support(*jnp.broadcast_arrays(log_probs, problem.rewards))
     rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
@@ -75,10 +95,10 @@ def tilt(problem: Problem, temperature: Array) -> Tilt:
 
 
 def at_largest(x: Array, rewards: Array, log_probs: Array, sign: int = 1) -> Array:
-    """The x of a possible outcome with the largest (sign = 1) or smallest (-1) reward.
+    """The x of an outcome of positive probability with the largest (smallest for sign = -1) reward.
 
-    By its index: the gradient of a maximum is found by comparing floats for equality, which fails
-    without notice where a compiler computes them twice with different roundings. Here and below, no
+    It is taken by its index. The gradient of `max` compares floats for equality, which fails silently
+    where a compiler evaluates an expression twice with different rounding. Here and below, no
     gradient passes through `max`, `min`, `maximum` or `minimum`.
     """
     score = jnp.where(log_probs == -jnp.inf, -jnp.inf, sign * rewards)
@@ -93,22 +113,25 @@ def take(x: Array, index: Array) -> Array:
 
 
 def over(difference: Array, temperature: Array) -> Array:
-    """The quotient of the two, with limits ±inf and 0 at temperature 0."""
+    """Difference/temperature, with its limit at temperature 0: ±inf, or 0 for a difference of 0."""
     zero = temperature == 0
     limit = jax.lax.stop_gradient(jnp.where(difference == 0, 0.0, difference * jnp.inf))
     return jnp.where(zero, limit, difference / jnp.where(zero, 1.0, temperature))
 
 
 def log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
-    """The log of e^{r/λ}/E_q[e^{r/λ}], relatively accurate where q is nearly sure or λ large."""
+    """Log of e^{r/λ}/E_q[e^{r/λ}], with a small relative error also where it is near 0.
+
+    It is near 0 where λ is large, and at an outcome that q makes nearly certain.
+    """
     temperature = temperature[..., None]
     live = log_q != -jnp.inf
     top = jnp.max(jnp.where(live, rewards, -jnp.inf), axis=-1, keepdims=True)
-    # The result does not depend on what r is counted from, so neither need its gradient.
+    # The result does not depend on the origin of r, so no gradient need pass through it.
     from_top = over(jnp.where(live, rewards - jax.lax.stop_gradient(top), 0.0), temperature)
     far = from_top - log_sum(log_q + from_top)[..., None]
-    # Relative to the likeliest outcome, y = E_q[e^{(r - r_ref)/λ}] - 1 is formed without
-    # cancellation, and used where it is small. A term above e is clipped: then y is not small.
+    # Relative to the most likely outcome, y = E_q[e^{(r - r_ref)/λ}] - 1 is formed without
+    # cancellation, and used where it is small. Terms above e are clipped: then y is not small.
     at_ref = jax.lax.stop_gradient(take(rewards, jnp.argmax(log_q, axis=-1, keepdims=True)))
     from_ref = over(jnp.where(live, rewards - at_ref, 0.0), temperature)
     up = from_ref > 1
@@ -123,20 +146,20 @@ def log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
 
 
 def log_sum(terms: Array) -> Array:
-    """The log of Σ e^terms over the last axis; -inf with gradient 0 where every term is -inf."""
+    """Log of Σ e^terms over the last axis; -inf with gradient 0 where every term is -inf."""
     top = jax.lax.stop_gradient(jnp.max(terms, axis=-1, keepdims=True))
     top = jnp.where(jnp.isfinite(top), top, 0.0)
     return log(jnp.sum(jnp.exp(terms - top), axis=-1)) + top[..., 0]
 
 
 def log(x: Array) -> Array:
-    """The log of x >= 0; -inf with gradient 0 where 1/x could overflow; NaN stays NaN."""
+    """Log of x >= 0; -inf with gradient 0 where 1/x could overflow; NaN stays NaN."""
     zero = jnp.abs(x) < jnp.finfo(x.dtype).tiny * 4
     return jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1.0, x)))
 
 
 def log_abs_expm1(x: Array) -> Array:
-    """The log of |e^x - 1| for every x, infinities too; -inf with gradient 0 at x = 0."""
+    """Log of |e^x - 1| for every x, infinities included; -inf with gradient 0 at x = 0."""
     return jnp.where(x > 0, x, 0.0) + log(-jnp.expm1(-jnp.abs(x)))
 
 
@@ -144,30 +167,31 @@ def log_abs_expm1(x: Array) -> Array:
 
 
 def log_cv_squared(tilt: Tilt) -> Array:
+    """Log of CV² = E_P[(W - 1)²]."""
     return log_sum(tilt.log_probs + 2 * log_abs_expm1(tilt.log_weights))
 
 
 def log_mean_tilted(tilt: Tilt) -> Array:
-    """The log of E_{P*}[W] = 1 + CV²."""
+    """Log of E_{P*}[W] = 1 + CV²."""
     return jax.nn.softplus(log_cv_squared(tilt))
 
 
 def tilted_log_weights(tilt: Tilt) -> Array:
-    """The log of W/E_{P*}[W], what W - E_{P*}[W] is formed from."""
+    """Log of W/E_{P*}[W], from which W - E_{P*}[W] is formed."""
     return log_weights(tilt.log_tilted, tilt.rewards, tilt.temperature)
 
 
 def log_half_variance(tilt: Tilt) -> Array:
-    """The log of Var_{P*}(W)/2."""
+    """Log of Var_{P*}(W)/2."""
     squares = tilt.log_tilted + 2 * log_abs_expm1(tilted_log_weights(tilt))
     return 2 * log_mean_tilted(tilt) + log_sum(squares) - math.log(2)
 
 
 def log_half_deviation(tilt: Tilt) -> Array:
-    """The log of E_{P*}|W - E_{P*}W|/2.
+    """Log of E_{P*}|W - E_{P*}W|/2.
 
-    That is the part above the mean, or the part below, which are equal. The larger is taken: the
-    deviation of a nearly sure outcome may underflow, and it is missing from the smaller.
+    That is the part above the mean, or the part below it: the two are equal. The larger is taken: the
+    deviation of a nearly certain outcome may underflow, and the smaller is the one that lacks it.
     """
     log_w = tilted_log_weights(tilt)
     terms = tilt.log_tilted + log_abs_expm1(log_w)
@@ -178,26 +202,26 @@ def log_half_deviation(tilt: Tilt) -> Array:
 
 
 def log_covariance(tilt: Tilt) -> Array:
-    """The log of Cov_{P*}(r, W).
+    """Log of Cov_{P*}(r, W).
 
-    That is E_{P*}[(r - c)(W - E_{P*}W)] for any c. With c where W crosses its mean, r - c is
-    λ log(W/E_{P*}W) and every term is non-negative.
+    That is E_{P*}[(r - c)(W - E_{P*}W)] for any c. If c is the reward at which W equals its mean,
+    r - c = λ log(W/E_{P*}W) and every term is non-negative.
     """
     log_w = tilted_log_weights(tilt)
     lead = log(jnp.abs(jnp.where(tilt.log_tilted == -jnp.inf, 0.0, log_w)))
-    limit = (tilt.temperature == 0) | jnp.isposinf(tilt.temperature)  # no term is left there
+    limit = (tilt.temperature == 0) | jnp.isposinf(tilt.temperature)  # every term is 0 there
     log_temperature = jnp.log(jnp.where(limit, 1.0, tilt.temperature))
     terms = tilt.log_tilted + log_abs_expm1(log_w) + lead
     return log_mean_tilted(tilt) + log_temperature + log_sum(terms)
 
 
 def log_largest_excess(tilt: Tilt) -> Array:
-    """The log of M = max W - 1."""
+    """Log of M = max W - 1."""
     return log_abs_expm1(at_largest(tilt.log_weights, tilt.rewards, tilt.log_probs))
 
 
 def log_fluctuation(tilt: Tilt) -> Array:
-    """The log of Σ_x (E_P[W² (1_x - P*(x))²])^½ / √(2π).
+    """Log of Σ_x (E_P[W² (1_x - P*(x))²])^½ / √(2π).
 
     The moment is P*(x) W(x) (1 - P*(x))² + P*(x)² Σ_{y≠x} P*(y) W(y).
     """
@@ -210,7 +234,7 @@ def log_fluctuation(tilt: Tilt) -> Array:
 
 
 def log_sum_of_others(terms: Array) -> Array:
-    """For each x the log of Σ_{y≠x} e^terms(y), from running sums on both sides of x."""
+    """Log of Σ_{y≠x} e^terms(y) for each x, from the running sums on either side of x."""
     at_top = jax.lax.broadcasted_iota(jnp.int32, terms.shape, terms.ndim - 1) == jnp.argmax(
         terms, axis=-1, keepdims=True
     ).astype(jnp.int32)
@@ -220,6 +244,6 @@ def log_sum_of_others(terms: Array) -> Array:
     padded = jnp.concatenate([none, summands, none], axis=-1)
     before = jnp.cumsum(padded, axis=-1)[..., :-2]
     after = jax.lax.cumsum(padded, axis=padded.ndim - 1, reverse=True)[..., 2:]
-    # What is left without the largest may be too small to be held relative to it.
+    # The sum without the largest term may be too small to be represented relative to that term.
     without_top = log_sum(jnp.where(at_top, -jnp.inf, terms))[..., None]
     return jnp.where(at_top, without_top, log(before + after) + top)

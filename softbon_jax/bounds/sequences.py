@@ -1,13 +1,10 @@
-"""Bounds for sequences of m symbols with additive rewards; public as `bounds.<name>`.
+"""Bounds for sequences of m symbols with additive rewards; conventions: `sb.bounds`.
+
+Here `problem` is the law of one symbol, and m and budgets broadcast as n and the temperature do.
 
 Blocks need a number of candidates that is exponential in their length. With D = KL(P*‖P) of one
 symbol, the divergence of whole sequences is KL(P*‖P_n) = m (D - R)₊ + o(m) at n = e^{mR}: they need
 n ≈ e^{mD}. The O(1/n) bound asks for more, (1 + CV²)^m.
-
-Shared by all functions: `problem` is the law of a symbol, outcomes on the last axis; m, n,
-`temperature` and budgets broadcast against its batch axes; results have the broadcast shape and
-the problem's float dtype. `log_n` (nats) may be given instead of `n`. Bad values raise `ValueError`
-when they are concrete and give NaN when traced.
 """
 
 from __future__ import annotations
@@ -16,9 +13,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from softbon_jax import _checks, _special
 from softbon_jax.bounds import _moments
@@ -31,18 +28,24 @@ def threshold_exponent(problem: Problem, temperature: Any) -> Array:
     """D = KL(P*‖P) of one symbol: blocks of m symbols need about e^{mD} candidates.
 
     Args:
-      problem: `[..., K]` law of a symbol.
+      problem: `[..., K]` law of a symbol, traced.
       temperature: `[...]` in reward units, traced.
 
     Returns:
-      `[...]` nats a symbol. At temperature 0, -log P(best reward); at inf, 0.
+      `[...]` nats per symbol. At temperature 0, -log P(best reward); at inf, 0.
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: a bad temperature or problem, or shapes that do not broadcast.
 
-    Numerics: relative error as `bounds`, however small D is.
+    Numerics: the usual accuracy, however small D is.
     Source: derived here from Chatterjee and Diaconis, arXiv:1511.01437: importance sampling of P* from
       P needs about e^{KL(P*‖P)} samples, and KL is additive.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.threshold_exponent(problem, 0.3)), 4)
+      0.8152
     """
     return _moments.of(_kl_tilted_base, problem, temperature)
 
@@ -62,17 +65,24 @@ def threshold_exponent_upper(problem: Problem, temperature: Any) -> Array:
     """The logarithm of 1 + CV²: n = (1 + CV²)^m candidates suffice for blocks of m symbols.
 
     Args:
-      problem: `[..., K]` law of a symbol.
+      problem: `[..., K]` law of a symbol, traced.
       temperature: `[...]` in reward units, traced.
 
     Returns:
-      `[...]` nats a symbol; never below `threshold_exponent`.
+      `[...]` nats per symbol; never below `threshold_exponent`.
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: a bad temperature or problem, or shapes that do not broadcast.
 
-    Source: arXiv:2505.03156 (the O(1/n) bound) for the product law, whose 1 + CV² is a product. It
-      exceeds D by Jensen's inequality: log E_{P*}[W] >= E_{P*}[log W].
+    Numerics: the usual accuracy; finite also where CV² overflows.
+    Source: rate: arXiv:2505.03156; form: derived here, `kl_upper` for the product law, whose 1 + CV² is
+      a product. It exceeds D by Jensen's inequality: log E_{P*}[W] >= E_{P*}[log W].
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.threshold_exponent_upper(problem, 0.3)), 4)
+      1.302
     """
     return _moments.of(_log_second_moment, problem, temperature)
 
@@ -82,27 +92,35 @@ def _log_second_moment(tilt: _moments.Tilt, log_n: Array) -> Array:
 
 
 def block_kl_lower(
-    problem: Problem, m: Any, n: Any, temperature: Any, *, log_n: Any = None
+    problem: Problem, m: Any, n: Any = None, temperature: Any = None, *, log_n: Any = None
 ) -> Array:
     """KL(P*‖P_n) >= m D - log n over sequences of m symbols selected whole.
 
     Args:
-      problem: `[..., K]` law of a symbol.
-      m: `[...]` number of symbols, >= 1, traced.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
+      problem: `[..., K]` law of a symbol, traced.
+      m: `[...]` number of symbols, real >= 1, traced.
+      n: `[...]` number of candidates, real >= 1, traced.
       temperature: `[...]` in reward units, traced.
-      log_n: `[...]` log n instead of n.
+      log_n: `[...]` log n instead of n, traced.
 
     Returns:
-      `[...]` nats, of the whole sequence, >= 0. It holds for any rule that returns one of n draws.
+      `[...]` nats for the whole sequence, >= 0. It holds for every rule that returns one of n draws.
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: m or n below 1, a bad temperature or problem, or shapes that do not broadcast.
 
+    Numerics: the absolute error is that of m D and of log n; no more where the two are close.
     Source: derived here: P_n <= n P.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.block_kl_lower(problem, 20, 16, 0.3)), 3)
+      13.53
     """
     exponent = threshold_exponent(problem, temperature)
-    return _on(_kl_lower, exponent, m=_length(m), n=_log_n(exponent, n, log_n))
+    log_n = _checks.log_candidates(n, log_n, exponent.dtype)
+    return _of_block(_kl_lower, exponent, m, n=log_n)
 
 
 def _kl_lower(exponent: Array, m: Array, log_n: Array) -> Array:
@@ -110,27 +128,35 @@ def _kl_lower(exponent: Array, m: Array, log_n: Array) -> Array:
 
 
 def block_kl_upper(
-    problem: Problem, m: Any, n: Any, temperature: Any, *, log_n: Any = None
+    problem: Problem, m: Any, n: Any = None, temperature: Any = None, *, log_n: Any = None
 ) -> Array:
     """KL(P*‖P_n) <= log(1 + ((1 + CV²)^m - 1)/n) over sequences of m symbols selected whole.
 
     Args:
-      problem: `[..., K]` law of a symbol.
-      m: `[...]` number of symbols, >= 1, traced.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
+      problem: `[..., K]` law of a symbol, traced.
+      m: `[...]` number of symbols, real >= 1, traced.
+      n: `[...]` number of candidates, real >= 1, traced.
       temperature: `[...]` in reward units, traced.
-      log_n: `[...]` log n instead of n.
+      log_n: `[...]` log n instead of n, traced.
 
     Returns:
-      `[...]` nats, of the whole sequence.
+      `[...]` nats for the whole sequence.
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: m or n below 1, a bad temperature or problem, or shapes that do not broadcast.
 
-    Source: `bounds.kl_upper` for the product law (arXiv:2505.03156).
+    Numerics: the usual accuracy; (1 + CV²)^m stays a logarithm.
+    Source: rate: arXiv:2505.03156; form: derived here, `kl_upper` for the product law.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.block_kl_upper(problem, 20, 16, 0.3)), 3)
+      23.267
     """
     exponent = threshold_exponent_upper(problem, temperature)
-    return _on(_kl_upper, exponent, m=_length(m), n=_log_n(exponent, n, log_n))
+    log_n = _checks.log_candidates(n, log_n, exponent.dtype)
+    return _of_block(_kl_upper, exponent, m, n=log_n)
 
 
 def _kl_upper(exponent: Array, m: Array, log_n: Array) -> Array:
@@ -138,33 +164,40 @@ def _kl_upper(exponent: Array, m: Array, log_n: Array) -> Array:
 
 
 def log_n_for_block_kl_lower(problem: Problem, m: Any, kl: Any, temperature: Any) -> Array:
-    """Log of the n below which KL(P*‖P_n) > `kl` over whole sequences: m D - kl, at least 0.
+    """Log of the n below which KL(P*‖P_n) > `kl` for whole sequences: m D - kl, at least 0.
 
     Args:
-      problem: `[..., K]` law of a symbol.
-      m: `[...]` number of symbols, >= 1, traced.
+      problem: `[..., K]` law of a symbol, traced.
+      m: `[...]` number of symbols, real >= 1, traced.
       kl: `[...]` the budget for the whole sequence in nats, >= 0, traced.
       temperature: `[...]` in reward units, traced.
 
     Returns:
-      `[...]` log n, nats.
+      `[...]` log n >= 0, nats.
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: m below 1, a negative budget, a bad temperature or problem, or shapes that do not
         broadcast.
 
+    Numerics: the absolute error is that of m D.
     Source: derived here: `block_kl_lower` solved for n.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.log_n_for_block_kl_lower(problem, 20, 1.0, 0.3)), 3)
+      15.303
     """
-    exponent = threshold_exponent(problem, temperature)
-    return _on(_kl_lower, exponent, m=_length(m), kl=_budget("kl", kl))
+    _checks.not_negative("kl", kl)
+    return _of_block(_kl_lower, threshold_exponent(problem, temperature), m, kl=kl)
 
 
 def log_n_for_block_kl_upper(problem: Problem, m: Any, kl: Any, temperature: Any) -> Array:
     """Log of an n that suffices for KL(P*‖P_n) <= `kl`: ((1 + CV²)^m - 1)/(e^kl - 1), at least 1.
 
     Args:
-      problem: `[..., K]` law of a symbol.
-      m: `[...]` number of symbols, >= 1, traced.
+      problem: `[..., K]` law of a symbol, traced.
+      m: `[...]` number of symbols, real >= 1, traced.
       kl: `[...]` the budget for the whole sequence in nats, >= 0, traced; 0 and inf are legal.
       temperature: `[...]` in reward units, traced.
 
@@ -172,13 +205,20 @@ def log_n_for_block_kl_upper(problem: Problem, m: Any, kl: Any, temperature: Any
       `[...]` log n >= 0, nats.
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: m below 1, a negative budget, a bad temperature or problem, or shapes that do not
         broadcast.
 
+    Numerics: the usual accuracy; (1 + CV²)^m stays a logarithm.
     Source: derived here: `block_kl_upper` solved for n.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.log_n_for_block_kl_upper(problem, 20, 1.0, 0.3)), 3)
+      25.499
     """
-    exponent = threshold_exponent_upper(problem, temperature)
-    return _on(_log_n_for_kl, exponent, m=_length(m), kl=_budget("kl", kl))
+    _checks.not_negative("kl", kl)
+    return _of_block(_log_n_for_kl, threshold_exponent_upper(problem, temperature), m, kl=kl)
 
 
 def _log_n_for_kl(exponent: Array, m: Array, kl: Array) -> Array:
@@ -187,102 +227,104 @@ def _log_n_for_kl(exponent: Array, m: Array, kl: Array) -> Array:
     return _positive(log_n)
 
 
-def block_gain_upper(problem: Problem, m: Any, n: Any, *, log_n: Any = None) -> Array:
-    """The most that any selection among n sequences adds to the reward per symbol: Δ √(log n/2m).
+def block_gain_upper(problem: Problem, m: Any, n: Any = None, *, log_n: Any = None) -> Array:
+    """The most that selection among n sequences can add to the mean reward per symbol: Δ √(log n/2m).
 
     Args:
-      problem: `[..., K]` law of a symbol, Δ the range of r where P is positive.
-      m: `[...]` number of symbols, >= 1, traced.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      log_n: `[...]` log n instead of n.
+      problem: `[..., K]` law of a symbol, traced; Δ is the range of r where P is positive.
+      m: `[...]` number of symbols, real >= 1, traced.
+      n: `[...]` number of candidates, real >= 1, traced.
+      log_n: `[...]` log n instead of n, traced.
 
     Returns:
-      `[...]` reward units per symbol, above E_P[r]. It may exceed what the rewards allow.
+      `[...]` reward units per symbol, above E_P[r]. It may exceed max r - E_P[r].
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: m or n below 1, a bad problem, or shapes that do not broadcast.
 
+    Numerics: a few roundings.
     Source: derived here: the selected law has KL <= log n from P^{⊗m}, and the mean reward is
       Δ²/4m-sub-Gaussian (Hoeffding), so that a gain ε costs 2mε²/Δ² nats (Donsker and Varadhan).
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.block_gain_upper(problem, 20, 16)), 4)
+      0.2633
     """
-    spread = _moments.of(_range, problem, 1.0)
-    return _on(_gain_upper, spread, m=_length(m), n=_log_n(spread, n, log_n))
+    width = _moments.of(_range, problem, 1.0)
+    log_n = _checks.log_candidates(n, log_n, width.dtype)
+    return _of_block(_gain_upper, width, m, n=log_n)
 
 
 def _range(tilt: _moments.Tilt, log_n: Array) -> Array:
     return tilt.scaled_range
 
 
-def _gain_upper(spread: Array, m: Array, log_n: Array) -> Array:
+def _gain_upper(width: Array, m: Array, log_n: Array) -> Array:
     positive = log_n > 0
     root = jnp.sqrt(jnp.where(positive, log_n, 1.0) / (2 * m))
-    return spread * jnp.where(positive, root, jnp.where(log_n == 0, 0.0, jnp.nan))
+    return width * jnp.where(positive, root, jnp.where(log_n == 0, 0.0, jnp.nan))
 
 
 def log_n_for_block_gain(problem: Problem, m: Any, gain: Any) -> Array:
-    """Log of the n that a gain of `gain` per symbol asks for at least: 2 m (gain/Δ)².
+    """Log of a lower bound on the n that a mean gain of `gain` per symbol requires: 2 m (gain/Δ)².
 
     Args:
-      problem: `[..., K]` law of a symbol, Δ the range of r where P is positive.
-      m: `[...]` number of symbols, >= 1, traced.
-      gain: `[...]` of mean reward per symbol above E_P[r], >= 0, in reward units, traced.
+      problem: `[..., K]` law of a symbol, traced; Δ is the range of r where P is positive.
+      m: `[...]` number of symbols, real >= 1, traced.
+      gain: `[...]` increase of the mean reward per symbol over E_P[r], >= 0, in reward units, traced.
 
     Returns:
-      `[...]` log n, nats; inf if rewards are constant and the gain is not 0.
+      `[...]` log n, nats; inf if the rewards are constant and the gain is not 0.
 
     Raises:
+      TypeError: an argument that is not real numbers.
       ValueError: m below 1, a negative gain, a bad problem, or shapes that do not broadcast.
 
+    Numerics: a few roundings.
     Source: derived here: `block_gain_upper` solved for n.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> round(float(sb.bounds.log_n_for_block_gain(problem, 20, 0.2)), 4)
+      1.6
     """
-    return _on(
-        _log_n_for_gain, _moments.of(_range, problem, 1.0), m=_length(m), gain=_budget("gain", gain)
-    )
+    _checks.not_negative("gain", gain)
+    return _of_block(_log_n_for_gain, _moments.of(_range, problem, 1.0), m, gain=gain)
 
 
-def _log_n_for_gain(spread: Array, m: Array, gain: Array) -> Array:
-    constant = spread == 0
-    share = gain / jnp.where(constant, 1.0, spread)
+def _log_n_for_gain(width: Array, m: Array, gain: Array) -> Array:
+    constant = width == 0
+    share = gain / jnp.where(constant, 1.0, width)
     return jnp.where(constant & (gain > 0), jnp.inf, 2 * m * share**2)
 
 
 # What they share ---------------------------------------------------------------------------------
 
 
-def _on(formula: Callable[..., Array], first: Array, **others: Any) -> Array:
-    """The formula of arrays that broadcast, in the dtype of the first."""
-    arrays = {name: _checks.as_float(name, x, first.dtype) for name, x in others.items()}
-    shape = _checks.batch_shape(
-        problem=first.shape, **{name: x.shape for name, x in arrays.items()}
-    )
-    return _compiled(formula, *(jnp.broadcast_to(x, shape) for x in (first, *arrays.values())))
+def _of_block(formula: Callable[..., Array], of_symbol: Array, m: Any, **other: Any) -> Array:
+    """`formula(of_symbol, m, other)` in the dtype of `of_symbol`.
+
+    `other` is log n, named `n` in messages, or a budget, and its values are checked.
+    """
+    _checks.finite_at_least("m", m, 1)
+    arrays = {"problem": of_symbol}
+    for name, x in {"m": m, **other}.items():
+        arrays[name] = _checks.as_float(name, x, of_symbol.dtype)
+    shape = _checks.batch_shape(**{name: x.shape for name, x in arrays.items()})
+    # Not in the worker: a result must not depend on which of its arguments were scalars, but XLA rounds
+    # a product with a scalar differently.
+    return _compiled(formula, *(jnp.broadcast_to(x, shape) for x in arrays.values()))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _compiled(formula: Callable[..., Array], *arrays: Array) -> Array:
-    return formula(*arrays)
+def _compiled(formula: Callable[..., Array], of_symbol: Array, m: Array, other: Array) -> Array:
+    chex.assert_equal_shape([of_symbol, m, other])
+    chex.assert_type([of_symbol, m, other], of_symbol.dtype)
+    return formula(of_symbol, jnp.where(m >= 1, m, jnp.nan), jnp.where(other >= 0, other, jnp.nan))
 
 
 def _positive(x: Array) -> Array:
-    """The positive part of x; NaN stays."""
+    """The positive part of x; NaN stays NaN."""
     return jnp.where(x < 0, 0.0, x)
-
-
-def _length(m: Any) -> Array:
-    value = _checks.concrete(m)
-    if value is not None:
-        _checks.offending("m", value, ~((value >= 1) & np.isfinite(value)), "finite and at least 1")
-    m = _checks.as_float("m", m)
-    return jnp.where(m >= 1, m, jnp.nan)
-
-
-def _budget(name: str, x: Any) -> Array:
-    value = _checks.concrete(x)
-    if value is not None:
-        _checks.offending(name, value, ~(value >= 0), "at least 0")
-    x = _checks.as_float(name, x)
-    return jnp.where(x >= 0, x, jnp.nan)
-
-
-def _log_n(like: Array, n: Any, log_n: Any) -> Array:
-    return _checks.log_candidates(n, log_n, like.dtype)

@@ -1,67 +1,44 @@
-"""What to serve: the best n and λ within a budget, how sure that is, and whether the proxy is overdone.
+"""What to serve: the best n and λ within a budget, with its uncertainty, and signs of over-optimization.
 
-Everything here looks at tables with one row a prompt, which `tabulate` makes; uncertainty is that of
-the choice of prompts, by the bootstrap. Where the data cannot tell, the answer says so and why.
+`tabulate` estimates reward, gold and KL for every prompt on a grid of n and λ; the other functions read
+its `Table`. Uncertainty is that of the sample of prompts, by the bootstrap over prompts. Where the data
+do not settle a question, the answer says so and gives the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from softbon_jax.pools.curves import leave_one_out, pool_curve
-from softbon_jax.pools.divergences import pool_kl
-from softbon_jax.scores import Scores
+from softbon_jax import _checks
+from softbon_jax.command._grid import Table as Table
+from softbon_jax.command._grid import default_n as default_n
+from softbon_jax.command._grid import default_temperatures as default_temperatures
+from softbon_jax.command._grid import tabulate as tabulate
 
 FEWEST_PROMPTS = 10
-"""With fewer, the spread between prompts is not known well enough to say anything."""
-
-
-class Table(NamedTuple):
-    """Estimates `[prompts, T, M]` on a grid, of the same prompts everywhere.
-
-    Attributes:
-      temperature: `[T]` in reward units.
-      n: `[M]` integers, rising.
-      reward: unbiased mean of the selecting score.
-      gold: unbiased mean of the gold score, or None; of the judge left out, where one is.
-      kl: KL(P_n‖P) in nats, jackknifed.
-      prompts: which of the prompts of `Scores` are in, `[prompts]` indices.
-    """
-
-    temperature: np.ndarray
-    n: np.ndarray
-    reward: np.ndarray
-    gold: np.ndarray | None
-    kl: np.ndarray
-    prompts: np.ndarray
-
-    @property
-    def objective(self) -> np.ndarray:
-        """The gold score where there is one, else the selecting one."""
-        return self.reward if self.gold is None else self.gold
+"""With fewer, the spread between prompts is too uncertain for any conclusion."""
 
 
 class Choice(NamedTuple):
     """The best point of a grid within a budget.
 
     Attributes:
-      ok: whether the data allow a recommendation.
-      reason: why not, or what binds; in words.
+      ok: whether the data support a recommendation.
+      reason: why not, or which limit binds; in words.
       n: number of candidates.
       temperature: in reward units.
-      value: mean of the objective there, less the optimism of having chosen the largest.
-      low: 95% interval for `value`.
-      high: likewise.
-      gain: `value` less the mean of a single response, with its interval.
-      gain_low: likewise.
-      gain_high: likewise.
+      value: mean of the objective at the point, corrected for the optimism of choosing the largest.
+      low: lower end of the 95% interval for `value`.
+      high: upper end of that interval.
+      gain: `value` minus the mean objective of a single response.
+      gain_low: lower end of the 95% interval for `gain`.
+      gain_high: upper end of that interval.
       kl: mean KL(P_n‖P) in nats.
-      agreement: share of the bootstrap samples of prompts that choose the same point.
-      near: `[T, M]`, share of the bootstrap samples that choose each point.
+      agreement: fraction of the bootstrap samples of prompts in which the same point is best.
+      near: `[T, M]` fraction of the bootstrap samples in which each point is best.
     """
 
     ok: bool
@@ -80,15 +57,16 @@ class Choice(NamedTuple):
 
 
 class PerPrompt(NamedTuple):
-    """A temperature for every prompt instead of one for all, at equal n and equal mean KL.
+    """One temperature for each prompt instead of one for all, at equal n and equal mean KL.
 
     Attributes:
       temperature: `[prompts]` in reward units.
-      reward: mean of the selecting score, by which the temperatures were chosen.
-      gain: of `reward` over one temperature; and its standard error.
-      gain_se: likewise.
-      objective_gain: of the gold score where there is one (not used for choosing), else `gain`.
-      objective_gain_se: its standard error.
+      reward: mean of the score that selects; the temperatures maximize it.
+      gain: increase in mean reward over one shared temperature.
+      gain_se: standard error of `gain`.
+      objective_gain: increase in mean gold over one shared temperature, where there is a gold score,
+        which the choice of temperatures does not use; else `gain`.
+      objective_gain_se: standard error of `objective_gain`.
     """
 
     temperature: np.ndarray
@@ -100,15 +78,16 @@ class PerPrompt(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether more selection by the proxy costs gold reward, at one temperature.
+    """Whether more selection by the proxy lowers the gold score, at one temperature.
 
     Attributes:
       finding: "turns down", "still rising" or "cannot tell".
       reason: in words, with numbers.
       peak: the n with the largest mean gold score.
-      drop: mean gold score at the peak less that at the largest n.
-      drop_se: its standard error.
-      p_value: of "the gold curve never exceeds its last value", simultaneous over all n.
+      drop: mean gold score at the peak minus that at the largest n.
+      drop_se: standard error of `drop`.
+      p_value: of the hypothesis that mean gold at no n exceeds that at the largest, simultaneously over
+        all n.
     """
 
     finding: str
@@ -117,71 +96,6 @@ class Verdict(NamedTuple):
     drop: float
     drop_se: float
     p_value: float
-
-
-def default_n(scores: Scores, share: float = 0.95) -> np.ndarray:
-    """Powers of two up to the largest n that `share` of the prompts have, and that n."""
-    sizes = np.sort(scores.where.sum(1))
-    largest = int(sizes[int((1 - share) * len(sizes))])
-    return np.unique([*(2 ** np.arange(largest.bit_length())), largest])
-
-
-def default_temperatures(scores: Scores) -> np.ndarray:
-    """0, inf and seven in between: 1/20 to 5 times the typical spread of a prompt's scores."""
-    spread = np.array([scores.rewards[i, w].std() for i, w in enumerate(scores.where)])
-    scale = float(np.median(spread[spread > 0])) if (spread > 0).any() else 1.0
-    between = [float(f"{scale * x:.2g}") for x in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)]
-    return np.array([0.0, *between, np.inf])
-
-
-def tabulate(
-    scores: Scores,
-    n: np.ndarray,
-    temperature: np.ndarray,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-) -> Table:
-    """The estimates for all prompts that have at least max(n) responses.
-
-    Args:
-      scores: pools.
-      n: `[M]` integers >= 1.
-      temperature: `[T]` in reward units, at least 0.
-      tell: is called with how many temperatures are done, and of how many.
-
-    Returns:
-      `Table`. Prompts with smaller pools are left out, so that all points are about the same prompts.
-      Where judges are left out, all estimates are means over which one is, and J times as costly.
-
-    Raises:
-      ValueError: no prompt has that many responses, or as `pool_curve`.
-    """
-    n = np.unique(np.asarray(n, int))
-    temperature = np.asarray(temperature, float)
-    sizes = scores.where.sum(1)
-    prompts = np.flatnonzero(sizes >= n.max())
-    if not prompts.size:
-        raise ValueError(f"n must be at most {sizes.max()}, the largest pool, got {n.max()}")
-    rewards, where = scores.rewards[prompts], scores.where[prompts]
-    values = [rewards] if scores.gold is None else [rewards, scores.gold[prompts]]
-    turns = 1
-    if scores.judges is not None:
-        turns = scores.judges.shape[-1]
-        selecting, valuing = leave_one_out(scores.judges[prompts])
-        rewards, valued = (np.asarray(x).reshape(-1, where.shape[1]) for x in (selecting, valuing))
-        values, where = [rewards, valued], np.tile(where, (turns, 1))
-
-    def of_prompts(estimates: jax.Array) -> np.ndarray:
-        return np.asarray(estimates).reshape(turns, len(prompts), -1).mean(0)
-
-    columns: list[list[np.ndarray]] = []
-    for done, t in enumerate(temperature):
-        tell(done, len(temperature))
-        curves = [pool_curve(rewards, n, t, values=x, where=where).per_prompt for x in values]
-        kl = pool_kl(rewards, n, t, where=where).per_prompt
-        columns.append([of_prompts(x) for x in (curves[0], curves[-1], kl)])
-    tell(len(temperature), len(temperature))
-    reward, gold, cost = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
-    return Table(temperature, n, reward, None if len(values) == 1 else gold, cost, prompts)
 
 
 def choose(
@@ -195,17 +109,36 @@ def choose(
     """The best point of the grid within a KL budget, a budget of candidates, or both.
 
     Args:
-      table: of estimates.
-      kl: largest mean KL(P_n‖P) in nats.
-      n: largest number of candidates.
+      table: estimates, from `tabulate`.
+      kl: largest mean KL(P_n‖P) in nats; None for no limit.
+      n: largest number of candidates; None for no limit.
       seed: of the bootstrap over prompts.
-      samples: of it.
+      samples: number of bootstrap samples.
 
     Returns:
-      `Choice`. Bootstrap samples choose anew, so that `value` is freed of the optimism of choosing.
+      `Choice`. Each bootstrap sample repeats the choice, which measures the optimism of choosing the
+      largest of noisy means; `value` and its intervals are corrected for it. `ok` is False if no point
+      is within the budget, if there are fewer than `FEWEST_PROMPTS` prompts, or if the 95% interval of
+      the gain over a single response reaches 0.
 
-    Source: derived here; the bootstrap's estimate of optimism is Efron's (1983).
+    Raises:
+      ValueError: `samples` is not a positive integer.
+
+    Numerics: float64, deterministic for a seed; memory is `samples` times the number of prompts, and
+      `samples` times that of points. Of points that are equal to 1e-9 of the spread the one of lower KL
+      is chosen.
+    Source: derived here; the bootstrap estimate of optimism is Efron's (JASA 78, 1983).
+
+    Example:
+      >>> from softbon_jax.command import advice
+      >>> kl = np.log([1.0, 2.0, 4.0]) * np.ones((40, 1, 1))
+      >>> reward = np.random.default_rng(0).normal(size=(40, 1, 3)) + [0.0, 2.0, 4.0]
+      >>> grid = (np.zeros(1), np.array([1, 2, 4]))
+      >>> choice = advice.choose(advice.Table(*grid, reward, None, kl, np.arange(40)), kl=1.0)
+      >>> choice.n, choice.reason
+      (2, 'best inside the grid')
     """
+    samples = _checks.positive_integer("samples", samples)
     prompts = len(table.prompts)
     shape = table.objective.shape[1:]
     objective, costs = (x.reshape(prompts, -1) for x in (table.objective, table.kl))
@@ -219,7 +152,7 @@ def choose(
             f"no point of the grid is within the budget: the lowest mean KL is {lowest:.3g} nats"
         )
         return _no_choice(reason, shape)
-    # Of points that are equally good but for rounding, the cheapest.
+    # Of points that are equal up to rounding, the cheapest.
     slight = np.ptp(mean) * 1e-9 / max(float(np.ptp(mean_kl)), 1e-300)
     best = int(np.argmax(np.where(within, mean - slight * mean_kl, -np.inf)))
     if prompts < FEWEST_PROMPTS:
@@ -234,7 +167,7 @@ def choose(
     row, column = divmod(best, shape[1])
     low, high = np.quantile(means[:, best], (0.025, 0.975))
     gain_low, gain_high = np.quantile(gains, (0.025, 0.975)) - optimism
-    ok, reason = True, _what_binds(table, row, column, kl, n, float(mean_kl[best]))
+    ok, reason = True, _binding(table, row, column, kl, n, float(mean_kl[best]))
     if gain_low <= 0:
         ok = False
         gain = mean[best] - single.mean() - optimism
@@ -243,27 +176,27 @@ def choose(
             f"{gain:.3g}, 95% interval {gain_low:.3g} to {gain_high:.3g}"
         )
     return Choice(
-        ok,
-        reason,
-        int(table.n[column]),
-        float(table.temperature[row]),
-        float(mean[best] - optimism),
-        float(low - optimism),
-        float(high - optimism),
-        float(mean[best] - single.mean() - optimism),
-        float(gain_low),
-        float(gain_high),
-        float(mean_kl[best]),
-        float(near[row, column]),
-        near,
+        ok=ok,
+        reason=reason,
+        n=int(table.n[column]),
+        temperature=float(table.temperature[row]),
+        value=float(mean[best] - optimism),
+        low=float(low - optimism),
+        high=float(high - optimism),
+        gain=float(mean[best] - single.mean() - optimism),
+        gain_low=float(gain_low),
+        gain_high=float(gain_high),
+        kl=float(mean_kl[best]),
+        agreement=float(near[row, column]),
+        near=near,
     )
 
 
-def _what_binds(
+def _binding(
     table: Table, row: int, column: int, kl: float | None, n: int | None, cost: float
 ) -> str:
     if column == len(table.n) - 1 and (n is None or table.n[-1] <= n):
-        return "the largest n that the pools can tell about: more may be better still"
+        return "the largest n that the pools allow: more may be better still"
     if n is not None and table.n[column] == table.n[table.n <= n].max():
         return "the budget of candidates binds"
     if kl is not None and cost > 0.8 * kl:
@@ -272,20 +205,21 @@ def _what_binds(
 
 
 def _no_choice(reason: str, shape: tuple[int, ...]) -> Choice:
+    """No recommendation, for a reason; every number is NaN."""
     nothing = (float("nan"),) * 9
     return Choice(False, reason, 0, *nothing, np.zeros(shape))
 
 
 def per_prompt_temperatures(table: Table, n: int, kl: float) -> PerPrompt:
-    """A temperature for every prompt: the most reward at a mean KL that one temperature would also cost.
+    """A temperature for every prompt: the most reward at the mean KL of one shared temperature.
 
-    Each prompt takes the temperature of the grid with the largest reward - μ KL, and μ is set so that
-    the mean KL comes up to `kl` but not above. One temperature for all is interpolated in the grid to
-    exactly the same mean KL.
+    Each prompt takes the temperature of the grid with the largest reward - μ KL; μ is the smallest price
+    at which the mean KL is at most `kl`. The shared temperature that it is compared with is interpolated
+    in the grid to exactly the same mean KL.
 
     Args:
-      table: of estimates.
-      n: one of the table's.
+      table: estimates, from `tabulate`.
+      n: one of `table.n`.
       kl: mean KL(P_n‖P) in nats to spend.
 
     Returns:
@@ -293,6 +227,19 @@ def per_prompt_temperatures(table: Table, n: int, kl: float) -> PerPrompt:
 
     Raises:
       ValueError: n is not in the table.
+
+    Numerics: float64; μ by 60 bisections.
+    Source: derived here: the Lagrangian of a mean KL budget separates over prompts.
+
+    Example:
+      >>> from softbon_jax.command import advice
+      >>> reward = np.array([[[0.0, 1.0], [0.0, 0.0]], [[0.0, 9.0], [0.0, 0.0]]])
+      >>> kl = np.array([[[0.0, 1.0], [0.0, 0.0]]] * 2)
+      >>> grid = (np.array([0.0, np.inf]), np.array([1, 2]))
+      >>> table = advice.Table(*grid, reward, None, kl, np.arange(2))
+      >>> each = advice.per_prompt_temperatures(table, 2, 0.5)
+      >>> each.temperature.tolist(), each.gain
+      ([inf, 0.0], 2.0)
     """
     if n not in table.n:
         raise ValueError(f"n must be one of {list(table.n)}, got {n}")
@@ -336,23 +283,39 @@ def overoptimized(
 ) -> Verdict:
     """Whether the gold curve turns down as n grows, at one temperature of the table.
 
-    The largest studentized lead of an earlier n over the last is compared with its bootstrap law
-    under no lead, so that having looked for the peak is paid for.
+    The lead of an n is its mean gold score minus that at the largest n. The largest studentized lead is
+    compared with its bootstrap distribution when no n leads, which accounts for the search for the peak.
 
     Args:
-      table: of estimates, with gold.
-      temperature: one of the table's.
+      table: estimates with gold, from `tabulate`.
+      temperature: one of `table.temperature`.
       seed: of the bootstrap over prompts.
-      samples: of it.
+      samples: number of bootstrap samples.
 
     Returns:
       `Verdict`.
 
     Raises:
-      ValueError: no gold score, or the temperature is not in the table.
+      ValueError: the table has no gold score, the temperature is not in the table, or `samples` is not
+        a positive integer.
+
+    Numerics: float64, deterministic for a seed. "turns down" at the 5% level; "still rising" if every
+      earlier n is lower, each at the one-sided 5% level.
+    Source: derived here; the maximum of studentized differences is the statistic of Hansen's test of
+      superior ability (J. Bus. Econ. Stat. 23, 2005).
+
+    Example:
+      >>> from softbon_jax.command import advice
+      >>> gold = np.random.default_rng(0).normal(size=(40, 1, 3)) + [0.0, 2.0, 1.0]
+      >>> grid = (np.zeros(1), np.array([1, 2, 4]))
+      >>> table = advice.Table(*grid, gold, gold, np.zeros_like(gold), np.arange(40))
+      >>> verdict = advice.overoptimized(table, 0.0)
+      >>> verdict.finding, verdict.peak
+      ('turns down', 2)
     """
+    samples = _checks.positive_integer("samples", samples)
     if table.gold is None:
-        raise ValueError("gold must be there to compare the proxy with, got None")
+        raise ValueError("overoptimized needs a table with a gold score, got gold None")
     rows = np.flatnonzero(table.temperature == temperature)
     if not rows.size:
         raise ValueError(f"temperature must be one of {list(table.temperature)}, got {temperature}")
@@ -396,3 +359,11 @@ def _bootstrap(prompts: int, samples: int, seed: int) -> np.ndarray:
     """Weights `[samples, prompts]` of means over prompts drawn with replacement."""
     random = np.random.default_rng(seed)
     return random.multinomial(prompts, np.full(prompts, 1 / prompts), size=samples) / prompts
+
+
+def __getattr__(name: str) -> Any:
+    """The name before American spelling, for one release."""
+    if name == "overoptimised":
+        warnings.warn("overoptimised is now overoptimized", DeprecationWarning, stacklevel=2)
+        return overoptimized
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

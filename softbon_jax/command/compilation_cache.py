@@ -1,42 +1,54 @@
 """JAX's persistent compilation cache, for the programs of this project.
 
-The library itself changes no setting of JAX. A program that calls `enable` finds what an earlier run
-has compiled in a folder of the user's cache, so that it starts in a fraction of the time.
+The library itself changes no setting of JAX. A program that calls `enable` reuses what earlier runs have
+compiled, from a folder in the user's cache, and starts in a fraction of the time.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
 VARIABLE = "SOFTBON_CACHE"
-"""Environment variable: a folder to use instead, or `off`."""
+"""Environment variable: a folder to use instead of the default, or `off`."""
 
 MOST_BYTES = 2**29
-"""Above this size of the folder the oldest entries are removed when a program starts."""
+"""If a folder holds more, the oldest entries are removed when a program starts."""
+
+_ENTRY = re.compile(r".+-[0-9a-f]{64}-cache")
 
 
 def enable() -> Path | None:
-    """Turn the cache on, unless it is on already or the user has turned it off.
+    """Turn the cache on, unless it is already on or the user has turned it off.
+
+    The folder is that of the environment variable `SOFTBON_CACHE`, else `softbon_jax` in the user's
+    cache (`~/.cache` on Linux). If `jax_compilation_cache_dir` is set, it and the other settings of the
+    cache are left as they are.
 
     Returns:
-      The folder in use. None where `SOFTBON_CACHE` is `off`, JAX's own settings turn the cache off, or
-      no folder can be written: then everything works as without a cache.
+      The folder in use. None if `SOFTBON_CACHE` is `off`, if JAX's own settings turn the cache off, or
+      if no folder can be written; everything then works as without a cache.
 
-    Numerics: entries are keyed by the program, the versions, the flags of XLA and the features of the
-    processor, so that a hit is the program that would have been compiled. Processes may share the
-    folder: an entry that is damaged or half written is compiled again.
-    Source: `jax_compilation_cache_dir` in JAX's documentation. A folder that is set there is left as
-    it is.
+    Raises:
+      Nothing: no failure of the cache stops a program.
+
+    Numerics: a cached program is the one that would be compiled: entries are keyed by the program, the
+      versions of JAX and XLA, the flags of XLA and the kind of device. Processes may share a folder: a
+      damaged or half-written entry is ignored, without a warning, and the program is compiled.
+    Source: `jax_compilation_cache_dir` in JAX's documentation.
 
     Example:
       >>> from softbon_jax.command import compilation_cache
       >>> folder = compilation_cache.enable()
+      >>> folder is None or folder.is_dir()
+      True
     """
     settings: Any = jax.config
     if settings.jax_compilation_cache_dir:
@@ -44,23 +56,67 @@ def enable() -> Path | None:
     asked = os.environ.get(VARIABLE, "")
     if asked.lower() in ("off", "0", "no", "none") or not settings.jax_enable_compilation_cache:
         return None
-    folder = Path(asked) if asked else _user_cache() / "softbon_jax"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _prune(folder)
-    except OSError:
+        folder = Path(asked).expanduser().absolute() if asked else _user_cache() / "softbon_jax"
+        # Entries are executable code, so nobody else may write here.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
         return None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return None
+    prune(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    # Most kernels here compile in less than the second that JAX asks of an entry by default.
+    # Most kernels here compile in less than the second that JAX demands of an entry by default.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # Damage and a full disk cost a compilation, which is no news to whoever runs the program.
+    # A damaged entry or a full disk costs a compilation; nobody who runs the program need act.
     warnings.filterwarnings(
         "ignore", message="Error (reading|writing) persistent compilation cache"
     )
     return folder
+
+
+def prune(folder: Path) -> None:
+    """Remove the oldest entries until half of `MOST_BYTES` is left, if there is more than that.
+
+    Args:
+      folder: of a cache. Only files with the name of an entry are counted and removed.
+
+    Raises:
+      Nothing: entries that another process removes first, or that cannot be removed, are passed over.
+
+    Numerics: none.
+    Source: derived here; JAX's own limit on the size needs a package for locking files.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from softbon_jax.command import compilation_cache
+      >>> compilation_cache.prune(pathlib.Path(tempfile.mkdtemp()))
+    """
+    entries = sorted(_entries(folder))
+    size = sum(bytes_ for _, bytes_, _ in entries)
+    if size <= MOST_BYTES:
+        return
+    for _, bytes_, path in entries:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            continue
+        size -= bytes_
+        if size <= MOST_BYTES / 2:
+            break
+
+
+def _entries(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Time of writing, size in bytes and path of every entry."""
+    for path in folder.iterdir():
+        if not _ENTRY.fullmatch(path.name):
+            continue
+        try:
+            stat = path.stat()
+        except OSError:  # removed by another process
+            continue
+        yield stat.st_mtime, stat.st_size, path
 
 
 def _user_cache() -> Path:
@@ -69,16 +125,3 @@ def _user_cache() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _prune(folder: Path) -> None:
-    """Remove the oldest entries until half of `MOST_BYTES` is left, if there is more than that."""
-    entries = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.is_file()]
-    size = sum(stat.st_size for stat, _ in entries)
-    if size <= MOST_BYTES:
-        return
-    for stat, path in sorted(entries, key=lambda x: x[0].st_mtime):
-        Path(path).unlink(missing_ok=True)
-        size -= stat.st_size
-        if size <= MOST_BYTES / 2:
-            break

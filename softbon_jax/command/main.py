@@ -3,58 +3,81 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
-import importlib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import NormalDist
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import problem, scores
-from softbon_jax.command import _files, advice, report
+from softbon_jax import _checks, problem, scores
+from softbon_jax.command import _files, advice, compilation_cache, report
 from softbon_jax.exact.metrics import metrics
-from softbon_jax.sampling import select as selection
+from softbon_jax.sampling.select import select
 from softbon_jax.tuning.calibrate import temperature_for_kl
 
 LEARN = """Soft best-of-n draws n responses and returns one of them with probability proportional
-to exp(reward / λ). A larger n and a smaller λ (temperature, in the units of the reward) earn more
+to exp(reward / λ). A larger n and a smaller λ (temperature, in the units of the reward) give more
 reward and move further from the policy, in KL; where the reward is a proxy, past some point they
-earn less of what it stands for.
+give less of what it stands for.
 
-  softbon analyze scores.csv.gz                 what each n and λ would earn and cost
+  softbon analyze scores.csv.gz                 reward and KL at each n and λ
   softbon analyze scores.csv.gz --kl 2 --html report.html
-                                                the best of them within 2 nats, as a page
+                                                the best point within 2 nats, as a web page
   softbon select scores.csv.gz --n 8 --temperature 0.5 --out selected.csv
-                                                mark the response that is to be served
+                                                mark the response to serve
   softbon plan --probs 0.5 0.3 0.2 --rewards 0 1 2 --kl 0.5
                                                 the same for a law that is known, exactly
 
-`softbon COMMAND --help` explains the options."""
+`softbon COMMAND --help` explains the options.
 
-ANALYZE = """Reads scored responses (CSV, TSV, JSON lines, Parquet, npz; a row a response), and
+What JAX compiles is kept for the next run in the folder named by the environment variable
+SOFTBON_CACHE, by default softbon_jax in the user's cache; SOFTBON_CACHE=off keeps nothing."""
+
+ANALYZE = """Reads scored responses (CSV, TSV, JSON lines, Parquet, npz; one row a response), and
 estimates without bias what soft best-of-n would select from new responses of the same policy, for
-every n up to the number of responses a prompt has. Nothing is needed but the scores.
+every n up to the number of responses a prompt has. Only the scores are needed.
 
-Columns: which prompt a row answers (--prompt), the reward that selects (--reward), and if there is
-one the score that is really wanted (--gold), such as correctness (0 or 1), a better judge or a
-length. With a gold score the recommendation maximises gold, and the command says whether the proxy
-is over-optimized.
+Columns: the prompt that a row answers (--prompt), the reward that selects (--reward), and optionally
+the score that is really wanted (--gold), such as correctness (0 or 1), a better judge or a length.
+With a gold score the recommendation maximizes gold, and the command says whether the proxy is
+over-optimized.
 
 Several columns after --reward or --gold are averaged: --reward judge_1 judge_2 --gold judge_3. With
-noisy judges of one kind, --reward judge_1 judge_2 judge_3 --leave-one-out lets each of them value
-what the others select, so that their noise does not pass for gain."""
+noisy judges of one kind, --reward judge_1 judge_2 judge_3 --leave-one-out lets each of them judge
+what the others select, so that their noise is not counted as gain."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if all is well, 2 if input or options make no sense."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    """Run one command of `softbon`.
+
+    The persistent compilation cache is turned on (`compilation_cache.enable`), and 64-bit mode for as
+    long as the command runs.
+
+    Args:
+      arguments: those of the command line, without the name of the program; None for `sys.argv`.
+
+    Returns:
+      The exit status: 0 for success; 2 for bad input or options, with one line on standard error.
+
+    Raises:
+      SystemExit: `--help`, or options that do not parse.
+
+    Numerics: float64.
+    Source: `softbon COMMAND --help` and the documentation of the command.
+
+    Example:
+      >>> from softbon_jax.command.main import main
+      >>> main("plan --probs 0.5 0.5 --rewards 0 1 --n 1 2".split())
+             n          λ     reward   KL(nats)   win rate
+             1          0        0.5          0        0.5
+             2          0       0.75     0.1308      0.625
+      0
+    """
+    options = _parser().parse_args(arguments)
+    compilation_cache.enable()
     try:
         with jax.enable_x64(True):
             options.work(options)
@@ -105,8 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     choose = commands.add_parser(
         "select",
         help="mark the selected response of every prompt",
-        description="Copies the file with a column more, 1 for the response of each prompt that soft "
-        "best-of-n selects and 0 for the others. The same seed selects the same responses.",
+        description="Copies the file with one more column: 1 for the response of each prompt that soft "
+        "best-of-n selects, 0 for the others. The same seed selects the same responses.",
     )
     _file_options(choose)
     choose.add_argument("--n", type=int, help="select among the first n of a prompt; default: all")
@@ -118,10 +141,10 @@ def _parser() -> argparse.ArgumentParser:
 
     known = commands.add_parser(
         "plan",
-        help="the exact trade-off for a law that is known",
+        help="the exact trade-off for a known law",
         description="For a reference law with known probabilities and rewards: the exact mean "
-        "reward, KL from the law and win rate of soft best-of-n. With --kl, the temperature that "
-        "spends it.",
+        "reward, KL from the law and win rate of soft best-of-n. With --kl, the temperature at which "
+        "the KL is that.",
     )
     known.add_argument("--probs", type=float, nargs="+", help="of the outcomes; default: all equal")
     known.add_argument(
@@ -135,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--temperature", type=float, default=None, help="λ in reward units; default: 0"
     )
-    what.add_argument("--kl", type=float, help="nats from the law that every n may spend")
+    what.add_argument("--kl", type=float, help="KL budget of every n, in nats")
     known.set_defaults(work=_plan)
     return parser
 
@@ -154,7 +177,7 @@ def _file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--response",
         default="auto",
-        help="column of identifiers, none; default: response_id if there",
+        help="column of identifiers, or none; default: response_id if the file has it",
     )
     parser.add_argument(
         "--missing", choices=("error", "drop"), default="error",
@@ -183,19 +206,18 @@ def _read(options: argparse.Namespace, least: int) -> scores.Scores:
 
 
 def _analyze(options: argparse.Namespace) -> None:
-    for name, value in (("--kl", options.kl), ("--budget-n", options.budget_n)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+    _positive("--kl", options.kl)
+    _positive("--budget-n", options.budget_n)
+    for size in options.n or ():
+        _checks.positive_integer("--n", size)
     pools = _read(options, least=2)
     n = advice.default_n(pools) if options.n is None else np.array([1, *options.n])
-    if n.min() < 1:
-        raise ValueError(f"--n must be at least 1, got {n.min()}")
     temperature = (
         advice.default_temperatures(pools)
         if options.temperature is None
         else np.unique(options.temperature)
     )
-    table = advice.tabulate(pools, n, temperature, _progress)
+    table = advice.tabulate(pools, n, temperature, tell=_progress)
     choice = advice.choose(table, kl=options.kl, n=options.budget_n, seed=options.seed)
     limits = [f"mean KL ≤ {options.kl:g} nats"] if options.kl is not None else []
     limits += [f"n ≤ {options.budget_n}"] if options.budget_n is not None else []
@@ -204,18 +226,18 @@ def _analyze(options: argparse.Namespace) -> None:
         per_prompt = advice.per_prompt_temperatures(table, choice.n, choice.kl)
     verdicts = {}
     if table.gold is not None:
-        finite = [t for t in table.temperature if np.isfinite(t)]
-        asked = {finite[0], choice.temperature} if choice.ok else set(finite[:1])
+        # The lowest temperature, where selection is strongest, and the recommended one.
+        asked = {*table.temperature[:1], *([choice.temperature] if choice.ok else [])}
         for t in sorted(t for t in asked if np.isfinite(t)):
             verdicts[float(t)] = advice.overoptimized(table, t, seed=options.seed)
     analysis = report.Analysis(
-        options.file.name,
-        pools,
-        table,
-        " and ".join(limits) or "any budget",
-        choice,
-        per_prompt,
-        verdicts,
+        source=options.file.name,
+        scores=pools,
+        table=table,
+        budget=" and ".join(limits) or "any budget",
+        choice=choice,
+        per_prompt=per_prompt,
+        verdicts=verdicts,
     )
     # Everything is made before anything is written.
     page = report.as_html(analysis) if options.html else None
@@ -233,9 +255,12 @@ def _progress(done: int, total: int) -> None:
     """A line that overwrites itself, on a terminal only."""
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
-        print(
-            f"\rtemperature {min(done + 1, total)} of {total}", end=end, file=sys.stderr, flush=True
-        )
+        print(f"\restimate {min(done + 1, total)} of {total}", end=end, file=sys.stderr, flush=True)
+
+
+def _positive(option: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{option} must be positive, got {value}")
 
 
 def _select(options: argparse.Namespace) -> None:
@@ -243,8 +268,7 @@ def _select(options: argparse.Namespace) -> None:
         raise ValueError(f"--out must be of the format of {options.file.name}, got {options.out}")
     pools = _read(options, least=1)
     if options.n is not None:
-        if options.n < 1:
-            raise ValueError(f"--n must be at least 1, got {options.n}")
+        _checks.positive_integer("--n", options.n)
         short = int(np.argmin(pools.where.sum(1)))
         fewest = pools.where[short].sum()
         if fewest < options.n:
@@ -252,64 +276,25 @@ def _select(options: argparse.Namespace) -> None:
                 f"--n asks for {options.n}, prompt {pools.prompts[short]!r} has {fewest} responses"
             )
     n = pools.where.shape[1] if options.n is None else options.n
-    index = selection.select(
+    index = select(
         jax.random.key(options.seed),
-        jnp.asarray(pools.rewards[:, :n]),
+        pools.rewards[:, :n],
         options.temperature,
-        jnp.asarray(pools.where[:, :n]),
+        where=pools.where[:, :n],
     )
     chosen = np.zeros(pools.read, int)
     chosen[pools.rows[np.arange(len(pools.prompts)), np.asarray(index)]] = 1
     with _files.replacing(options.out) as temporary:
-        _copy(options.file, temporary, options.out, options.column, chosen)
+        zipped = options.out.suffix.lower() == ".gz"
+        _files.copy_with_column(options.file, temporary, options.column, chosen, zipped=zipped)
     print(f"{options.out}: {chosen.sum()} of {pools.read} responses selected")
-
-
-def _copy(source: Path, target: Path, name: Path, column: str, values: np.ndarray) -> None:
-    """The file with a column more, in the format of `name`."""
-    kind = scores.format_of(source)
-    if kind == "parquet":
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-        table = parquet.read_table(source)
-        if column in table.column_names:
-            raise ValueError(
-                f"{source}: there is a column {column!r} already; name another: --column"
-            )
-        parquet.write_table(table.append_column(column, [values]), target)
-        return
-    if kind == "npz":
-        raise ValueError(f"{source}: select does not write npz; convert the file to CSV or Parquet")
-    zipped = name.suffix.lower() == ".gz"
-    with (
-        scores.open_text(source) as read,
-        (gzip.open if zipped else open)(target, "wt", encoding="utf-8", newline="") as write,
-    ):
-        if kind == "jsonl":
-            lines = (line for line in read if line.strip())
-            for line, value in zip(lines, values, strict=True):
-                row = json.loads(line)
-                if column in row:
-                    raise ValueError(f"{source}: there is a key {column!r} already; use --column")
-                write.write(json.dumps({**row, column: int(value)}, ensure_ascii=False) + "\n")
-            return
-        delimiter = "\t" if ".tsv" in source.suffixes else ","
-        rows = (row for row in csv.reader(read, delimiter=delimiter) if row)
-        writer = csv.writer(write, delimiter=delimiter, lineterminator="\n")
-        header = next(rows)
-        if column in header:
-            raise ValueError(
-                f"{source}: there is a column {column!r} already; name another: --column"
-            )
-        writer.writerow([*header, column])
-        writer.writerows([*row, int(value)] for row, value in zip(rows, values, strict=True))
 
 
 def _plan(options: argparse.Namespace) -> None:
     if options.rewards is None:
         if options.probs is not None:
             raise ValueError("--probs needs --rewards")
-        ranks = (np.arange(64) + 0.5) / 64
-        rewards = np.asarray(jax.scipy.special.ndtri(jnp.asarray(ranks)))
+        rewards = np.array([NormalDist().inv_cdf((k + 0.5) / 64) for k in range(64)])
     else:
         rewards = np.array(options.rewards)
     probs = (
@@ -323,14 +308,15 @@ def _plan(options: argparse.Namespace) -> None:
         temperature = np.full(n.shape, options.temperature or 0.0)
         reached = np.ones(n.shape, bool)
     else:
-        if not options.kl > 0:
-            raise ValueError(f"--kl must be positive, got {options.kl}")
-        # Beyond hard best-of-n the budget cannot be spent, and the temperature is 0.
+        _positive("--kl", options.kl)
+        # A budget that hard best-of-n cannot spend is infeasible, and the temperature is then 0.
         answer = temperature_for_kl(known, n, options.kl)
         temperature, reached = np.asarray(answer.value), np.asarray(answer.feasible)
-    exact = metrics(known, n, jnp.asarray(temperature))
+    exact = metrics(known, n, temperature)
     print(f"{'n':>8} {'λ':>10} {'reward':>10} {'KL(nats)':>10} {'win rate':>10}")
-    columns = (n, temperature, exact.reward, exact.kl_soft_base, exact.win_rate, reached)
+    reward = np.asarray(exact.reward)
+    reward = np.where(np.abs(reward) < 1e-12 * np.abs(rewards).max(), 0.0, reward)  # rounding
+    columns = (n, temperature, reward, exact.kl_soft_base, exact.win_rate, reached)
     for size, t, reward, kl, win, enough in zip(*map(np.asarray, columns), strict=True):
         note = "" if enough else "   (spends less: hard best-of-n)"
         print(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")

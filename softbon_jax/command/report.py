@@ -1,4 +1,7 @@
-"""The report of `softbon analyze`: one HTML file that needs nothing else, and the same as JSON."""
+"""The report of `softbon analyze`: as text, as one self-contained HTML file, and as JSON.
+
+Reports name the file of scores without its folder, and nothing else of the machine that made them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import html
 import importlib
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,22 +18,23 @@ import numpy as np
 from softbon_jax.command.advice import Choice, PerPrompt, Table, Verdict
 from softbon_jax.scores import Scores
 
-# Okabe and Ito's colors, told apart by all common kinds of color vision.
+# Okabe and Ito's colors, distinguishable with all common kinds of color vision.
 COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 DASHES = ("-", "--", ":", "-.")
 
 
 class Analysis(NamedTuple):
-    """What `softbon analyze` has found.
+    """The findings of `softbon analyze`.
 
     Attributes:
-      source: name of the file.
-      scores: what was read.
+      source: name of the file of scores, without its folder.
+      scores: the pools that were read.
       table: the estimates.
-      budget: in words.
+      budget: the limits on n and KL, in words.
       choice: the recommendation.
-      per_prompt: a temperature a prompt, or None without a recommendation.
-      verdicts: one a temperature, empty without gold.
+      per_prompt: one temperature for each prompt; None without a recommendation.
+      verdicts: for each temperature that was tested, whether the proxy is over-optimized; empty without
+        a gold score.
     """
 
     source: str
@@ -42,7 +47,26 @@ class Analysis(NamedTuple):
 
 
 def means(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over prompts and its standard error (NaN for one prompt)."""
+    """The mean over prompts and its standard error.
+
+    Args:
+      values: `[prompts, ...]` estimates.
+
+    Returns:
+      The mean and its standard error, `[...]`; for a single prompt the error is NaN.
+
+    Raises:
+      IndexError: there are no prompts.
+
+    Numerics: float64; the spread between prompts has divisor prompts - 1.
+    Source: the standard error of a mean of independent prompts.
+
+    Example:
+      >>> from softbon_jax.command import report
+      >>> mean, error = report.means(np.array([[1.0], [2.0], [3.0]]))
+      >>> mean.tolist(), np.round(error, 4).tolist()
+      ([2.0], [0.5774])
+    """
     count = len(values)
     error = (
         values.std(0, ddof=1) / math.sqrt(count) if count > 1 else np.full(values[0].shape, np.nan)
@@ -51,7 +75,31 @@ def means(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
-    """All numbers, for a program; NaN is null and infinity is "inf"."""
+    """All numbers, for another program.
+
+    Args:
+      analysis: the findings.
+
+    Returns:
+      A dictionary of plain Python values that JSON can hold: NaN is None and infinity is "inf". Curves
+      are `[T][M]` lists, temperatures first.
+
+    Raises:
+      Nothing for the findings of `softbon analyze`.
+
+    Numerics: the numbers are not rounded.
+    Source: derived here: the layout is this project's own. The key "overoptimisation" keeps its first
+      spelling for the programs that read it.
+
+    Example:
+      >>> from softbon_jax.command import advice, report
+      >>> pools = sb.scores.padded({f"p{i}": [0.0, i + 1.0] for i in range(12)})
+      >>> table = advice.tabulate(pools, [1, 2], [0.0])
+      >>> found = report.Analysis("x.csv", pools, table, "n ≤ 2", advice.choose(table), None, {})
+      >>> numbers = report.as_json(found)
+      >>> numbers["file"], numbers["reward"]["mean"], numbers["recommendation"]["n"]
+      ('x.csv', [[3.25, 6.5]], 2)
+    """
     table, scores = analysis.table, analysis.scores
     curves = {"reward": table.reward, "gold": table.gold, "kl": table.kl}
     result: dict[str, Any] = {
@@ -101,7 +149,28 @@ def _plain(x: Any) -> Any:
 
 
 def as_text(analysis: Analysis) -> str:
-    """For a terminal."""
+    """The findings as text for a terminal.
+
+    Args:
+      analysis: the findings.
+
+    Returns:
+      Lines of text: what was read, a table for each curve, the conclusions.
+
+    Raises:
+      Nothing for the findings of `softbon analyze`.
+
+    Numerics: means are printed to four digits, standard errors to one.
+    Source: derived here: the layout is this project's own.
+
+    Example:
+      >>> from softbon_jax.command import advice, report
+      >>> pools = sb.scores.padded({f"p{i}": [0.0, i + 1.0] for i in range(12)})
+      >>> table = advice.tabulate(pools, [1, 2], [0.0])
+      >>> found = report.Analysis("x.csv", pools, table, "n ≤ 2", advice.choose(table), None, {})
+      >>> print(report.as_text(found).splitlines()[4])
+      0  3.25 ±0.5  6.5 ±1
+    """
     lines = [*_reading(analysis), ""]
     for title, head, rows in _tables(analysis):
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
@@ -114,10 +183,29 @@ def as_text(analysis: Analysis) -> str:
 
 
 def as_html(analysis: Analysis) -> str:
-    """A page with pictures, tables and findings; no scripts, nothing loaded from elsewhere.
+    """The findings as one web page: figures, tables and conclusions, no scripts and no external files.
+
+    Args:
+      analysis: the findings.
+
+    Returns:
+      The page, HTML with its figure inside as SVG.
 
     Raises:
-      ImportError: Matplotlib, which draws, is not installed.
+      ImportError: Matplotlib, which draws the figure, is not installed.
+
+    Numerics: as `as_text`; bands in the figure are ± 1.96 standard errors. The same findings give the
+      same bytes.
+    Source: derived here: the layout is this project's own.
+
+    Example:
+      >>> from softbon_jax.command import advice, report
+      >>> pools = sb.scores.padded({f"p{i}": [0.0, i + 1.0] for i in range(12)})
+      >>> table = advice.tabulate(pools, [1, 2], [0.0])
+      >>> found = report.Analysis("x.csv", pools, table, "n ≤ 2", advice.choose(table), None, {})
+      >>> page = report.as_html(found)
+      >>> page.startswith("<!DOCTYPE html>"), page.count("<svg")
+      (True, 1)
     """
     escape = html.escape
     parts = [f"<h1>Soft best-of-n on {escape(analysis.source)}</h1>"]
@@ -303,3 +391,11 @@ def _pictures(analysis: Analysis) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def __getattr__(name: str) -> Any:
+    """The name before American spelling, for one release."""
+    if name == "COLOURS":
+        warnings.warn("COLOURS is now COLORS", DeprecationWarning, stacklevel=2)
+        return COLORS
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,13 @@ for the rooms that build on them.
 
 from softbon_jax.exact._divergences import both_ways, change, relative_entropy
 from softbon_jax.exact._plan import Plan, quadrature_plan
-from softbon_jax.exact._rules import hard_terms, poisson_log_base_ratio, race_terms, rank_masses
+from softbon_jax.exact._rules import (
+    finite_n,
+    hard_terms,
+    poisson_log_base_ratio,
+    race_terms,
+    rank_masses,
+)
 from softbon_jax.exact._soft import (
     TiltedTerms,
     normalized,
@@ -21,6 +27,7 @@ __all__ = [
     "TiltedTerms",
     "both_ways",
     "change",
+    "finite_n",
     "hard_terms",
     "normalized",
     "on_support",

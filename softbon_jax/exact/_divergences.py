@@ -1,9 +1,10 @@
-"""Distances between two laws on the same K outcomes, each a sum that keeps its digits as it vanishes."""
+"""Distances between two laws on the same K outcomes, as sums that keep their digits as they vanish."""
 
 from __future__ import annotations
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +19,8 @@ def _near(log_ratio: Array) -> Array:
 
 
 def relative_entropy(log_p: Array, log_q: Array) -> Array:
-    """KL(p‖q) as Σ p (e^d - 1 - d), d = log q/p: non-negative terms. inf where q misses p."""
+    """KL(p‖q) as Σ p (e^d - 1 - d), d = log q/p: non-negative terms. inf where q = 0 < p."""
+    chex.assert_equal_shape([log_p, log_q])
     p = jnp.exp(log_p)
     d = jnp.where(p > 0, log_q - jnp.where(p > 0, log_p, 0.0), 0.0)
     missed = jnp.sum(jnp.where(p > 0, 0.0, jnp.exp(log_q)))
@@ -27,6 +29,7 @@ def relative_entropy(log_p: Array, log_q: Array) -> Array:
 
 def both_ways(p: Array, q: Array, delta: Array, log_ratio: Array) -> tuple[Array, Array]:
     """(KL(p‖q), KL(q‖p)) for q = p(1 + delta) as sums of non-negative terms."""
+    chex.assert_equal_shape([p, q, delta, log_ratio])
     near = _near(log_ratio)
     delta = jnp.where(near, delta, 0.0)
     forward = jnp.where(p == 0, 0.0, log_ratio)
@@ -37,13 +40,13 @@ def both_ways(p: Array, q: Array, delta: Array, log_ratio: Array) -> tuple[Array
 
 
 def change(p: Array, q: Array, delta: Array, log_ratio: Array) -> Array:
-    """Q - p, from the relative change where that is small."""
+    """Element by element q - p, from the relative change where that is small."""
     near = _near(log_ratio)
     return jnp.where(near, p * jnp.where(near, delta, 0.0), q - p)
 
 
 def chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
-    """Σ (q - p)²/p. If `wide`, in logs where q > p, for p that underflow; inf where a term overflows."""
+    """Σ (q - p)²/p; if `wide`, in logs where q > p, since p may underflow. inf if a term overflows."""
     p = jnp.exp(log_p)
     quotient = change / jnp.where(p > 0, p, 1.0)
     if not wide:
@@ -59,7 +62,7 @@ def chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
 
 
 def mean(q: Array, rewards: Array) -> Array:
-    """E_q[r], counted from the likeliest reward: its derivatives do not see a common offset."""
+    """E_q[r], as the likeliest reward plus a mean difference: its derivatives ignore a common offset."""
     likeliest = jax.lax.stop_gradient(rewards[jnp.argmax(q)])
     return likeliest + q @ (rewards - likeliest)
 

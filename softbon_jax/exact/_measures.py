@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +18,9 @@ class Metrics(NamedTuple):
     """What a selection law gains and costs; arrays of one batch shape.
 
     P is the reference law, P* the tilted law at the same temperature and P_n the law of the selected
-    outcome. Divergences are in nats, rewards in the problem's reward units.
+    outcome, whatever the selection rule: in the names `soft` reads "selected", so that `kl_soft_base`
+    is KL(P_n‖P) for hard best-of-n and for the race as well. Divergences are in nats, rewards in the
+    problem's reward units.
 
     Attributes:
       reward: E_{P_n}[r].
@@ -48,7 +51,14 @@ class Metrics(NamedTuple):
 
 
 class Tilt(NamedTuple):
-    """Of the tilted law: E r, r centered on it, P*, and KL(P*‖P)."""
+    """What the metrics of every law compared with one tilted law share.
+
+    Attributes:
+      reward: E_{P*}[r].
+      centered: `[K]` r - E_{P*}[r].
+      probs: `[K]` P*.
+      kl_base: KL(P*‖P).
+    """
 
     reward: Array
     centered: Array
@@ -57,7 +67,7 @@ class Tilt(NamedTuple):
 
 
 def tilt_metrics(terms: _soft.TiltedTerms) -> Tilt:
-    """What the metrics of every law compared with one tilted law share."""
+    """The `Tilt` of a `[K]` problem at one temperature."""
     p, pstar = jnp.exp(terms.log_probs), jnp.exp(terms.log_tilted)
     from_ref = terms.rewards - terms.rewards[jnp.argmax(pstar)]
     # Not by P > 0: an outcome whose P underflows may have all of P*.
@@ -71,7 +81,9 @@ def tilt_metrics(terms: _soft.TiltedTerms) -> Tilt:
 def soft_metrics(
     terms: _soft.TiltedTerms, tilt: Tilt, soft: _soft.SoftTerms, wins: Array, wide: bool
 ) -> Metrics:
-    """Of a law given by its ratios to the tilted law and to P; `wide` as in `_plan.Plan`."""
+    """Metrics of a law given by its ratios to P* and to P; `wide` as in `Plan`."""
+    chex.assert_rank([soft.probs, tilt.probs, wins], 1)
+    chex.assert_equal_shape([soft.probs, tilt.probs, terms.log_probs, wins])
     pstar, p = tilt.probs, jnp.exp(terms.log_probs)
     off = terms.log_probs == -jnp.inf
     log_ratio = jnp.where(off, 0.0, soft.log_ratio)
@@ -98,7 +110,7 @@ def soft_metrics(
 
 
 def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
-    """Hard best-of-n against P given the best reward, in closed form."""
+    """Metrics of hard best-of-n against P given the best reward, in closed form."""
     hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
     p = jnp.exp(terms.log_probs)
     q = p * jnp.exp(hard.log_base_ratio)
@@ -124,7 +136,7 @@ def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics
 
 
 def base_metrics(terms: _soft.TiltedTerms, wins: Array) -> Metrics:
-    """P against itself."""
+    """Metrics of P against itself."""
     p = jnp.exp(terms.log_probs)
     reward, zero = _divergences.mean(p, terms.rewards), jnp.zeros((), p.dtype)
     return Metrics(
@@ -140,3 +152,44 @@ def base_metrics(terms: _soft.TiltedTerms, wins: Array) -> Metrics:
         chi2=zero,
         win_rate=p @ wins,
     )
+
+
+# Temperatures 0 and inf --------------------------------------------------------------------------
+
+
+class Target(NamedTuple):
+    """The tilted law with its limits: P given the best reward at temperature 0, P at inf.
+
+    Attributes:
+      log_probs: `[K]` log P*.
+      log_mean: log E_P[w]; log P(best reward) at temperature 0, and 0 at inf.
+    """
+
+    log_probs: Array
+    log_mean: Array
+
+
+def tilted_or_limit(terms: _soft.TiltedTerms, temperature: Array) -> Target:
+    """The `Target` at a scalar temperature, of `terms` that hold in (0, inf) alone."""
+    chex.assert_rank(temperature, 0)
+    hard, base = temperature == 0, jnp.isposinf(temperature)
+    best = terms.rewards == jnp.max(terms.rewards)
+    log_best = jnp.where(best, terms.log_probs, -jnp.inf)
+    log_top = jax.nn.logsumexp(log_best)
+    limit = jnp.where(hard, log_best - log_top, terms.log_probs)
+    log_mean = jnp.where(hard, log_top, jnp.where(base, 0.0, terms.log_mean))
+    return Target(jnp.where(hard | base, limit, terms.log_tilted), log_mean)
+
+
+def by_regime(temperature: Array, log_n: Array, soft: Any, hard: Any, base: Any) -> Any:
+    """`hard` at temperature 0, `base` at inf, `soft` between; pytrees alike. NaN where n < 1."""
+    chex.assert_rank([temperature, log_n], 0)
+    regime = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
+    chosen = jax.tree.map(lambda *x: jax.lax.select_n(regime, *x), soft, hard, base)
+    return nan_below_one(log_n, chosen)
+
+
+def nan_below_one(log_n: Array, results: Any) -> Any:
+    """A pytree of results for n candidates, with NaN in its place where n < 1."""
+    poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
+    return jax.tree.map(lambda x: x + poison, results)

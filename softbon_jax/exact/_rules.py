@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -12,6 +13,12 @@ from softbon_jax import _special
 from softbon_jax.exact import _plan, _quadrature, _soft
 
 Array = jax.Array
+
+
+def finite_n(log_n: Array) -> Array:
+    """The n = e^log_n, kept below the largest float: it multiplies rates, and rates of 0 must stay 0."""
+    return jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(log_n.dtype).max)))
+
 
 # Hard best-of-n -----------------------------------------------------------------------------------
 
@@ -50,6 +57,8 @@ def hard_terms(log_probs: Array, rewards: Array, log_n: Array) -> HardTerms:
 
     F(x)^n - F(x-)^n for the group of outcomes tied with x, split in proportion to P inside it.
     """
+    chex.assert_rank([log_probs, rewards, log_n], [1, 1, 0])
+    chex.assert_equal_shape([log_probs, rewards])
     below, group, higher = rank_masses(jnp.exp(log_probs), rewards)
     up_to = below + group  # F
     lowest = below <= 0
@@ -88,10 +97,10 @@ def hard_terms(log_probs: Array, rewards: Array, log_n: Array) -> HardTerms:
 def race_terms(terms: _soft.TiltedTerms, log_n: Array) -> _soft.SoftTerms:
     """The law of the race for a `[K]` problem and a scalar log n, in the form of soft best-of-n.
 
-    Outcomes in order of w cut the line of scores into pieces; F rises by B_j (1/w_j - 1/w_{j+1}) on
+    Outcomes in order of w cut the axis of scores into pieces; F rises by B_j (1/w_j - 1/w_{j+1}) on
     piece j, and by μ/w_max on the last. From these increments F and 1 - F are running sums, and with
-    T_j = [F(w_{j+1})^n - F(w_j)^n]/B_j the ratio P_n/P* is μ Σ_{j >= x} T_j. Its last term belongs to
-    every outcome, so that differences of the ratio between outcomes are sums of the others.
+    T_j = [F(w_{j+1})^n - F(w_j)^n]/B_j the ratio P_n/P* is μ Σ_{j >= x} T_j. Its last term is
+    common to all outcomes, so that differences of the ratio between outcomes are sums of the others.
     """
     order = jnp.argsort(terms.exponents)
     p, x = jnp.exp(terms.log_probs)[order], terms.exponents[order]
@@ -105,8 +114,7 @@ def race_terms(terms: _soft.TiltedTerms, log_n: Array) -> _soft.SoftTerms:
     above = jnp.concatenate([jnp.cumsum(rise[::-1])[::-1], zero])  # 1 - F there
     left, right, missing = below[:-1], below[1:], above[1:]
 
-    # n is used only in products with rates that are at least tiny: it may be cut where it overflows.
-    n = jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(p.dtype).max)))
+    n = finite_n(log_n)
     seen = (right > tiny) & (b > 0)
     small = missing < 0.5
     rate = jnp.where(  # -log F at the right end
@@ -158,8 +166,8 @@ def race_terms(terms: _soft.TiltedTerms, log_n: Array) -> _soft.SoftTerms:
 def _running_sum(mantissa: Array, log_scale: Array) -> tuple[Array, Array]:
     """Running sums of mantissa · e^log_scale `[K]` in the same form, the scale their largest so far.
 
-    The scale is a constant to differentiation, and the sums are linear in the mantissa: terms that
-    are 0 have their gradient, which a sum of logarithms would lose.
+    The scale is held constant under differentiation, and the sums are linear in the mantissa: terms
+    that are 0 keep their gradient, which a sum of logarithms would lose.
     """
     constant = jax.lax.stop_gradient(log_scale)
     kept = jnp.isfinite(constant)

@@ -1,12 +1,12 @@
 """The law of soft best-of-n for very many outcomes, in time and memory O(K).
 
-`_soft.soft_terms` evaluates every outcome at every quadrature point. But e^{-tw} changes only while tw
-is between rounding and a few units: below it is 1 - tw, above it is 0. So each outcome is evaluated
-on a band of points around t = 1/w, and what lies outside its band comes from running sums. Of a
-thousand symbols that is 170 points an outcome instead of 16,000.
+`_soft.soft_terms` evaluates every outcome at every quadrature node. But e^{-tw} is 1 - tw to rounding
+where tw is small and 0 where it is large. So each outcome is evaluated on a band of nodes around
+t = 1/w, and running sums give what lies outside its band. For a thousand symbols that is 170 nodes per
+outcome instead of 16,000.
 
-All sums are of non-negative terms and are carried as logarithms, so that neither the e^{-thousands}
-of a block's tails nor an n of e^{hundreds} leaves the float range.
+All sums are of non-negative terms and are carried as logarithms, so that neither tails of
+e^{-thousands} nor an n of e^{hundreds} leaves the float range.
 """
 
 from __future__ import annotations
@@ -15,29 +15,35 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from softbon_jax import _checks, _special
-from softbon_jax.exact import _divergences, _plan, _quadrature, _soft
-from softbon_jax.exact._measures import Metrics, base_metrics, soft_metrics, tilt_metrics
+from softbon_jax.exact import _divergences, _quadrature, _soft
+from softbon_jax.exact._measures import (
+    Metrics,
+    base_metrics,
+    by_regime,
+    soft_metrics,
+    tilt_metrics,
+)
 from softbon_jax.problem import Problem
 
 Array = jax.Array
-
 
 NOTHING = -1e30
 """The logarithm of 0: finite, so that gradients are 0 where -inf - (-inf) would make them NaN."""
 
 FILLING = -1e5
-"""log P of the outcomes that `sorted_problem` fills up with: no n of use makes them possible."""
+"""log P of the outcomes that `sorted_problem` pads with: never selected for log n far below 1e5."""
 
 FILLING_STEP = -60.0
-"""The log of the distance, in temperatures, that they are taken to have from each other."""
+"""The log of the reward step between them, in temperatures."""
 
 
 def sorted_problem(problem: Problem) -> Problem:
-    """The outcomes by falling reward, filled up to one of few sizes, so that few kernels compile."""
+    """The outcomes by falling reward, padded to one of few sizes, so that few kernels compile."""
     missing = max(256, _quadrature.node_bucket(problem.num_outcomes)) - problem.num_outcomes
     return Problem(
         jnp.pad(problem.log_probs[::-1], (0, missing), constant_values=FILLING),
@@ -45,60 +51,61 @@ def sorted_problem(problem: Problem) -> Problem:
     )
 
 
-def over_points(
-    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
+def metrics_and_law(
+    problem: Problem, temperature: Array, log_n: Array, nodes: int, fine: bool
 ) -> tuple[Metrics, Array]:
     """Metrics `[...]` and log P_n `[..., K]` for every temperature and log n, both `[...]`.
 
-    One after the other: a point has K bands of work of its own. A loop over a compiled point where
-    the arguments are known, so that their number costs no compilation.
+    One (temperature, n) after the other, since none of the work is shared. Where the arguments are
+    known this is a Python loop over one compiled kernel, and their number costs no compilation.
     """
     shape = temperature.shape
-    points = (temperature.ravel(), log_n.ravel())
-    if any(_checks.concrete(x) is None for x in (*problem, *points)):
-        out = jax.lax.map(lambda x: point(problem, *x, plan), points)
+    pairs = (temperature.ravel(), log_n.ravel())
+    if any(_checks.concrete(x) is None for x in (*problem, *pairs)):
+        out = jax.lax.map(lambda x: one_metrics_and_law(problem, *x, nodes, fine), pairs)
     else:
-        several = [point(problem, *x, plan) for x in zip(*points, strict=True)]
-        out = jax.tree.map(lambda *x: jnp.stack(x), *several)
+        each = [one_metrics_and_law(problem, *x, nodes, fine) for x in zip(*pairs, strict=True)]
+        out = jax.tree.map(lambda *x: jnp.stack(x), *each)
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
 
 
-@functools.partial(jax.jit, static_argnames="plan")
-def point(
-    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
+@functools.partial(jax.jit, static_argnames=("nodes", "fine"))
+def one_metrics_and_law(
+    problem: Problem, temperature: Array, log_n: Array, nodes: int, fine: bool
 ) -> tuple[Metrics, Array]:
-    """Every metric of soft best-of-n, as `metrics.metrics`, and its log-probabilities.
+    """Every metric of soft best-of-n and its log-probabilities.
 
     Args:
       problem: `[K]`, K >= 2, as `sorted_problem` makes it.
       temperature: scalar, 0 and inf included.
       log_n: scalar.
-      plan: static; `nodes` and `fine` count.
+      nodes: static number of quadrature nodes.
+      fine: static; as in `Plan`.
     """
+    chex.assert_rank([*problem, temperature, log_n], [1, 1, 0, 0])
     rewards = problem.rewards
-    proper = _soft.proper_temperature(temperature, rewards)
-    terms = _soft.tilted_terms(problem, proper)
+    interior = _soft.proper_temperature(temperature, rewards)
+    terms = _soft.tilted_terms(problem, interior)
     step = -jnp.diff(rewards)
     filling = step == 0
-    log_steps = jnp.where(filling, FILLING_STEP, jnp.log(jnp.where(filling, 1.0, step) / proper))
+    log_steps = jnp.where(filling, FILLING_STEP, jnp.log(jnp.where(filling, 1.0, step) / interior))
     wins = _divergences.win_chances(jnp.exp(terms.log_probs), rewards)
-    soft, excess = soft_terms(terms, log_n, plan, log_steps)
+    soft, excess = soft_terms(terms, log_n, log_steps, nodes, fine)
     hard, hard_ratio = _hard_metrics(terms, log_n, wins)
     near = jnp.abs(terms.exponents - terms.log_mean) < _special.NEAR
     terms = terms._replace(excess=jnp.where(near, excess, 0.0))
     of_soft = soft_metrics(terms, tilt_metrics(terms), soft, wins, wide=True)
-    by_rule = (
-        (of_soft, terms.log_probs + soft.log_base_ratio),
-        (hard, terms.log_probs + hard_ratio),
-        (base_metrics(terms, wins), terms.log_probs),
+    return by_regime(
+        temperature,
+        log_n,
+        soft=(of_soft, terms.log_probs + soft.log_base_ratio),
+        hard=(hard, terms.log_probs + hard_ratio),
+        base=(base_metrics(terms, wins), terms.log_probs),
     )
-    rule = jnp.where(temperature == 0, 1, jnp.where(jnp.isposinf(temperature), 2, 0))
-    poison = jnp.where(log_n >= 0, 0.0, jnp.nan).astype(log_n.dtype)
-    return jax.tree.map(lambda *fields: jax.lax.select_n(rule, *fields) + poison, *by_rule)
 
 
 def _hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> tuple[Metrics, Array]:
-    """As `metrics.hard_metrics` where P may underflow, and log P_n/P: F(k)^n - F(k+1)^n in logs."""
+    """As `_measures.hard_metrics` where P may underflow, and log P_n/P: F(k)^n - F(k+1)^n in logs."""
     log_p, rewards = terms.log_probs, terms.rewards
     from_above, from_below = jax.vmap(_running)(jnp.stack([log_p, log_p[::-1]]))
     log_above, from_below = from_above[:-1], from_below[::-1]
@@ -144,29 +151,31 @@ def _log_neg_log(log_missing: Array, log_x: Array) -> Array:
 
 
 class _Bands(NamedTuple):
-    """Which quadrature points belong to which outcome; outcomes by falling reward, `[K, B]` pairs.
+    """Which of Q quadrature nodes belong to which of K outcomes, at most B to each.
+
+    Outcomes are by falling reward.
 
     Attributes:
       u: `[Q]` log t, not decreasing.
-      start: `[K]` the first point of each band: before it, tw is below rounding.
-      stop: `[K]` the first point past it: from there on, e^{-tw} is.
-      point: `[K, B]` the points of the band.
-      inside: `[K, B]` whether that is a point at all.
-      begun: `[Q]` how many bands begin at a point or before.
+      start: `[K]` the first node of each band: before it, tw is below rounding.
+      stop: `[K]` the first node past it: from there on, e^{-tw} is below rounding.
+      node: `[K, B]` indices of the nodes of the band.
+      inside: `[K, B]` whether there is such a node.
+      begun: `[Q]` how many bands begin at a node or before.
       passed: `[Q]` how many end before it.
     """
 
     u: Array
     start: Array
     stop: Array
-    point: Array
+    node: Array
     inside: Array
     begun: Array
     passed: Array
 
 
 def band_width(rule: _quadrature.Rule, dtype: Any) -> int:
-    """Points in the band of an outcome: from tw = eps/4 to tw = e^right."""
+    """Nodes in the band of an outcome: from tw = eps/4 to tw = e^right."""
     return math.ceil((_linear_below(dtype) + rule.right) / rule.spacing) + 2
 
 
@@ -176,38 +185,39 @@ def _linear_below(dtype: Any) -> float:
 
 
 def soft_terms(
-    terms: _soft.TiltedTerms, log_n: Array, plan: _plan.Plan, log_steps: Array
+    terms: _soft.TiltedTerms, log_n: Array, log_steps: Array, nodes: int, fine: bool
 ) -> tuple[_soft.SoftTerms, Array]:
-    """As `_soft.soft_terms`, for one n and outcomes that are sorted and all possible.
+    """As `_soft.soft_terms`, for one n and sorted outcomes of positive probability.
 
     With outcomes k = 0, 1, ... by falling reward, the differences of neighbors
 
       ρ(k+1) - ρ(k) = n μ ∫ (e^{-t w(k+1)} - e^{-t w(k)}) φ^{n-1} dt >= 0, ρ = P_n/P*,
       η(k) - η(k+1) = n(n-1) ∫ (e^{-t w(k+1)} - e^{-t w(k)}) E_P[w e^{-tw}] φ^{n-2} dt >= 0, η = P_n/P-1,
 
-    are summed up from the likeliest outcome of P* and of P, and E_{P*}[ρ] = 1 and E_P[η] = 0 fix the
-    constant.
+    are summed from the likeliest outcome of P* and of P, and E_{P*}[ρ] = 1 and E_P[η] = 0 fix the
+    constants.
 
     Args:
       terms: of a `[K]` problem as `sorted_problem` makes it: P > 0 everywhere.
       log_n: scalar.
-      plan: static; `nodes` and `fine` count.
       log_steps: `[K - 1]` log of (r(k) - r(k+1))/λ.
+      nodes: static number of quadrature nodes.
+      fine: static; as in `Plan`.
 
     Returns:
-      `_soft.SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN
-      where `plan.nodes` points are too few.
+      `SoftTerms` of `[K]` arrays, and W - 1 `[K]`, relatively accurate where it is small. NaN where
+      `nodes` is too small.
     """
     log_p, offsets = terms.log_probs, -terms.exponents
-    rule = _quadrature.rule_for(log_p.dtype, plan.fine)
+    rule = _quadrature.rule_for(log_p.dtype, fine)
     u, log_h, resolved = _quadrature.lattice(
-        rule, offsets, jnp.where(log_n >= 0, log_n, 0.0), terms.log_mean, plan.nodes
+        rule, offsets, jnp.where(log_n >= 0, log_n, 0.0), terms.log_mean, nodes
     )
     bands = _bands(u, log_h, offsets, rule)
     log_h = jnp.maximum(log_h, NOTHING)
-    log_z = bands.u[bands.point] - offsets[:, None]
+    log_z = bands.u[bands.node] - offsets[:, None]
     z = jnp.exp(jnp.minimum(log_z, 30.0))
-    log_rate, log_density = _at_points(bands, log_p, offsets, log_z, z)
+    log_rate, log_density = _at_nodes(bands, log_p, offsets, log_z, z)
 
     one_less = -jnp.expm1(-log_n)  # (n-1)/n
     # (n-1)(-log φ), formed in logs. Where it exceeds e^30 nothing is left of φ^{n-1}.
@@ -243,27 +253,27 @@ def soft_terms(
 
 def _bands(u: Array, log_h: Array, offsets: Array, rule: _quadrature.Rule) -> _Bands:
     size = u.shape[0]
-    # Points that are not used weigh nothing, wherever they are.
+    # Unused nodes have weight 0, wherever they are.
     u = jnp.where(log_h > -jnp.inf, u, jnp.max(u))
     offsets = jax.lax.stop_gradient(offsets)
     start = jnp.searchsorted(u, offsets - _linear_below(u.dtype)).astype(jnp.int32)
     stop = start + band_width(rule, u.dtype)
-    point = start[:, None] + jnp.arange(band_width(rule, u.dtype), dtype=jnp.int32)[None]
+    node = start[:, None] + jnp.arange(band_width(rule, u.dtype), dtype=jnp.int32)[None]
     position = jnp.arange(size, dtype=jnp.int32)
     begun, passed = (jnp.searchsorted(x, position, side="right") for x in (start, stop))
-    return _Bands(u, start, stop, jnp.minimum(point, size - 1), point < size, begun, passed)
+    return _Bands(u, start, stop, jnp.minimum(node, size - 1), node < size, begun, passed)
 
 
 def _on_band(values: Array, bands: _Bands) -> Array:
-    """Logarithms at the points `[Q]` spread to the bands `[K, B]`, NOTHING where there is no point."""
-    return jnp.where(bands.inside, values[bands.point], NOTHING)
+    """Logarithms at the nodes `[Q]` spread to the bands `[K, B]`, NOTHING where there is no node."""
+    return jnp.where(bands.inside, values[bands.node], NOTHING)
 
 
 def _running(values: Array) -> Array:
     """The log of Σ_{i < k} e^values(i) for k = 0, 1, ... up to all of them.
 
-    One after the other: the parallel `cumlogsumexp` is five times slower on CPU, and compiles for
-    longer than all the rest.
+    A sequential scan: the parallel `cumlogsumexp` is five times slower on CPU, and takes longer to
+    compile than everything else here.
     """
 
     def add(total: Array, value: Array) -> tuple[Array, Array]:
@@ -288,19 +298,19 @@ def _segment_log_sum(values: Array, segment: Array, count: int) -> Array:
     return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1.0)) + top, NOTHING)
 
 
-def _at_points(
+def _at_nodes(
     bands: _Bands, log_p: Array, offsets: Array, log_z: Array, z: Array
 ) -> tuple[Array, Array]:
-    """log(-log φ) and log E_P[w t e^{-tw}] at the points."""
+    """log(-log φ) and log E_P[w t e^{-tw}] at the nodes."""
     size, count = bands.u.shape[0], log_p.shape[0]
-    point = jnp.where(bands.inside, bands.point, size).ravel()
+    node = jnp.where(bands.inside, bands.node, size).ravel()
     log_pw = log_p - offsets
     passed, *ahead = jax.vmap(_running)(jnp.stack([log_p, log_p[::-1], log_pw[::-1]]))
     passed = passed[bands.passed]
     ahead, linear = (x[count - bands.begun] for x in ahead)
     linear = bands.u + linear
     pairs = jnp.stack([jnp.log(-jnp.expm1(-z)), -z, log_z - z]) + log_p[None, :, None]
-    lost, phi, density = jax.vmap(lambda x: _segment_log_sum(x.ravel(), point, size + 1)[:size])(
+    lost, phi, density = jax.vmap(lambda x: _segment_log_sum(x.ravel(), node, size + 1)[:size])(
         pairs
     )
     log_lost = jnp.logaddexp(jnp.logaddexp(passed, linear), lost)  # 1 - φ
@@ -316,21 +326,21 @@ def _log_apart(log_steps: Array) -> Array:
 
 def _step_kernels(bands: _Bands, offsets: Array, log_steps: Array, z: Array) -> tuple[Array, Array]:
     """log(e^{-t w(k+1)} - e^{-t w(k)}) on the band of k, and past that on the band of k+1."""
-    lower = jnp.exp(jnp.minimum(bands.u[bands.point[:-1]] - offsets[1:, None], 30.0))  # t w(k+1)
+    lower = jnp.exp(jnp.minimum(bands.u[bands.node[:-1]] - offsets[1:, None], 30.0))  # t w(k+1)
     apart = -jnp.expm1(-jnp.exp(log_steps))  # 1 - w(k+1)/w(k)
     own = jnp.log(-jnp.expm1(-z[:-1] * apart[:, None])) - lower
-    past = bands.point[1:] >= bands.stop[:-1, None]
+    past = bands.node[1:] >= bands.stop[:-1, None]
     return own, jnp.where(past, -z[1:], NOTHING)
 
 
 def _steps(log_rows: Array, before: Array, bands: _Bands, kernels: tuple[Array, Array]) -> Array:
     """The log of Σ rows (e^{-t w(k+1)} - e^{-t w(k)}), `[K - 1]`.
 
-    `before` is what the points before the band of k add to it.
+    `before` is the log of what the nodes before the band of k contribute.
     """
     on_bands = _on_band(log_rows, bands)
     own, following = _log_sum(on_bands[:-1] + kernels[0]), _log_sum(on_bands[1:] + kernels[1])
-    # A point between the bands of k and of k+1 has 0 for the one and 1 for the other.
+    # At a node between the bands of k and k+1, e^{-tw} is 0 for k and 1 for k+1.
     between = (
         (bands.passed > 0) & (bands.begun == bands.passed) & (bands.passed < bands.start.shape[0])
     )

@@ -1,7 +1,7 @@
-"""The law of a sum of independent rewards, in NumPy: on a lattice by convolution, else by types.
+"""The law of a sum of independent rewards, in NumPy: by convolution on a lattice, otherwise by types.
 
-Probabilities stay logarithms between steps, and every sum is of non-negative terms, so that a
-probability of e^{-thousands} is as accurate relative to itself as the likeliest one.
+Probabilities are kept as logarithms between steps, and every sum is of non-negative terms, so that a
+probability of e^{-thousands} has the same relative accuracy as the likeliest one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_ATOMS = 2**16
-"""The most different totals that a block may have."""
+"""The most distinct totals that a block may have."""
 
-_LEVEL = 300.0  # nats; the product of two numbers within so much of their largest is in range
+_LEVEL = 300.0  # nats; products of numbers within e^300 of the largest stay in the float range
 
 
 class Law(NamedTuple):
@@ -33,11 +33,11 @@ class TooManyAtomsError(ValueError):
 def of_sum(parts: Sequence[tuple[Law, int]], epsilon: float) -> Law:
     """The law of the sum of `count` independent values of each law.
 
-    Values are taken as good to `epsilon` relative to the largest of them; totals that are equal to
-    within that are one.
+    Values are assumed accurate to `epsilon` relative to the largest; totals closer than that are
+    merged.
 
     Raises:
-      TooManyAtomsError: with the reason, for the caller to say what to do.
+      TooManyAtomsError: with the reason; the caller says what to do about it.
     """
     scale = max(float(np.abs(law.values).max()) for law, _ in parts)
     span = sum(count * float(np.ptp(law.values)) for law, count in parts)
@@ -56,11 +56,10 @@ def of_sum(parts: Sequence[tuple[Law, int]], epsilon: float) -> Law:
 
 
 def common_step(differences: np.ndarray, error: float, least: float) -> float | None:
-    """The largest step of which all differences >= 0 are multiples, to within `error`.
+    """The largest step of which all `differences` (>= 0) are multiples, to within `error`.
 
-    None if there is none above `least`. 1 if all differences are 0.
-
-    Euclid's algorithm, with what is below half of `least` taken for 0, and a check at the end.
+    None if there is none above `least`; 1 if all differences are 0. Euclid's algorithm, with
+    remainders below half of `least` taken as 0, and a check at the end.
     """
     step = 0.0
     for difference in np.unique(differences):
@@ -79,8 +78,8 @@ def common_step(differences: np.ndarray, error: float, least: float) -> float | 
 def log_convolve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The logarithm of the convolution of e^a and e^b, every entry relatively accurate.
 
-    The entries of each are split by size into levels of e^300, within which plain convolution
-    neither overflows nor loses a term.
+    The entries of each are split by size into levels of e^300, so that plain convolution of two
+    levels neither overflows nor loses a term.
     """
     total = np.full(a.size + b.size - 1, -np.inf)
     for (i, x, log_x), (j, y, log_y) in itertools.product(_levels(a), _levels(b)):
@@ -114,7 +113,7 @@ def _log_power(log_x: np.ndarray, count: int) -> np.ndarray:
 
 
 def _by_types(parts: Sequence[tuple[Law, int]], error: float) -> Law:
-    """The same without a lattice: over the numbers of times that each value occurs."""
+    """The same without a lattice: a sum over how often each value occurs."""
     total = Law(np.zeros(1), np.zeros(1))
     for law, count in parts:
         size = law.values.size
@@ -142,7 +141,7 @@ def _compositions(total: int, size: int) -> np.ndarray:
 
 
 def _merged(values: np.ndarray, log_probs: np.ndarray, error: float) -> Law:
-    """The law with equal values put together, equal to within `error`."""
+    """The law with values closer than `error` merged."""
     order = np.argsort(values, kind="stable")
     values, log_probs = values[order], log_probs[order]
     first = np.flatnonzero(np.diff(values, prepend=-np.inf) > error)
@@ -150,13 +149,13 @@ def _merged(values: np.ndarray, log_probs: np.ndarray, error: float) -> Law:
 
 
 def _possible(values: np.ndarray, log_probs: np.ndarray) -> Law:
-    """Without the values of probability 0."""
+    """The law without the values of probability 0."""
     possible = log_probs > -np.inf
     return Law(values[possible], log_probs[possible])
 
 
 def of_outcomes(log_probs: np.ndarray, rewards: np.ndarray) -> Law:
-    """The law of the reward of one outcome, normalized; equal rewards together."""
+    """The law of the reward of one outcome, normalized; equal rewards are merged."""
     possible = log_probs > -np.inf
     law = _merged(rewards[possible], log_probs[possible], 0.0)
     return Law(law.values, law.log_probs - np.logaddexp.reduce(law.log_probs))

@@ -1,9 +1,8 @@
-"""Exact laws: the tilted target, soft best-of-n and hard best-of-n, as log-probabilities."""
+"""Exact laws as log-probabilities: tilted, soft and hard best-of-n, race, Poisson and rejection."""
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, Literal
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from softbon_jax import _arguments, _batching, _checks, _special
 from softbon_jax.exact import _plan, _rules, _soft
+from softbon_jax.exact._measures import tilted_or_limit
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -23,13 +23,14 @@ def log_tilted(problem: Problem, temperature: Any) -> Array:
     P*(x) ∝ P(x) e^{r(x)/λ}, the maximizer of E_Q[r] - λ KL(Q‖P); λ is `temperature`.
 
     Args:
-      problem: `[..., K]` reference law and rewards.
+      problem: `[..., K]` reference law and rewards, traced.
       temperature: `[...]` in reward units, traced. 0 gives P given the best reward, inf gives P.
 
     Returns:
       `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0.
 
     Raises:
+      TypeError: an argument is not real.
       ValueError: the temperature is negative or NaN, a reward is not finite, or the problem is not
         a law. Values are checked when concrete; traced bad values give NaN.
 
@@ -37,10 +38,14 @@ def log_tilted(problem: Problem, temperature: Any) -> Array:
     respect to log-probabilities are along the simplex. At temperature 0 and inf the gradient with
     respect to the temperature is 0.
     Source: arXiv:2505.03156, the target of soft best-of-n.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> np.round(np.exp(np.float64(sb.log_tilted(problem, 0.3))), 3).tolist()
+      [0.103, 0.168, 0.152, 0.577]
     """
     problem = _arguments.checked_problem(problem)
-    _checks.temperature(temperature)
-    temperature = _checks.as_float("temperature", temperature).astype(problem.rewards.dtype)
+    temperature = _arguments.checked_temperature(temperature, problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape)
     return _log_tilted(problem, temperature)
 
@@ -48,20 +53,20 @@ def log_tilted(problem: Problem, temperature: Any) -> Array:
 @jax.jit
 def _log_tilted(problem: Problem, temperature: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Array:
-        terms = _soft.tilted_terms(
-            Problem(log_probs, rewards), _soft.proper_temperature(temperature, rewards)
-        )
-        best = terms.rewards == jnp.max(terms.rewards)
-        log_best = jnp.where(best, terms.log_probs, -jnp.inf)
-        limit = jnp.where(temperature == 0, log_best - jax.nn.logsumexp(log_best), terms.log_probs)
-        at_limit = (temperature == 0) | jnp.isposinf(temperature)
-        return jnp.where(at_limit, limit, terms.log_tilted)
+        interior = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
+        return tilted_or_limit(terms, temperature).log_probs
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature,))
+    return _batching.over_batch(one, problem, (temperature,), elements=problem.num_outcomes)
 
 
 def log_soft_bon(
-    problem: Problem, n: Any, temperature: Any, *, log_n: Any = None, nodes: int | None = None
+    problem: Problem,
+    n: Any = None,
+    temperature: Any = None,
+    *,
+    log_n: Any = None,
+    nodes: int | None = None,
 ) -> Array:
     """The exact law of the candidate that soft best-of-n returns.
 
@@ -70,19 +75,20 @@ def log_soft_bon(
       P_n(x) = n P(x) w(x) ∫₀^∞ e^{-t w(x)} φ(t)^{n-1} dt,   w = e^{(r - max r)/λ}, φ(t) = E_P[e^{-tw}].
 
     Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, any real number >= 1, traced; None when `log_n` is given.
+      problem: `[..., K]` reference law and rewards, traced.
+      n: `[...]` number of candidates, any real number >= 1, traced; left out when `log_n` is given.
       temperature: `[...]` the paper's λ, in reward units, traced; 0 gives hard best-of-n, inf gives P.
-      log_n: `[...]` log n in nats instead of n, for n that overflows.
-      nodes: static number of quadrature points. Default: enough for the arguments if all are
+      log_n: `[...]` log n in nats instead of n, traced, for n that overflows.
+      nodes: static number of quadrature nodes. Default: enough for the arguments if all are
         concrete (from a few sizes), else `DEFAULT_NODES` = 2048, which resolves
         range/temperature + log n up to about 100 in float64 and 240 in float32.
 
     Returns:
-      `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0. NaN where `nodes`
-      points are too few.
+      `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0. NaN where `nodes` is
+      too small.
 
     Raises:
+      TypeError: an argument is missing or not real.
       ValueError: n < 1, a negative temperature, NaN or infinite rewards, a problem that is not a
         law, or shapes that do not broadcast. Values are checked when concrete; traced bad values
         give NaN.
@@ -92,63 +98,73 @@ def log_soft_bon(
     `nodes`; the gradient with respect to the temperature is 0 at the limits 0 and inf.
     Source: the sampler is arXiv:2505.03156; the law is derived here: 1/Σw = ∫ e^{-tΣw} dt makes the
     n - 1 other draws factorize.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> np.round(np.exp(np.float64(sb.log_soft_bon(problem, 16, 0.3))), 3).tolist()
+      [0.132, 0.208, 0.173, 0.488]
     """
-    problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
-    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
-    return _log_soft(problem, temperature, log_n, plan)[0]
+    return _soft_pair(problem, n, temperature, log_n, nodes)[0]
 
 
 def log_ratio_soft_bon(
-    problem: Problem, n: Any, temperature: Any, *, log_n: Any = None, nodes: int | None = None
+    problem: Problem,
+    n: Any = None,
+    temperature: Any = None,
+    *,
+    log_n: Any = None,
+    nodes: int | None = None,
 ) -> Array:
     """Log P_n/P* of the exact soft best-of-n law to its tilted target, outcome by outcome.
 
     Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` real number of candidates >= 1, traced; None when `log_n` is given.
+      problem: `[..., K]` reference law and rewards, traced.
+      n: `[...]` real number of candidates >= 1, traced; left out when `log_n` is given.
       temperature: `[...]` in reward units, traced. At 0 both laws are their hard limits and the ratio
         is inf for outcomes below the best; at inf it is 0.
-      log_n: `[...]` log n in nats instead of n.
-      nodes: as in `log_soft_bon`.
+      log_n: `[...]` log n in nats instead of n, traced.
+      nodes: static; as in `log_soft_bon`.
 
     Returns:
-      `[..., K]` nats. 0 for outcomes of probability 0, where both laws agree. NaN where `nodes`
-      points are too few.
+      `[..., K]` nats. 0 for outcomes of probability 0, where both laws agree. NaN where `nodes` is
+      too small.
 
     Raises:
-      ValueError: as `log_soft_bon`.
+      TypeError, ValueError: as `log_soft_bon`.
 
     Numerics: accurate relative to itself however large n is: at n = 1e12 the ratio is 1 + O(1e-12)
     and its logarithm still has about 12 digits in float64.
     Source: derived here: differences of the ratio between outcomes are integrals of one sign.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> np.round(1e6 * np.float64(sb.log_ratio_soft_bon(problem, 1e6, 0.3)), 2).tolist()
+      [3.47, 3.12, 2.16, -2.09]
     """
-    problem, temperature, log_n = _law_arguments(problem, n, temperature, log_n)
+    return _soft_pair(problem, n, temperature, log_n, nodes)[1]
+
+
+def _soft_pair(
+    problem: Problem, n: Any, temperature: Any, log_n: Any, nodes: int | None
+) -> tuple[Array, Array]:
+    """(log P_n, log P_n/P*) of arguments that are still to be checked."""
+    problem, temperature, log_n = _arguments.broadcasting_arguments(problem, n, temperature, log_n)
     plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
-    return _log_soft(problem, temperature, log_n, plan)[1]
-
-
-def _law_arguments(
-    problem: Problem, n: Any, temperature: Any, log_n: Any
-) -> tuple[Problem, Array, Array]:
-    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
-    shape = _checks.batch_shape(
-        problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape
-    )
-    return problem, temperature, jnp.broadcast_to(log_n, shape)
+    return compiled_law(problem, temperature, log_n, plan)
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _log_soft(
+def compiled_law(
     problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> tuple[Array, Array]:
-    """(log P_n, log P_n/P*)."""
+    """(log P_n, log P_n/P*) of arguments that have been checked, for a given plan."""
 
     def one(
         log_probs: Array, rewards: Array, temperature: Array, log_n: Array
     ) -> tuple[Array, Array]:
-        proper = _soft.proper_temperature(temperature, rewards)
-        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
-        soft = jax.tree.map(lambda x: x[0], _soft.soft_terms(terms, proper, log_n[None], plan))
+        interior = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
+        soft = jax.tree.map(lambda x: x[0], _soft.soft_terms(terms, interior, log_n[None], plan))
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
         is_hard, is_base = temperature == 0, jnp.isposinf(temperature)
         best = terms.rewards == jnp.max(terms.rewards)
@@ -158,33 +174,36 @@ def _log_soft(
         law = terms.log_probs + jnp.where(is_base, 0.0, base_ratio)
         return law, jnp.where(terms.log_probs > -jnp.inf, ratio, 0.0)
 
-    return _batching.over_batch(
-        one, problem.num_outcomes * plan.nodes, problem, (temperature, log_n)
-    )
+    elements = problem.num_outcomes * plan.nodes
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements)
 
 
-def log_best_of_n(problem: Problem, n: Any, *, log_n: Any = None) -> Array:
+def log_best_of_n(problem: Problem, n: Any = None, *, log_n: Any = None) -> Array:
     """The exact law of hard best-of-n, ties broken uniformly over the tied draws.
 
     P_n(x) = [F(x)^n - F(x-)^n] P(x)/P(r = r(x)), with F the distribution function of the reward.
 
     Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, any real number >= 1, traced; None when `log_n` is given.
-      log_n: `[...]` log n in nats instead of n.
+      problem: `[..., K]` reference law and rewards, traced.
+      n: `[...]` number of candidates, any real number >= 1, traced; left out when `log_n` is given.
+      log_n: `[...]` log n in nats instead of n, traced.
 
     Returns:
       `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0.
 
     Raises:
-      ValueError: as `log_soft_bon`.
+      TypeError, ValueError: as `log_soft_bon`.
 
     Numerics: relative error about 1e-14 · K in float64. Equal rewards are tied exactly, without a
     tolerance; the gradient with respect to rewards is 0 (the law depends on their order alone).
     Source: the distribution of a maximum; see arXiv:2401.01879 for its divergence from P.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> np.round(np.exp(np.float64(sb.log_best_of_n(problem, 4))), 4).tolist()
+      [0.0625, 0.3471, 0.2465, 0.3439]
     """
-    problem, _, log_n = _arguments.checked_arguments(problem, n, 0.0, log_n)
-    _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape)
+    problem, _, log_n = _arguments.broadcasting_arguments(problem, n, 0.0, log_n)
     return _log_hard(problem, log_n)
 
 
@@ -195,13 +214,15 @@ def _log_hard(problem: Problem, log_n: Array) -> Array:
         rewards, _ = _soft.on_support(log_probs, rewards)
         return log_probs + _rules.hard_terms(log_probs, rewards, log_n).log_base_ratio
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (log_n,))
+    return _batching.over_batch(one, problem, (log_n,), elements=problem.num_outcomes)
 
 
 # The uniform race ---------------------------------------------------------------------------------
 
 
-def log_uniform_race(problem: Problem, n: Any, temperature: Any, *, log_n: Any = None) -> Array:
+def log_uniform_race(
+    problem: Problem, n: Any = None, temperature: Any = None, *, log_n: Any = None
+) -> Array:
     """The exact law of the uniform race: of n draws, the one with the largest w(X_i)/U_i.
 
     The score w/U exceeds v with probability min(1, w/v), so the scores of draws from P have the
@@ -211,18 +232,16 @@ def log_uniform_race(problem: Problem, n: Any, temperature: Any, *, log_n: Any =
       P_n(x) = P(x) w(x) Σ_{j: w_j >= w(x)} [F(w_{j+1})^n - F(w_j)^n]/B_j,   w_{K+1} = inf, F(inf) = 1.
 
     Args:
-      problem: `[..., K]` reference law and rewards.
-      n: `[...]` number of candidates, any real number >= 1, traced; None when `log_n` is given.
+      problem: `[..., K]` reference law and rewards, traced.
+      n: `[...]` number of candidates, any real number >= 1, traced; left out when `log_n` is given.
       temperature: `[...]` λ in w = e^{r/λ}, reward units, traced; 0 gives hard best-of-n, inf gives P.
-      log_n: `[...]` log n in nats instead of n.
+      log_n: `[...]` log n in nats instead of n, traced.
 
     Returns:
       `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0.
 
     Raises:
-      ValueError: n < 1, a negative temperature, NaN or infinite rewards, a problem that is not a
-        law, or shapes that do not broadcast. Values are checked when concrete; traced bad values
-        give NaN.
+      TypeError, ValueError: as `log_soft_bon`.
 
     Numerics: sums of non-negative terms throughout: relative error of the probabilities about
     1e-14 + eps · range/temperature in float64, also where powers of F cancel and where w is tiny. Cost
@@ -231,30 +250,27 @@ def log_uniform_race(problem: Problem, n: Any, temperature: Any, *, log_n: Any =
     float type count as 0.
     Source: the race is arXiv:2609.21899; the closed form is derived here: the integral of
     n P(x) w(x) v^-2 F(v)^{n-1} over v > w(x), piece by piece.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> np.round(np.exp(np.float64(sb.log_uniform_race(problem, 4, 0.3))), 3).tolist()
+      [0.195, 0.302, 0.195, 0.308]
     """
-    problem, temperature, log_n = _race_arguments(problem, n, temperature, log_n)
+    problem, temperature, log_n = _arguments.broadcasting_arguments(problem, n, temperature, log_n)
     return _log_race(problem, temperature, log_n)
-
-
-def _race_arguments(
-    problem: Problem, n: Any, temperature: Any, log_n: Any
-) -> tuple[Problem, Array, Array]:
-    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
-    _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
-    return problem, temperature, log_n
 
 
 @jax.jit
 def _log_race(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        proper = _soft.proper_temperature(temperature, rewards)
-        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
+        interior = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         race = _rules.race_terms(terms, log_n)
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
         ratio = jnp.where(temperature == 0, hard, race.log_base_ratio)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0, ratio)
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)
 
 
 # Best-of-Poisson ----------------------------------------------------------------------------------
@@ -273,39 +289,40 @@ def log_best_of_poisson(
     proportion to P among ties.
 
     Args:
-      problem: `[..., K]` reference law and rewards.
+      problem: `[..., K]` reference law and rewards, traced.
       mean_extra: `[...]` ν, finite and at least 0, traced: the mean number of candidates is 1 + ν.
       temperature: `[...]` λ, reward units, traced; 0 is the hard rule, inf gives P.
-      nodes: static number of quadrature points, as in `law.log_soft_bon`.
+      nodes: static number of quadrature nodes, as in `log_soft_bon`.
 
     Returns:
-      `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0. NaN where `nodes`
-      points are too few.
+      `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0. NaN where `nodes` is
+      too small.
 
     Raises:
+      TypeError: an argument is not real.
       ValueError: ν is negative or not finite, a negative temperature, NaN or infinite rewards, a
         problem that is not a law, or shapes that do not broadcast. Values are checked when
         concrete; traced bad values give NaN.
 
     Numerics: relative error of the probabilities about 1e-13 in float64, growing like
-    eps · range/temperature; divergences of it from the tilted law by `metrics.law_metrics` are
-    resolved to about 1e-14. Differentiable in all but `nodes`.
+    eps · range/temperature; `law_metrics` resolves its divergences from the tilted law to about
+    1e-14. Differentiable in all but `nodes`.
     Source: arXiv:2506.19248 (best-of-Poisson); the soft law is derived here: E[N φ^{N-1}] takes the
     place of n φ^{n-1}.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> np.round(np.exp(np.float64(sb.log_best_of_poisson(problem, 3.0, 0.3))), 3).tolist()
+      [0.26, 0.3, 0.169, 0.271]
     """
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
-    value = _checks.concrete(mean_extra)
-    if value is not None:
-        bad = ~((value >= 0) & (value < math.inf))
-        _checks.offending("mean_extra", value, bad, "finite and at least 0")
-    _checks.temperature(temperature)
-    temperature = _checks.as_float("temperature", temperature).astype(dtype)
-    mean_extra = _checks.as_float("mean_extra", mean_extra).astype(dtype)
-    shape = _checks.batch_shape(
+    _checks.finite_not_negative("mean_extra", mean_extra)
+    temperature = _arguments.checked_temperature(temperature, dtype)
+    mean_extra = _checks.as_float("mean_extra", mean_extra, dtype)
+    _checks.batch_shape(
         problem=problem.batch_shape, mean_extra=mean_extra.shape, temperature=temperature.shape
     )
-    mean_extra = jnp.broadcast_to(mean_extra, shape)
     plan = _plan.quadrature_plan(problem, temperature, jnp.log1p(mean_extra), nodes)
     return _log_poisson(problem, temperature, mean_extra, plan)
 
@@ -316,8 +333,8 @@ def _log_poisson(
 ) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, mean_extra: Array) -> Array:
         mean_extra = jnp.where(mean_extra >= 0, mean_extra, jnp.nan)
-        proper = _soft.proper_temperature(temperature, rewards)
-        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
+        interior = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         soft, hard = (
             _rules.poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False)
         )
@@ -325,7 +342,7 @@ def _log_poisson(
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0 * mean_extra, ratio)
 
     elements = problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, elements, problem, (temperature, mean_extra))
+    return _batching.over_batch(one, problem, (temperature, mean_extra), elements=elements)
 
 
 # Rejection from the envelope ----------------------------------------------------------------------
@@ -333,8 +350,8 @@ def _log_poisson(
 
 def log_rejection(
     problem: Problem,
-    n: Any,
-    temperature: Any,
+    n: Any = None,
+    temperature: Any = None,
     *,
     log_n: Any = None,
     fallback: Fallback = "any",
@@ -348,43 +365,50 @@ def log_rejection(
       P_n = (1 - (1 - μ)^n) P* + (1 - μ)^n Q,   Q = R ("any") or hard best-of-n under R ("best").
 
     Args:
-      problem: `[..., K]` reference law and rewards; the envelope is the best reward of its support.
-      n: `[...]` number of candidates, any real number >= 1, traced; None when `log_n` is given.
+      problem: `[..., K]` reference law and rewards, traced; the envelope is the best reward of its
+        support.
+      n: `[...]` number of candidates, any real number >= 1, traced; left out when `log_n` is given.
       temperature: `[...]` λ, reward units, traced; inf gives P. 0 accepts the best reward alone.
-      log_n: `[...]` log n in nats instead of n.
-      fallback: "any" of the rejected draws, or the "best" of them (ties uniform); static.
+      log_n: `[...]` log n in nats instead of n, traced.
+      fallback: static; "any" of the rejected draws, or the "best" of them (ties uniform).
 
     Returns:
       `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0.
 
     Raises:
-      ValueError: as `log_uniform_race`, or an unknown fallback.
+      TypeError: as `log_soft_bon`.
+      ValueError: as `log_soft_bon`, or an unknown fallback.
 
     Numerics: a sum of two non-negative terms, each relatively accurate to 1e-13 in float64.
-    TV(P_n, P*) = (1 - μ)^n TV(Q, P*), so `metrics.law_metrics` resolves it to about 1e-14 only.
+    TV(P_n, P*) = (1 - μ)^n TV(Q, P*), so `law_metrics` resolves it to about 1e-14 only.
     Source: derived here (a mixture over whether a draw is accepted); von Neumann's rejection.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> law = sb.log_rejection(problem, 4, 0.3, fallback="best")
+      >>> np.round(np.exp(np.float64(law)), 3).tolist()
+      [0.109, 0.357, 0.227, 0.308]
     """
-    if fallback not in ("any", "best"):
-        raise ValueError(f"fallback must be 'any' or 'best', got {fallback!r}")
-    problem, temperature, log_n = _race_arguments(problem, n, temperature, log_n)
+    _checks.one_of("fallback", fallback, ("any", "best"))
+    problem, temperature, log_n = _arguments.broadcasting_arguments(problem, n, temperature, log_n)
     return _log_rejection(problem, temperature, log_n, fallback)
 
 
 @functools.partial(jax.jit, static_argnames="fallback")
 def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback: Fallback) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        proper = _soft.proper_temperature(temperature, rewards)
-        terms = _soft.tilted_terms(Problem(log_probs, rewards), proper)
+        interior = _soft.proper_temperature(temperature, rewards)
+        terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
+        target = tilted_or_limit(terms, temperature)
         best = terms.rewards == jnp.max(terms.rewards)
-        hard = temperature == 0
-        lost = jnp.where(hard, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents))  # 1 - w
-        log_best = jnp.where(best, terms.log_probs, -jnp.inf)
-        log_accept = jnp.where(hard, jax.nn.logsumexp(log_best), terms.log_mean)
-        log_target = jnp.where(hard, log_best - log_accept, terms.log_tilted)
-        accept = jnp.exp(log_accept)
-        sure = accept >= 1  # every outcome is best: nothing is ever rejected
-        n = jnp.exp(jnp.minimum(log_n, 0.95 * math.log(jnp.finfo(lost.dtype).max)))
-        log_miss = n * jnp.log1p(-jnp.where(sure, 0.5, accept))
+        lost = jnp.where(  # 1 - w
+            temperature == 0, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents)
+        )
+        accept = jnp.exp(target.log_mean)
+        sure = (
+            accept >= 1
+        )  # every outcome is best, or the temperature inf: nothing is ever rejected
+        log_miss = _rules.finite_n(log_n) * jnp.log1p(-jnp.where(sure, 0.5, accept))
         log_hit = _special.log1mexp(-log_miss)
         log_rest = terms.log_probs + _special.safe_log(lost)
         rejected = log_rest - jax.nn.logsumexp(jnp.where(sure, terms.log_probs, log_rest))
@@ -393,7 +417,7 @@ def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback:
             worst = jnp.where(safe > -jnp.inf, terms.rewards, jnp.min(terms.rewards) - 1)
             ratio = _rules.hard_terms(safe, worst, log_n).log_base_ratio
             rejected = jnp.where(safe > -jnp.inf, safe + ratio, -jnp.inf)
-        mixed = jnp.logaddexp(log_hit + log_target, log_miss + rejected)
-        return jnp.where(jnp.isposinf(temperature) | sure, terms.log_probs + 0.0 * log_n, mixed)
+        mixed = jnp.logaddexp(log_hit + target.log_probs, log_miss + rejected)
+        return jnp.where(sure, terms.log_probs + 0.0 * log_n, mixed)
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)

@@ -1,16 +1,15 @@
-"""Additive rewards over sequences: exact laws of blocks, of symbols and of everything between.
+"""Additive rewards over sequences: exact laws of blocks, of symbols and of blocks in between.
 
-A sequence of m symbols, drawn one by one from a reference law, has the sum of their rewards for its
-reward. Selecting among n whole sequences ("blockwise"), among n symbols at each position
-("symbolwise"), or block by block, gives laws that depend on a block through its total reward alone,
-so the law of the total is all that is needed: a `Problem` like any other.
+The reward of a sequence of m symbols, drawn independently from a reference law, is the sum of theirs.
+Selecting among n whole sequences ("blockwise"), among n symbols at each position ("symbolwise"), or
+block by block, gives laws that depend on a block only through its total reward, so the law of the
+total is all that is needed: a `Problem` like any other.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,19 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _arguments, _checks
-from softbon_jax.exact import _plan, _sorted, _sums
-from softbon_jax.exact.laws import log_soft_bon
-from softbon_jax.exact.metrics import Metrics, metrics
+from softbon_jax.exact import _blocks, _plan, _sorted, _sums
+from softbon_jax.exact.laws import compiled_law
+from softbon_jax.exact.metrics import Metrics, checked_metrics, compiled_metrics
 from softbon_jax.problem import Problem
 
 Array = jax.Array
 
 MAX_TOTALS = _sums.MAX_ATOMS
-"""The most different totals that a block may have: 65,536."""
+"""The most distinct totals that a block may have: 65,536."""
 
 
 class Rounded(NamedTuple):
-    """A problem with its rewards on a lattice, and how far the rounding has moved them.
+    """A problem with its rewards rounded to a lattice, and the rounding error.
 
     Attributes:
       problem: the rounded `Problem`.
@@ -42,7 +41,7 @@ class Rounded(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """What it takes to decode one sequence; floats, inf where they overflow.
+    """What decoding one sequence costs; floats, inf where they overflow.
 
     Attributes:
       symbol_draws: draws from the reference model, n for each of the m symbols whatever the blocks.
@@ -56,61 +55,77 @@ class Costs(NamedTuple):
 def block_problem(problem: Problem | Sequence[Problem], m: int | None = None) -> Problem:
     """The law of the total reward of m independent symbols, as a problem of its own.
 
-    Every law of this package applies to the result as it stands, at the same temperature: it gives
-    the law of the total of the sequence that is selected among n whole ones. For rewards that are
-    averages over the sequence, divide the rewards by m, or multiply the temperature by it.
+    Every law of this package applies to the result at the same temperature: it gives the law of the
+    total of the sequence that is selected among n whole ones. For rewards that are averages over the
+    sequence, divide the rewards by m, or multiply the temperature by m.
 
     Args:
-      problem: `[K]`, or a sequence of m problems, one for each position.
-      m: number of symbols, at least 1; may be left out for a sequence of problems.
+      problem: `[K]`, or a sequence of m problems, one for each position; concrete.
+      m: the sequence length, static, at least 1; may be left out for a sequence of problems.
 
     Returns:
       A `Problem` `[S]` of the distinct totals in rising order, in the common dtype of the arguments.
       Totals of probability 0 are left out.
 
     Raises:
-      ValueError: m < 1 or not the number of problems, a batch of problems, a problem that is not a
-        law, or more than `MAX_TOTALS` totals; then round the rewards with `round_to_lattice`.
       TypeError: arguments are traced: the number of totals depends on the values. The result can be
         passed into `jit` and differentiated from there on.
+      ValueError: m < 1 or not the number of problems, a batch of problems, a problem that is not a
+        law, or more than `MAX_TOTALS` totals; then round the rewards with `round_to_lattice`.
 
     Numerics: where all rewards, less their lowest, are multiples of some step (found, not declared),
-    by convolution, with a work of (m · range/step)²; for any other rewards by types, that is by how
-    often each symbol occurs, of which there are C(m+K-1, K-1). Totals equal to 4 eps of the largest
-    possible total are one. All in float64 on the host; sums of non-negative terms in levels of e^300,
-    so that log-probabilities of -thousands are right to about 1e-12 in float64, that is
-    probabilities relative to themselves.
+    by convolution, at a cost of (m · range/step)²; for any other rewards by types, that is by how
+    often each symbol occurs, of which there are C(m+K-1, K-1). Totals closer than 4 eps of the largest
+    possible total are merged. All in float64 on the host; sums of non-negative terms in levels of
+    e^300, so that a probability of e^{-thousands} has a relative error of about 1e-12.
     Source: derived here: the likelihood ratio of a block and of its total are the same.
+
+    Example:
+      >>> block = sb.block_problem(sb.bernoulli(0.5), 3)
+      >>> block.rewards.tolist(), np.round(8 * np.exp(block.log_probs), 3).tolist()
+      ([0.0, 1.0, 2.0, 3.0], [1.0, 3.0, 3.0, 1.0])
     """
-    problems, positions = _positions(problem, m)
-    return _block(problems, positions)
+    return _blocks.total_law(*_blocks.distinct(problem, m))
 
 
 def log_block_law(
-    block: Problem, n: Any, temperature: Any, *, log_n: Any = None, nodes: int | None = None
+    block: Problem,
+    n: Any = None,
+    temperature: Any = None,
+    *,
+    log_n: Any = None,
+    nodes: int | None = None,
 ) -> Array:
     """The exact law of the total that soft best-of-n selects among n blocks.
 
-    What `log_soft_bon` gives, in time and memory proportional to the number of totals alone: a
+    The same as `log_soft_bon`, in time and memory proportional to the number of totals alone: a
     block of a thousand symbols has thousands of totals and a range of thousands of temperatures.
 
     Args:
-      block: `[S]` as `block_problem` makes it: rewards rising strictly, all of positive probability.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
+      block: `[S]` as `block_problem` makes it, traced: rewards rising strictly, all of positive
+        probability.
+      n: `[...]` number of candidates, real >= 1, traced; left out when `log_n` is given.
       temperature: `[...]` in reward units, traced; 0 and inf are legal.
-      log_n: `[...]` log n in nats instead of n.
-      nodes: static number of quadrature points; see `law.log_soft_bon`.
+      log_n: `[...]` log n in nats instead of n, traced.
+      nodes: static number of quadrature nodes; see `log_soft_bon`.
 
     Returns:
-      `[..., S]` log-probabilities in nats. NaN where `nodes` points are too few.
+      `[..., S]` log-probabilities in nats. NaN where `nodes` is too small.
 
     Raises:
-      ValueError: as `log_soft_bon`, or rewards that do not rise.
+      TypeError: as `log_soft_bon`.
+      ValueError: as `log_soft_bon`, a batch of blocks, a total of probability 0, or rewards that do
+        not rise.
 
     Numerics: as `log_soft_bon`; every log-probability to about eps · (range/temperature + |log P|).
-    Source: derived here; see `law.log_soft_bon`.
+    Source: derived here; see `log_soft_bon`.
+
+    Example:
+      >>> block = sb.block_problem(sb.bernoulli(0.5), 3)
+      >>> np.round(np.exp(np.float64(sb.log_block_law(block, 4, 0.5))), 3).tolist()
+      [0.007, 0.131, 0.506, 0.356]
     """
-    block = _arguments.checked_problem(block)
+    block, temperature, log_n = _arguments.checked_arguments(block, n, temperature, log_n)
     log_probs, rewards = (_checks.concrete(x) for x in block)
     if block.batch_shape != ():
         raise ValueError(f"block must be of shape [S], got batch shape {block.batch_shape}")
@@ -118,16 +133,18 @@ def log_block_law(
         raise ValueError("block must have rising rewards, as block_problem makes them")
     if log_probs is not None:
         _checks.offending("block.log_probs", log_probs, np.isneginf(log_probs), "finite")
+    _checks.batch_shape(temperature=temperature.shape, n=log_n.shape)
+    plan = _plan.quadrature_plan(block, temperature, log_n, nodes)
     if block.num_outcomes == 1:
-        return log_soft_bon(block, n, temperature, log_n=log_n, nodes=nodes)
-    return _banded_law(block, n, temperature, log_n, nodes)[1]
+        return compiled_law(block, temperature, log_n, plan)[0]
+    return _metrics_and_law(block, temperature, log_n, plan)[1]
 
 
 def round_to_lattice(problem: Problem, step: Any) -> Rounded:
     """The problem with every reward moved to the nearest of lowest reward + multiples of `step`.
 
     Args:
-      problem: `[..., K]`.
+      problem: `[..., K]`, traced.
       step: `[...]` > 0, in reward units, traced.
 
     Returns:
@@ -136,16 +153,21 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
       tilted law and under soft best-of-n, for every n, by 2 m e/λ at most.
 
     Raises:
+      TypeError: an argument is not real.
       ValueError: step is not positive and finite, or the problem is not a law; traced bad values
         give NaN.
 
+    Numerics: a reward half-way between two multiples goes to the even one.
     Source: derived here: weights e^{r/λ} change by factors within e^{±me/λ}, and so do numerator and
       denominator of each selection probability.
+
+    Example:
+      >>> rounded = sb.round_to_lattice(sb.from_probs([0.5, 0.3, 0.2], [0.0, 0.3, 1.0]), 0.25)
+      >>> rounded.problem.rewards.tolist(), round(float(rounded.error), 4)
+      ([0.0, 0.25, 1.0], 0.05)
     """
     problem = _arguments.checked_problem(problem)
-    value = _checks.concrete(step)
-    if value is not None:
-        _checks.offending("step", value, ~((value > 0) & np.isfinite(value)), "positive and finite")
+    _checks.finite_positive("step", step)
     step = _checks.as_float("step", step, problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, step=step.shape)
     return _rounded(problem, step)
@@ -166,8 +188,8 @@ def _rounded(problem: Problem, step: Array) -> Rounded:
 def blockwise_metrics(
     problem: Problem | Sequence[Problem],
     m: int | None,
-    n: Any,
-    temperature: Any,
+    n: Any = None,
+    temperature: Any = None,
     *,
     block_size: int | None = None,
     log_n: Any = None,
@@ -181,49 +203,60 @@ def blockwise_metrics(
 
     Args:
       problem: `[K]` the law of a symbol and its reward, or a sequence of m problems, one for each
-        position.
-      m: number of symbols, at least 1; None for a sequence of problems.
-      n: `[...]` number of candidates for each block, real >= 1, traced; None when `log_n` is given.
+        position; concrete.
+      m: the sequence length, static, at least 1; None for a sequence of problems.
+      n: `[...]` number of candidates for each block, real >= 1, traced; left out when `log_n` is
+        given.
       temperature: `[...]` the paper's λ, in the units of the total reward, traced; 0 and inf are
         legal.
-      block_size: symbols to a block, from 1 to m. Default: m, whole sequences.
-      log_n: `[...]` log n in nats instead of n, for n = e^{hundreds}.
-      nodes: static number of quadrature points; see `law.log_soft_bon`. Needed when n or temperature
-        are traced and range/temperature + log n is large.
+      block_size: symbols in a block, static, from 1 to m. Default: m, whole sequences.
+      log_n: `[...]` log n in nats instead of n, traced, for n = e^{hundreds}.
+      nodes: static number of quadrature nodes; see `log_soft_bon`. Needed when n or temperature are
+        traced and range/temperature + log n is large.
 
     Returns:
       `Metrics` of the broadcast shape of n and temperature, of the whole sequence against P*^{⊗m} and
       P^{⊗m}. `tv` and `win_rate` do not add, and are NaN where there is more than one block.
 
     Raises:
-      ValueError, TypeError: as `block_problem` and `metrics`; block_size not between 1 and m.
+      TypeError: as `block_problem` and `metrics`.
+      ValueError: as `block_problem` and `metrics`; block_size not between 1 and m.
 
     Numerics: as `metrics`, with errors of about eps · (range/temperature + |log P|) of the block. In
     float32 that is 1e-4 for a thousand symbols. Time and memory are proportional to the number of
-    totals, not to that times the number of points. Differentiable in n and temperature.
+    totals, not to totals times nodes. Differentiable in n and temperature.
     Source: derived here: given the total, the selected block has the law of P, so that divergences
     between laws of blocks are those between laws of their totals.
+
+    Example:
+      >>> whole, halves = (
+      ...     sb.blockwise_metrics(sb.bernoulli(0.5), 8, 16, 0.5, block_size=size) for size in (8, 4)
+      ... )
+      >>> round(float(whole.reward), 3), round(float(halves.reward), 3)
+      (6.153, 6.633)
     """
-    problems, positions = _positions(problem, m)
-    size = (
-        len(positions) if block_size is None else _checks.positive_integer("block_size", block_size)
-    )
-    if size > len(positions):
-        raise ValueError(f"block_size must be at most m = {len(positions)}, got {size}")
+    problems, positions = _blocks.distinct(problem, m)
+    length = len(positions)
+    size = length if block_size is None else _checks.positive_integer("block_size", block_size)
+    if size > length:
+        raise ValueError(f"block_size must be at most m = {length}, got {size}")
+    temperature, log_n = _parameters(problems, n, temperature, log_n)
     # Blocks with the same symbols in another order have the same law.
-    blocks = Counter(tuple(sorted(block)) for block in _batched(positions, size))
-    parts = [
-        (_block_metrics(_block(problems, block), n, temperature, log_n, nodes), count)
-        for block, count in blocks.items()
-    ]
-    return _together(parts)
+    blocks = Counter(tuple(sorted(block)) for block in _blocks.cut(positions, size))
+    parts = []
+    for block, count in blocks.items():
+        total = _blocks.total_law(problems, block)
+        dtype = total.rewards.dtype
+        metrics = _block_metrics(total, temperature.astype(dtype), log_n.astype(dtype), nodes)
+        parts.append((metrics, count))
+    return _product(parts)
 
 
 def symbolwise_metrics(
     problem: Problem | Sequence[Problem],
     m: int | None,
-    n: Any,
-    temperature: Any,
+    n: Any = None,
+    temperature: Any = None,
     *,
     log_n: Any = None,
     nodes: int | None = None,
@@ -233,47 +266,68 @@ def symbolwise_metrics(
     At each position n symbols are drawn and one is selected: `blockwise_metrics` with blocks of 1.
 
     Args:
-      problem: `[..., K]` the law of a symbol and its reward, or a sequence of m problems, one for
-        each position.
-      m: number of symbols, at least 1; None for a sequence of problems.
-      n: `[...]` number of candidates for each symbol, real >= 1, traced; None when `log_n` is given.
+      problem: `[..., K]` the law of a symbol and its reward, traced, or a sequence of m problems, one
+        for each position.
+      m: the sequence length, static, at least 1; None for a sequence of problems.
+      n: `[...]` number of candidates for each symbol, real >= 1, traced; left out when `log_n` is
+        given.
       temperature: `[...]` in reward units, traced; 0 and inf are legal.
-      log_n: `[...]` log n in nats instead of n.
-      nodes: static number of quadrature points; see `law.log_soft_bon`.
+      log_n: `[...]` log n in nats instead of n, traced.
+      nodes: static number of quadrature nodes; see `log_soft_bon`.
 
     Returns:
       `Metrics` of the broadcast batch shape, of the whole sequence. `tv` and `win_rate` are NaN
       where m > 1.
 
     Raises:
+      TypeError: as `metrics`.
       ValueError: m < 1 or not the number of problems, and as `metrics`.
 
-    Numerics: as `metrics`, whose results are multiplied; differentiable in everything.
+    Numerics: as `metrics`, whose results are added or multiplied; differentiable in everything.
     Source: arXiv:2505.03156 (symbolwise sampling); laws of independent symbols.
+
+    Example:
+      >>> symbols = sb.symbolwise_metrics(sb.bernoulli(0.5), 8, 16, 0.5)
+      >>> round(float(symbols.reward), 3)
+      6.956
     """
-    problems, positions = _positions(problem, m, batched=True)
-    parts = [
-        (metrics(problems[i], n, temperature, log_n=log_n, nodes=nodes), count)
-        for i, count in Counter(positions).items()
-    ]
-    return _together(parts)
+    problems, positions = _blocks.distinct(problem, m, batched=True)
+    temperature, log_n = _parameters(problems, n, temperature, log_n)
+    parts = []
+    for i, count in Counter(positions).items():
+        one, dtype = problems[i], problems[i].rewards.dtype
+        _checks.batch_shape(problem=one.batch_shape, temperature=temperature.shape, n=log_n.shape)
+        metrics = checked_metrics(one, temperature.astype(dtype), log_n.astype(dtype), nodes)
+        parts.append((metrics, count))
+    return _product(parts)
 
 
-def sequence_costs(m: int, n: Any, *, block_size: int | None = None, log_n: Any = None) -> Costs:
+def sequence_costs(
+    m: int, n: Any = None, *, block_size: int | None = None, log_n: Any = None
+) -> Costs:
     """What decoding m symbols costs, with n candidates for each block of `block_size`.
 
     Args:
-      m: number of symbols, at least 1.
-      n: `[...]` number of candidates, real >= 1, traced; None when `log_n` is given.
-      block_size: symbols to a block, from 1 (symbolwise) to m (blockwise, the default).
-      log_n: `[...]` log n in nats instead of n.
+      m: the sequence length, static, at least 1.
+      n: `[...]` number of candidates, real >= 1, traced; left out when `log_n` is given.
+      block_size: symbols in a block, static, from 1 (symbolwise) to m (blockwise, the default).
+      log_n: `[...]` log n in nats instead of n, traced.
 
     Returns:
       `Costs` of shape `[...]`: n·m symbol draws and n·⌈m/block_size⌉ reward calls. At equal n all
       block sizes draw equally many symbols.
 
     Raises:
+      TypeError: n is not real.
       ValueError: m, block_size or n out of range.
+
+    Numerics: inf where n overflows.
+    Source: counting.
+
+    Example:
+      >>> costs = sb.sequence_costs(10, 3, block_size=4)
+      >>> round(float(costs.symbol_draws)), round(float(costs.reward_calls))
+      (30, 9)
     """
     m = _checks.positive_integer("m", m)
     size = m if block_size is None else _checks.positive_integer("block_size", block_size)
@@ -298,85 +352,36 @@ _ADDITIVE = (
 )
 
 
-def _positions(
-    problem: Problem | Sequence[Problem], m: int | None, batched: bool = False
-) -> tuple[list[Problem], list[int]]:
-    """The different problems, and for each position which of them it has."""
-    if isinstance(problem, Problem):
-        if m is None:
-            raise ValueError("m must be given for a single problem, got None")
-        problems, positions = [problem], [0] * _checks.positive_integer("m", m)
-    else:
-        if len(problem) == 0 or m not in (None, len(problem)):
-            raise ValueError(f"m must be the number of problems {len(problem)} >= 1, got {m}")
-        problems, positions = [], []
-        known: dict[int, int] = {}
-        for one in problem:
-            if id(one) not in known:
-                known[id(one)] = len(problems)
-                problems.append(one)
-            positions.append(known[id(one)])
-    for one in problems:
-        shape = _arguments.checked_problem(one).batch_shape
-        if not batched and shape != ():
-            raise ValueError(f"problem must be of shape [K], got batch shape {shape}")
-    return problems, positions
+def _parameters(
+    problems: Sequence[Problem], n: Any, temperature: Any, log_n: Any
+) -> tuple[Array, Array]:
+    """(temperature, log n), checked, in the common dtype of the problems; their shapes broadcast."""
+    dtype = jnp.result_type(*(one.rewards.dtype for one in problems))
+    temperature, log_n = _arguments.checked_parameters(n, temperature, log_n, dtype)
+    _checks.batch_shape(temperature=temperature.shape, n=log_n.shape)
+    return temperature, log_n
 
 
-def _batched(positions: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
-    iterator = iter(positions)
-    while block := tuple(itertools.islice(iterator, size)):
-        yield block
+def _block_metrics(block: Problem, temperature: Array, log_n: Array, nodes: int | None) -> Metrics:
+    """Metrics `[...]` of a block's problem `[S]`, from checked arguments."""
+    plan = _plan.quadrature_plan(block, temperature, log_n, nodes)
+    if block.num_outcomes == 1:
+        return compiled_metrics(block, temperature, log_n, plan)
+    return _metrics_and_law(block, temperature, log_n, plan)[0]
 
 
-def _block(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
-    """The law of the total of symbols of these problems."""
-    parts, dtypes = [], []
-    for i, count in Counter(positions).items():
-        if any(isinstance(x, jax.core.Tracer) for x in problems[i]):
-            raise TypeError(
-                "the problem of a block must be concrete, its number of totals depends on the rewards:"
-                " build it outside of jit, vmap and grad"
-            )
-        pair = (np.asarray(x, np.float64) for x in np.broadcast_arrays(*problems[i]))
-        parts.append((_sums.of_outcomes(*pair), count))
-        dtypes.append(_arguments.checked_problem(problems[i]).rewards.dtype)
-    dtype = jnp.result_type(*dtypes)
-    try:
-        total = _sums.of_sum(parts, float(jnp.finfo(dtype).eps))
-    except _sums.TooManyAtomsError as error:
-        span = sum(count * float(np.ptp(one.values)) for one, count in parts)
-        raise ValueError(
-            f"a block of {sum(count for _, count in parts)} symbols must have at most"
-            f" {MAX_TOTALS:,} totals, but {error}: their rewards are multiples of no common step"
-            f" above {span / MAX_TOTALS:.3g}; round them with round_to_lattice to one that is"
-        ) from None
-    return Problem(jnp.asarray(total.log_probs, dtype), jnp.asarray(total.values, dtype))
-
-
-def _block_metrics(
-    problem: Problem, n: Any, temperature: Any, log_n: Any, nodes: int | None
-) -> Metrics:
-    """Metrics of a block's problem, at the cost of its number of totals."""
-    if problem.num_outcomes == 1:
-        return metrics(problem, n, temperature, log_n=log_n, nodes=nodes)
-    return _banded_law(problem, n, temperature, log_n, nodes)[0]
-
-
-def _banded_law(
-    problem: Problem, n: Any, temperature: Any, log_n: Any, nodes: int | None
+def _metrics_and_law(
+    block: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> tuple[Metrics, Array]:
-    problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
-    shape = _checks.batch_shape(temperature=temperature.shape, n=log_n.shape)
-    plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)._replace(wide=True)
-    temperature, log_n = (jnp.broadcast_to(x, shape) for x in (temperature, log_n))
-    falling = _sorted.sorted_problem(problem)
-    result, log_law = _sorted.over_points(falling, temperature, log_n, plan)
-    return result, log_law[..., : problem.num_outcomes][..., ::-1]
+    """Metrics `[...]` and log P_n `[..., S]` of a block of S >= 2 totals, at a cost of O(S)."""
+    temperature, log_n = jnp.broadcast_arrays(temperature, log_n)
+    falling = _sorted.sorted_problem(block)
+    metrics, log_law = _sorted.metrics_and_law(falling, temperature, log_n, plan.nodes, plan.fine)
+    return metrics, log_law[..., : block.num_outcomes][..., ::-1]
 
 
-def _together(parts: Sequence[tuple[Metrics, int]]) -> Metrics:
-    """The metrics of a product of independent laws, each as often as its count says."""
+def _product(parts: Sequence[tuple[Metrics, int]]) -> Metrics:
+    """The metrics of a product of independent laws, each repeated as often as its count says."""
     first, count = parts[0]
     if len(parts) == 1 and count == 1:
         return first

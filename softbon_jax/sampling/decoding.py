@@ -1,7 +1,8 @@
 """Soft best-of-n decoding of any JAX model: block by block, with n candidates for each block.
 
 Blocks of one token are symbolwise decoding, one block of the whole length is best-of-n over
-sequences; `sequences` has the exact laws of both where rewards add up and symbols are independent.
+sequences. Where rewards add up and symbols are independent, `sb.symbolwise_metrics` and
+`sb.blockwise_metrics` have the exact laws of both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from softbon_jax import _checks
-from softbon_jax.sampling.reservoir import Reservoir, reservoir_init, reservoir_update
+from softbon_jax.sampling.reservoir import (
+    Reservoir,
+    reservoir_init,
+    reservoir_update,
+    signature,
+)
 
 Array = jax.Array
 Step = Callable[[Array, Any], tuple[Any, Any, Array]]
@@ -29,9 +35,9 @@ class Decoded(NamedTuple):
       rewards: `[length]` its reward increments.
       log_weights: `[blocks]` log of n times the probability with which each selected candidate was
         selected among its n: 0 if all were equal, at most log n. Its mean over many runs, summed over
-        blocks, is at least KL(selected law‖reference law); where the law of a block is known, the
-        divergence itself is had from `sequences`. NaN if a block was not in order (see `decode`).
-      state: what `step` returned last.
+        blocks, is at least KL(selected law‖reference law); for independent symbols
+        `blockwise_metrics` gives that divergence exactly. NaN if a block was not valid (see `decode`).
+      state: the state after the last token.
     """
 
     tokens: Any
@@ -41,7 +47,7 @@ class Decoded(NamedTuple):
 
 
 class _Stream(NamedTuple):
-    """The candidates of a block so far: the selected one, the largest total and Σ e^{(total - it)/λ}."""
+    """The candidates of a block so far: the selected one, the largest total, Σ e^{(total - it)/λ}."""
 
     reservoir: Reservoir
     largest: Array
@@ -63,53 +69,57 @@ def decode(
 
     From the current state n candidates of `block_size` tokens are drawn; one is selected with
     probability ∝ e^{(sum of its rewards)/λ}, λ = `temperature`; decoding goes on from its state. If
-    `block_size` does not divide `length` the last block is shorter.
+    `block_size` does not divide `length` the last block is shorter. The order of the arguments is
+    (init, f), unlike `lax.scan(f, init)`; all of them may be passed by keyword.
 
     Args:
-      key: a typed PRNG key; consumed. For many sequences use `vmap` over keys.
-      init_state: any pytree of arrays: a token, a hidden state, a KV cache with its position.
+      key: a typed PRNG key, traced; consumed. For many sequences use `vmap` over keys.
+      init_state: any pytree of arrays, traced: a token, a hidden state, a KV cache with its position.
       step: `step(key, state) -> (state, token, reward)`, a pure function that draws one token from
         the reference model, consuming its key, and gives its reward increment, a scalar float; `-inf`
-        excludes the candidate. Shapes and dtypes of the state stay the same. It is static: one
-        object for one compilation. Arrays that it captures, such as parameters, are shared by the
-        candidates; inside of `jit` they may be traced.
-      length: number of tokens, static.
-      block_size: tokens to a block, from 1 (symbolwise) to length (the default), static.
-      n: candidates for each block, static.
+        excludes the candidate. It keeps the shapes and dtypes of the state. Static: a new function
+        object compiles again. Arrays that it captures, such as parameters, are shared by the
+        candidates; inside `jit` they may be traced.
+      length: number of tokens, an integer, static.
+      block_size: tokens in a block, from 1 (symbolwise) to length (the default), static.
+      n: candidates for each block, an integer, static.
       temperature: scalar, at least 0, in the units of the sum of a block's rewards, traced; 0 and
         inf are legal.
-      chunk: static; candidates drawn at once, from 1 to n. Default: n. Memory is that of so many
-        states and blocks of tokens, whatever n is. The law does not depend on it, the draws do.
+      chunk: candidates drawn at once, from 1 to n, static. Default: n. Memory grows with `chunk`,
+        not n. The law does not depend on it; the draws do.
 
     Returns:
       `Decoded`. Under tracing `log_weights` of a block are NaN where a reward is NaN or `+inf`, all
-      candidates are excluded, or the temperature is bad; what comes after means nothing.
+      candidates are excluded, or the temperature is bad; what comes after is meaningless.
 
     Raises:
-      TypeError: `key` is not a typed key.
+      TypeError: `key` is not a typed key, or the temperature is not real.
       ValueError: a size out of range, a bad temperature, or a `step` that does not keep the shapes
         and dtypes of the state or whose reward is not a scalar float.
 
-    Numerics: rewards are summed and selected in float32, or in float64 if `step` gives float64. As
-    `reservoir_update`, rare candidates keep their probabilities.
+    Numerics: rewards are summed and selected in float32, or in float64 if `step` gives float64. Rare
+    candidates as in `reservoir_update`.
     Source: arXiv:2505.03156 (symbolwise and blockwise sampling).
+
+    Example:
+      >>> def step(key, state):  # a fair coin; heads is worth 1
+      ...     token = jax.random.bernoulli(key)
+      ...     return state, token, token.astype(jnp.float32)
+      >>> run = lambda key: sb.decode(key, (), step, length=3, block_size=1, n=2, temperature=0.0)
+      >>> tokens = jax.vmap(run)(jax.random.split(jax.random.key(0), 1000)).tokens
+      >>> round(float(tokens.mean()), 2)  # heads unless both candidates are tails: 3/4
+      0.76
     """
     _checks.key(key)
     length, n = _checks.positive_integer("length", length), _checks.positive_integer("n", n)
-    block_size = (
-        length if block_size is None else _checks.positive_integer("block_size", block_size)
-    )
-    chunk = n if chunk is None else _checks.positive_integer("chunk", chunk)
-    for name, value, most, limit in (
-        ("block_size", block_size, length, "length"),
-        ("chunk", chunk, n, "n"),
-    ):
-        if value > most:
-            raise ValueError(f"{name} must be at most {limit} = {most}, got {value}")
+    if block_size is None:
+        block_size = length
+    block_size = _checks.positive_integer("block_size", block_size, most=length)
+    chunk = _checks.positive_integer("chunk", n if chunk is None else chunk, most=n)
     _checks.temperature(temperature)
     init_state = jax.tree.map(jnp.asarray, init_state)
-    reward = _checked_step(step, key, init_state)
-    temperature = _checks.as_float("temperature", temperature, _checks.compute_dtype(reward.dtype))
+    dtype = _reward_dtype(step, key, init_state)
+    temperature = _checks.as_float("temperature", temperature, _checks.compute_dtype(dtype))
     if temperature.ndim != 0:
         raise ValueError(f"temperature must be a scalar, got shape {temperature.shape}")
     return _decode(
@@ -124,17 +134,18 @@ def decode(
     )
 
 
-def _checked_step(step: Step, key: Array, state: Any) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of the reward of `step`; ValueError where it breaks its contract."""
+def _reward_dtype(step: Step, key: Array, state: Any) -> Any:
+    """The dtype of the reward of `step`; ValueError where `step` breaks its contract."""
     after, _, reward = jax.eval_shape(step, key, state)
-    shapes = [jax.tree.map(lambda x: (str(x.dtype), x.shape), x) for x in (state, after)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"step must keep the state {shapes[0]} (dtype, shape), got {shapes[1]}")
+    if signature(after) != signature(state):
+        raise ValueError(
+            f"step must keep the state {signature(state)} (dtype, shape), got {signature(after)}"
+        )
     if reward.shape != () or not jnp.issubdtype(reward.dtype, jnp.floating):
         raise ValueError(
             f"step must return a scalar float reward, got {reward.dtype} of shape {reward.shape}"
         )
-    return reward
+    return reward.dtype
 
 
 @functools.partial(jax.jit, static_argnames=("step", "length", "block_size", "n", "chunk"))
@@ -150,18 +161,17 @@ def _decode(
     chunk: int,
 ) -> Decoded:
     blocks, rest = divmod(length, block_size)
+    block = functools.partial(_block, temperature=temperature, step=step, n=n, chunk=chunk)
 
     def advance(state: Any, index: Array) -> tuple[Any, tuple]:
-        own = jax.random.fold_in(key, index)
-        return _block(own, state, temperature, step, block_size, n, chunk)
+        return block(jax.random.fold_in(key, index), state, size=block_size)
 
     state, (tokens, rewards, log_weights) = lax.scan(advance, state, jnp.arange(blocks))
     tokens, rewards = jax.tree.map(
         lambda x: x.reshape(blocks * block_size, *x.shape[2:]), (tokens, rewards)
     )
     if rest:
-        own = jax.random.fold_in(key, blocks)
-        state, last = _block(own, state, temperature, step, rest, n, chunk)
+        state, last = block(jax.random.fold_in(key, blocks), state, size=rest)
         tokens, rewards, log_weights = jax.tree.map(
             lambda x, y: jnp.concatenate([x, y]),
             (tokens, rewards, log_weights),
@@ -171,7 +181,7 @@ def _decode(
 
 
 def _block(
-    key: Array, state: Any, temperature: Array, step: Step, size: int, n: int, chunk: int
+    key: Array, state: Any, *, temperature: Array, step: Step, size: int, n: int, chunk: int
 ) -> tuple[Any, tuple[Any, Array, Array]]:
     """The state after one block, and its tokens, rewards and log weight."""
     draw_key, select_key = jax.random.split(key)
@@ -199,7 +209,7 @@ def _block(
 
     example = jax.eval_shape(candidate, jnp.arange(n)[0])
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
-    empty = reservoir_init(zeros, temperature.dtype)
+    empty = reservoir_init(zeros, dtype=temperature.dtype)
     stream = _Stream(empty, empty.reward, jnp.zeros_like(temperature))
     batches, rest = divmod(n, chunk)
     if batches == 1:
@@ -210,14 +220,14 @@ def _block(
         stream = add(stream, batches * chunk, rest)
     (state, tokens, rewards), total = stream.reservoir.item, stream.reservoir.reward
     share = _power(total - stream.largest, temperature) / stream.weight
-    in_order = jnp.isfinite(total) & (temperature >= 0)
-    log_weight = jnp.log(jnp.where(in_order, share * n, jnp.nan))
+    valid = jnp.isfinite(total) & (temperature >= 0)
+    log_weight = jnp.log(jnp.where(valid, share * n, jnp.nan))
     return state, (tokens, rewards, log_weight)
 
 
 def _power(gaps: Array, temperature: Array) -> Array:
-    """The value e^{gap/λ} for gaps <= 0, with its limits: at λ = 0, 1 for no gap and 0 for others."""
+    """The value e^{gap/λ} for gaps <= 0, with its limits: at λ = 0, 1 for gap 0 and 0 for others."""
     excluded = gaps == -jnp.inf
     even = (gaps == 0) | jnp.isposinf(temperature)
-    scaled = jnp.where(even, 0.0, gaps / jnp.where(even, 1.0, temperature))
-    return jnp.where(excluded, 0.0, jnp.exp(scaled))
+    exponent = jnp.where(even, 0.0, gaps / jnp.where(even, 1.0, temperature))
+    return jnp.where(excluded, 0.0, jnp.exp(exponent))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from softbon_jax import _checks
 from softbon_jax.sampling import _noise
-from softbon_jax.sampling.select import argmax, scaled
+from softbon_jax.sampling._candidates import argmax, explain_rewards, masked, scaled
 
 Array = jax.Array
 
@@ -24,8 +25,8 @@ class Reservoir(NamedTuple):
 
     Attributes:
       item: any pytree, leaves `[..., *shape of the item's leaf]`; zeros while the stream is empty.
-      reward: `[...]` the item's reward; `-inf` while the stream is empty, NaN once something in it
-        was not in order (see `reservoir_update`).
+      reward: `[...]` the item's reward; `-inf` while the stream is empty, NaN once a batch was not
+        valid (see `reservoir_update`).
       noise: `[...]` the item's Gumbel noise. Reward and noise are kept apart so that streams
         compare by differences: large rewards at a small temperature keep their digits.
       temperature: `[...]` of the stream, in the units of the reward; 0 while the stream is empty.
@@ -37,29 +38,41 @@ class Reservoir(NamedTuple):
     temperature: Array
 
 
-def reservoir_init(example_item: Any, dtype: Any = None) -> Reservoir:
+@_checks.keyword_only("dtype")
+def reservoir_init(example_item: Any, *, dtype: Any = None) -> Reservoir:
     """The state of an empty stream.
 
     Args:
       example_item: pytree of arrays or numbers with the shapes and dtypes of one item; values
         unused.
-      dtype: float32 or float64, of the rewards and the noise; default: the default float dtype.
+      dtype: of the rewards and the noise, static: float32 or float64; half precision becomes
+        float32. Default: the default float dtype.
 
     Returns:
       A `Reservoir` of batch shape `()`.
 
     Raises:
-      ValueError: `dtype` is another dtype, or float64 while 64-bit types are off.
+      ValueError: `dtype` is not a float dtype, or is float64 while 64-bit types are off.
+
+    Numerics: exact; the state is zeros and `-inf`.
+    Source: derived here: the maximum over no candidates.
+
+    Example:
+      >>> state = sb.reservoir_init({"tokens": jnp.zeros(3, jnp.int32)}, dtype=jnp.float32)
+      >>> float(state.reward), state.item["tokens"].shape
+      (-inf, (3,))
     """
     dtype = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
-    if dtype not in (jnp.float32, jnp.float64) or jnp.zeros((), dtype).dtype != dtype:
+    if not jnp.issubdtype(dtype, jnp.floating) or jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError(f"dtype must be float32, or float64 with 64-bit types on, got {dtype}")
+    dtype = _checks.compute_dtype(dtype)
     empty = jnp.full((), -jnp.inf, dtype)
     return Reservoir(jax.tree.map(jnp.zeros_like, example_item), empty, empty, jnp.zeros((), dtype))
 
 
+@_checks.keyword_only("where")
 def reservoir_update(
-    key: Array, state: Reservoir, items: Any, rewards: Any, temperature: Any, where: Any = None
+    key: Array, state: Reservoir, items: Any, rewards: Any, temperature: Any, *, where: Any = None
 ) -> Reservoir:
     """The state after a further batch of candidates.
 
@@ -67,28 +80,38 @@ def reservoir_update(
     softmax(rewards / temperature)_i, however they were batched.
 
     Args:
-      key: a typed PRNG key; consumed. A fresh one for every batch.
-      state: of one stream, batch shape `()`; map over it with `vmap` for several.
-      items: pytree like the example item with a leading axis of b candidates, b >= 1 static.
-      rewards: `[b]` float, in the units of `temperature`; `-inf` excludes a candidate.
+      key: a typed PRNG key, traced; consumed. A fresh one for every batch.
+      state: of one stream, batch shape `()`, traced; map over it with `vmap` for several.
+      items: pytree like the example item, with a leading axis of b >= 1 candidates, traced.
+      rewards: `[b]` real, traced, in the units of `temperature`; `-inf` excludes a candidate.
       temperature: scalar, at least 0, traced; the same for all batches of a stream. 0 keeps the
         largest reward, uniformly among exact ties; `inf` keeps any candidate with equal
         probability.
-      where: `[b]` bool; False excludes a candidate. A batch without candidates changes nothing.
+      where: bool, traced, broadcasts against `rewards`; False excludes a candidate. A batch without
+        candidates changes nothing.
 
     Returns:
-      The new `Reservoir`. Under tracing its reward is NaN, for good, if a candidate's reward is NaN
-      or `+inf`, the temperature is NaN or negative, or it differs from that of the stream.
+      The new `Reservoir`. Under tracing its reward is NaN, permanently, if a candidate's reward is
+      NaN or `+inf`, the temperature is NaN or negative, or it differs from that of the stream.
 
     Raises:
-      TypeError: `key` is not a typed key.
+      TypeError: `key` is not a typed key, or an argument is not real.
       ValueError: shapes or dtypes do not match the state (float64 rewards in a float32 state), or,
         when the values are concrete, one of the cases above that give NaN under tracing.
 
-    Numerics: computed in the state's dtype. Always with the fine noise of long streams (two random
-    words a candidate in float32), so that the law does not depend on the batching.
+    Numerics: computed in the state's dtype, so half-precision rewards in float32. Always with the
+    fine noise of long streams (two random words a candidate in float32): the law does not depend on
+    the batching.
     Source: arXiv:2505.03156 (the sampler); derived here: the maximum of a union is the larger of
     the two maxima.
+
+    Example:
+      >>> state = sb.reservoir_init(jnp.int32(0), dtype=jnp.float32)
+      >>> for key, batch in zip(jax.random.split(jax.random.key(0)), ([0, 1], [2, 3, 4])):
+      ...     scores = jnp.float32([0.3, 0.1, 0.9, 0.4, 0.7])[jnp.array(batch)]
+      ...     state = sb.reservoir_update(key, state, jnp.int32(batch), scores, 0.0)
+      >>> int(state.item), round(float(state.reward), 2)
+      (2, 0.9)
     """
     _checks.key(key)
     dtype = state.reward.dtype
@@ -98,16 +121,14 @@ def reservoir_update(
             "rewards must be [b] with b >= 1 and the state that of one stream, got rewards"
             f" {rewards.shape} and a state {state.reward.shape}; use vmap for several streams"
         )
-    if jnp.finfo(_checks.compute_dtype(rewards.dtype)).bits > jnp.finfo(dtype).bits:
+    if jnp.finfo(rewards.dtype).bits > jnp.finfo(dtype).bits:
         raise ValueError(f"rewards are {rewards.dtype}, the reservoir {dtype}: make it with dtype=")
     if where is not None:
-        where = jnp.asarray(where)
-        if where.dtype != bool or where.shape != rewards.shape:
-            raise ValueError(
-                f"where must be bool of shape {rewards.shape}, got {where.dtype} {where.shape}"
-            )
+        where = _checks.mask(where, rewards.shape)
     items = jax.tree.map(jnp.asarray, items)
-    _check_items(state.item, items, rewards.shape[0])
+    expected = jax.tree.map(lambda x: (x.dtype, (rewards.size, *x.shape)), state.item)
+    if signature(items) != expected:
+        raise ValueError(f"items must be {expected} (dtype, shape), got {signature(items)}")
     _checks.temperature(temperature)
     temperature = _checks.as_float("temperature", temperature, dtype)
     if temperature.ndim != 0:
@@ -123,11 +144,11 @@ def reservoir_update(
 def reservoir_merge(a: Reservoir, b: Reservoir) -> Reservoir:
     """The state of two streams together.
 
-    Associative and commutative (but for exact ties of float noise), so it serves as a reduction
+    Associative and commutative (except for exact ties of float noise), so it serves as a reduction
     over devices: gather the states and fold them with this function.
 
     Args:
-      a: a `Reservoir` of batch shape `[...]`.
+      a: a `Reservoir` of batch shape `[...]`, traced.
       b: another of the same shapes and dtypes, made with different keys and the same temperature.
 
     Returns:
@@ -140,10 +161,19 @@ def reservoir_merge(a: Reservoir, b: Reservoir) -> Reservoir:
     Numerics: rewards are compared by (r_a - r_b)/λ + noise_a - noise_b, good to the dtype's
     epsilon.
     Source: derived here, as `reservoir_update`.
+
+    Example:
+      >>> empty = sb.reservoir_init(jnp.int32(0), dtype=jnp.float32)
+      >>> a, b = (
+      ...     sb.reservoir_update(jax.random.key(i), empty, jnp.int32([i]), jnp.float32([i]), 0.0)
+      ...     for i in (3, 5)
+      ... )
+      >>> int(sb.reservoir_merge(a, b).item)
+      5
     """
-    for x, y in zip(_leaves(a), _leaves(b), strict=True):
-        if x.shape != y.shape or x.dtype != y.dtype:
-            raise ValueError(f"states do not match: {x.dtype} {x.shape} and {y.dtype} {y.shape}")
+    a, b = jax.tree.map(jnp.asarray, (a, b))
+    if signature(a) != signature(b):
+        raise ValueError(f"states do not match: {signature(a)} and {signature(b)} (dtype, shape)")
     merged = _merge(a, b)
     clash = _checks.concrete(jnp.isnan(merged.reward) & ~jnp.isnan(a.reward) & ~jnp.isnan(b.reward))
     if clash is not None and clash.any():
@@ -153,29 +183,19 @@ def reservoir_merge(a: Reservoir, b: Reservoir) -> Reservoir:
     return merged
 
 
-def _leaves(state: Reservoir) -> list[Array]:
-    return [jnp.asarray(x) for x in jax.tree.leaves(state)]
-
-
-def _check_items(held: Any, items: Any, size: int) -> None:
-    expected = jax.tree.map(lambda x: (x.dtype, (size, *x.shape)), held)
-    got = jax.tree.map(lambda x: (x.dtype, x.shape), items)
-    if got != expected:
-        raise ValueError(f"items must be {expected} (dtype, shape), got {got}")
+def signature(tree: Any) -> Any:
+    """The (dtype, shape) of every leaf of a pytree, in its place."""
+    return jax.tree.map(lambda x: (x.dtype, x.shape), tree)
 
 
 def _explain(state: Reservoir, rewards: Array, temperature: Array, where: Array | None) -> None:
     """Raise `ValueError` for a concrete update whose reward came out NaN."""
-    counted = _checks.concrete(rewards if where is None else jnp.where(where, rewards, -jnp.inf))
-    if counted is not None:
-        _checks.offending(
-            "rewards", counted, ~(counted < jnp.inf), "finite or -inf where they count"
-        )
+    explain_rewards(rewards, where)
     if not jnp.isnan(state.reward):
         raise ValueError(
             f"temperature must be that of the stream, {state.temperature}, got {temperature}"
         )
-    raise ValueError("state.reward must not be NaN: an earlier batch was not in order")
+    raise ValueError("state.reward must not be NaN: an earlier batch was not valid")
 
 
 @jax.jit
@@ -187,15 +207,17 @@ def _update(
     temperature: Array,
     where: Array | None,
 ) -> Reservoir:
-    logits, can_win, _ = scaled(rewards, temperature[None], where)
+    chex.assert_rank([rewards, temperature, state.reward], [1, 0, 0])
+    chex.assert_type([rewards, temperature], state.reward.dtype)
+    rewards = masked(rewards, where)
+    logits, can_win, _ = scaled(rewards, temperature[None])
     noise = _noise.gumbel(key, rewards.shape, rewards.dtype, one_word=False)
     index = argmax(jnp.where(can_win, logits + noise, -jnp.inf))
-    counted = rewards if where is None else jnp.where(where, rewards, -jnp.inf)
-    largest = jnp.max(counted)
-    in_order = (largest < jnp.inf) & (temperature >= 0)  # False if either is NaN
+    # A batch without candidates is valid; NaN is not below inf.
+    valid = (jnp.max(rewards) < jnp.inf) & (temperature >= 0)
     batch = Reservoir(
         jax.tree.map(lambda x: x[index], items),
-        jnp.where(in_order, counted[index], jnp.nan),
+        jnp.where(valid, rewards[index], jnp.nan),
         noise[index],
         temperature,
     )

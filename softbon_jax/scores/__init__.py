@@ -1,18 +1,14 @@
-"""Files of scored responses, read into padded pools with a mask."""
+"""Files of scored responses, read into padded pools with a mask; errors name row and column.
 
-from softbon_jax.scores.reading import (
-    FORMATS,
-    MOST_ROWS,
-    Columns,
-    Dropped,
-    Missing,
-    Scores,
-    format_of,
-    names_of,
-    open_text,
-    padded,
-    read,
-)
+One row a response: the prompt it answers, the reward that selects, perhaps a gold reward and an
+identifier; where several columns are named for one score, their mean. CSV and TSV, JSON lines (all
+plain or gzipped), Parquet and npz. Files are read as a stream, nothing is unpickled, and only Parquet
+needs more than NumPy (pyarrow).
+"""
+
+from softbon_jax.scores._formats import FORMATS, format_of, open_text
+from softbon_jax.scores._pools import MOST_ROWS, Missing, padded, read
+from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
 
 __all__ = [
     "FORMATS",

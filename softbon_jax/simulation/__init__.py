@@ -1,1 +1,1 @@
-"""Monte Carlo estimates of laws, with standard errors: the cross-check of the exact ones."""
+"""Monte Carlo estimates of laws, with standard errors: the check of the exact ones."""

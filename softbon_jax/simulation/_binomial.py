@@ -1,12 +1,13 @@
 """Exact binomial draws in vector form, also for large counts in float32.
 
-`jax.random.binomial` has the same law, but draws a logarithm per success for small means, always
-runs its rejection loop, and computes its acceptance as a difference of terms of size n, which in
-float32 leaves no digits at n = 1e7.
+`jax.random.binomial` has the same law, but takes a logarithm per success for small means, always
+runs its rejection loop, and computes the acceptance ratio as a difference of terms of size n, which
+in float32 leaves no digits at n = 1e7.
 """
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from softbon_jax.sampling import uniform
 
 Array = jax.Array
 
-# Below this mean, count the failures one by one; the number of steps is the largest draw.
+# Below this mean draw by inversion, one success at a time: the largest draw sets the number of steps.
 SMALL_MEAN = 10.0
 STEPS_AT_ONCE = 8
 # log k! - k log k + k for k = 0..9; beyond, Stirling's series.
@@ -27,7 +28,7 @@ _FIRST_TERMS = np.array(
 
 
 def binomial(key: Array, count: Array, prob: Array) -> Array:
-    """Binomial draws of the shape of `count`.
+    """Binomial draws, one for each entry of `count`.
 
     Args:
       key: typed key; consumed.
@@ -37,11 +38,13 @@ def binomial(key: Array, count: Array, prob: Array) -> Array:
     Returns:
       `[...]` integers in the same dtype; 0 where `prob` is 0, `count` where it is 1.
 
-    Numerics: the law is exact up to rounding, to about 1e-6 in total variation in float32, and a
-    success that is rare altogether keeps that relative to its probability.
-    Source: inversion by the recursion of the probabilities; else BTRS, Hörmann 1993, with Loader's
-    (2000) form of the probabilities, whose terms are all small near the mode.
+    Numerics: the law is exact up to rounding, about 1e-6 in total variation in float32; rare
+    outcomes keep this accuracy relative to their probability.
+    Source: for small means inversion by the recursion of the probabilities; otherwise BTRS (Hörmann
+    1993) with Loader's (2000) form of the probabilities, whose terms are all small near the mode.
     """
+    chex.assert_equal_shape([count, prob])
+    chex.assert_type(prob, count.dtype)
     small_key, large_key = jax.random.split(key)
     rare = jnp.minimum(prob, 1 - prob)
     large = count * rare >= SMALL_MEAN
@@ -54,15 +57,15 @@ def binomial(key: Array, count: Array, prob: Array) -> Array:
 
 
 def _by_inversion(key: Array, count: Array, prob: Array) -> Array:
-    """The draw that belongs to a uniform, which is accurate near 0: where draws are large."""
+    """Inversion of a uniform that is accurate near 0, the end where draws are large."""
     return invert(uniform(key, count.shape, count.dtype, one_word=True), count, prob)
 
 
 def invert(uniform: Array, count: Array, prob: Array) -> Array:
     """The smallest k with Pr(more than k successes) <= `uniform`, for means below 10.
 
-    All of one shape and dtype. Starting from the upper tail, a rare success keeps its digits. What
-    is less likely than the rounding of that tail is not resolved, and never drawn.
+    All of one shape and dtype. Starting from the upper tail, a rare success keeps its digits. Counts
+    less likely than the rounding of that tail are not resolved, and never drawn.
     """
     log_none = count * jnp.log1p(-prob)
     odds = prob / (1 - prob)
@@ -79,7 +82,7 @@ def invert(uniform: Array, count: Array, prob: Array) -> Array:
         return jnp.where(going, k + 1, k), mass, jnp.where(going, tail - mass, tail)
 
     def steps(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        # Several at once, so that the loop is bound by arithmetic and not by memory.
+        # Several at a time, so that arithmetic and not memory bounds the loop.
         for _ in range(STEPS_AT_ONCE):
             state = step(state)
         return state
@@ -92,8 +95,8 @@ def invert(uniform: Array, count: Array, prob: Array) -> Array:
 
 
 def _by_rejection(key: Array, count: Array, prob: Array, wanted: Array) -> Array:
-    """Transformed rejection for mean >= 10, where `wanted`; 0 elsewhere."""
-    # Harmless numbers where nothing is wanted.
+    """Transformed rejection for means >= 10, where `wanted`; 0 elsewhere."""
+    # Harmless numbers elsewhere.
     count, prob = jnp.where(wanted, count, 100), jnp.where(wanted, prob, 0.5)
     spread = jnp.sqrt(count * prob * (1 - prob))
     b = 1.15 + 2.53 * spread

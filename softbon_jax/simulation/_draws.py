@@ -1,6 +1,7 @@
 """Random draws for simulation: candidates by alias table, selected in a stream, and their counts.
 
-Everything here handles one block of `LANES` trials from one key; `simulation` maps it over blocks.
+Everything here handles one block of `LANES` trials from one key; `_jackknife.accumulate` maps it over
+blocks.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -23,7 +25,7 @@ Array = jax.Array
 LANES = 128
 # Candidates drawn and reduced at once by each trial of a literal simulation.
 BATCH = 16
-# With more outcomes the alias threshold gets a random word of its own.
+# With more columns than 2 to this power the alias threshold gets a random word of its own.
 ONE_WORD_BITS = 10
 
 
@@ -39,7 +41,7 @@ class Alias(NamedTuple):
 
 
 def _split_word(columns: int) -> tuple[int, int]:
-    """The bits that choose among `columns` (a power of two), and those of the threshold."""
+    """The number of bits that choose among `columns` (a power of two), and that of the threshold."""
     bits = columns.bit_length() - 1
     return bits, 31 - bits if bits <= ONE_WORD_BITS else 31
 
@@ -47,12 +49,12 @@ def _split_word(columns: int) -> tuple[int, int]:
 def alias_table(probs: Array) -> Alias:
     """The table of one law `[K]` (Walker 1977), by running sums instead of Vose's loop.
 
-    The columns that hold less than their share are filled in order by those that hold more, in
-    order; one that has given too much is itself filled by the next. How far the giving has come is
-    read off two running sums, in whole units of probability: nothing is left over by rounding.
+    Light columns, which hold less than their share, are filled from left to right by heavy ones, from
+    left to right; a heavy column that has given too much is filled by the next. Two running sums, in
+    whole units of probability, say which column fills which: rounding leaves nothing over.
 
-    The law it draws from is within K 2^-32 of `probs` in total variation (within 2^-31 in float64
-    if K > 1024), but for the rounding of `probs`, and has no mass where `probs` has none.
+    The law of the table is within K 2^-32 of `probs` in total variation (within 2^-31 in float64 if
+    K > 1024), apart from the rounding of `probs`, and has no mass where `probs` has none.
     """
     columns = 1 << max(probs.shape[0] - 1, 0).bit_length()
     bits, level_bits = _split_word(columns)
@@ -67,8 +69,8 @@ def alias_table(probs: Array) -> Alias:
     light, heavy = units < share, units > share
     lacks = jnp.where(light, share - units, 0)
     needed, offered = jnp.cumsum(lacks), jnp.cumsum(jnp.where(heavy, units - share, 0))
-    # The giver of a light column is the first that is not spent when its turn comes; a heavy one is
-    # spent by the first light column that brings the need up to what has been offered.
+    # A light column is filled by the first heavy one that is not yet spent; a heavy one is spent by
+    # the first light column whose running need reaches what has been offered so far.
     giver = jnp.searchsorted(offered, jnp.where(light, needed - lacks, offered), side="right")
     spent_by = needed[jnp.searchsorted(needed, offered, side="left")]
     kept = jnp.where(light, units, jnp.where(heavy, share + offered - spent_by, share))
@@ -90,7 +92,7 @@ def draw(table: Alias, words: Array) -> Array:
         column = (column & low).astype(jnp.int32)
         level = level >> jnp.uint32(32 - level_bits)
         return jnp.where(level < table.threshold[column], column, table.other[column])
-    # Threshold and other outcome fit in one word: a draw reads memory once, which halves its time.
+    # Threshold and other outcome fit in one word: a draw reads memory once and takes half the time.
     packed = (table.threshold << jnp.uint32(bits)) | table.other.astype(jnp.uint32)
     column, level = words & low, words >> jnp.uint32(32 - level_bits)
     entry = packed[column.astype(jnp.int32)]
@@ -108,10 +110,11 @@ class Stream(NamedTuple):
 
 def stream(problem: Problem, temperature: Array) -> Stream:
     """The tables for one `[K]` problem."""
+    chex.assert_rank([problem.rewards, temperature], [1, 0])
     rewards = problem.rewards
     support = problem.log_probs > -jnp.inf
     best = jnp.max(jnp.where(support, rewards, -jnp.inf))
-    # Ranks, because rounding to float32 must not make new ties where only the order counts.
+    # Ranks, because rounding to float32 must not create ties where only the order matters.
     order = jnp.argsort(rewards)
     steps = jnp.diff(rewards[order]) > 0
     ranks = jnp.zeros(rewards.shape, jnp.float32)
@@ -154,9 +157,8 @@ def _over_batches(
     def words(i: Array) -> tuple[Array, Array]:
         return threefry(seed, lane, jnp.broadcast_to(i.astype(jnp.uint32), lane.shape))
 
-    # The words of the next batch are part of the loop's state: that makes XLA compute them once and
-    # store them, where it would otherwise repeat the generator inside every operation that reads
-    # them.
+    # The words of the next batch are part of the loop's state, so that XLA computes them once and
+    # stores them; otherwise it repeats the generator inside every operation that reads them.
     def body(i: Array, carry: tuple) -> tuple:
         state, current = carry
         live = (i * BATCH + jnp.arange(BATCH, dtype=jnp.int32) < n)[:, None]
@@ -180,8 +182,8 @@ def select_soft(key: Array, tables: Stream, n: Array) -> Array:
     Batch by batch: a batch is taken over what came before with probability its share of the weight
     so far, and a draw within it by inversion.
     """
-    # Weights relative to the best outcome come from a table. Where that would underflow they are
-    # taken relative to the best draw so far, at the price of an exponential a draw.
+    # Weights relative to the best outcome come from a table. If they would underflow they are taken
+    # relative to the best draw so far, at the price of one exponential per draw.
     in_range = jnp.min(_scaled(tables.levels - jnp.max(tables.levels), tables.inverse)) > -60
     by_table, by_exponential = partial(_soft, rescale=False), partial(_soft, rescale=True)
     return lax.cond(in_range, by_table, by_exponential, key, tables, n)
@@ -245,7 +247,7 @@ def counts(key: Array, log_probs: Array, n: Array) -> Array:
     """Multinomial counts `[LANES, K]` of n draws, in the dtype of `log_probs` and `n`.
 
     Outcome by outcome, each a binomial share of the draws that are left. All trials of a step have
-    nearly the same mean, so a step runs one branch of the sampler and not both.
+    nearly the same mean, so that a step rarely runs both branches of the sampler.
     """
     probs = jnp.exp(log_probs)
     left_over = jnp.cumsum(probs[::-1])[::-1]  # the last positive share is exactly 1

@@ -1,14 +1,14 @@
 """Simulated trials in groups: totals in bounded memory, and the grouped jackknife.
 
-Trials are made in blocks of `LANES` with a key each, and trial j of every block belongs to group j.
-The spread between groups gives standard errors, and leaving out one group at a time (the jackknife)
-the bias of what is not linear in the mean.
+Trials are simulated in blocks of `LANES` with a key each; trial j of every block is in group j. The
+spread between groups gives standard errors; the delete-a-group jackknife removes bias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -19,22 +19,30 @@ Array = jax.Array
 
 
 def group_sizes(trials: Array) -> Array:
-    """How many of the trials each of the `LANES` groups has."""
+    """The number of trials in each of the `LANES` groups."""
     lane = jnp.arange(LANES, dtype=jnp.int32)
     return trials // LANES + (lane < trials % LANES).astype(jnp.int32)
 
 
 def accumulate(
-    simulate_block: Callable[[Array], Array],
-    add: Callable[[Array, Array, Array], Array],
-    start: Array,
     key: Array,
     trials: Array,
+    *,
+    simulate: Callable[[Array], Array],
+    add: Callable[[Array, Array, Array], Array],
+    start: Array,
     blocks: int,
 ) -> Array:
-    """Totals by group over all trials, `blocks` blocks at a time.
+    """Totals by group over all trials.
 
-    Block b has key fold_in(key, b) and is added b-th, so `blocks` does not show in the result.
+    Args:
+      key: block b has key fold_in(key, b).
+      trials: () int32, how many.
+      simulate: from the key of a block to its `LANES` trials `[LANES, ...]`.
+      add: from totals `[LANES, ...]`, the trials of a block, and `[LANES]` bool that says which of
+        them count, to new totals.
+      start: totals before the first block.
+      blocks: how many are in flight at once. Block b is added b-th, so this does not affect the result.
     """
     lane = jnp.arange(LANES, dtype=jnp.int32)
     within = jnp.arange(blocks, dtype=jnp.int32)
@@ -47,18 +55,19 @@ def accumulate(
         def add_one(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
             return add(total, *block), None
 
-        return lax.scan(add_one, total, (jax.vmap(simulate_block)(keys), counts))[0]
+        return lax.scan(add_one, total, (jax.vmap(simulate)(keys), counts))[0]
 
     return lax.fori_loop(0, (trials - 1) // (LANES * blocks) + 1, step, start)
 
 
 def add_rows(total: Array, value: Array, counts: Array) -> Array:
-    """Add the per-trial values `[LANES, ...]` of the trials that count to the groups' totals."""
+    """Add the values `[LANES, ...]` of those trials that count to the totals of their groups."""
     return total + jnp.where(counts.reshape(LANES, *(1,) * (value.ndim - 1)), value, 0)
 
 
 def add_selected(total: Array, outcome: Array, counts: Array) -> Array:
-    """Add the selected outcomes `[LANES]` to the groups' histograms `[LANES, K]`."""
+    """Add the selected outcomes `[LANES]` to the histograms `[LANES, K]` of their groups."""
+    chex.assert_rank([total, outcome], [2, 1])
     return total.at[jnp.arange(LANES), outcome].add(counts.astype(total.dtype))
 
 
@@ -70,6 +79,7 @@ def means(totals: Array, sizes: Array) -> tuple[Array, Array]:
 
 def jackknife(value: Array, without: Array, sizes: Array) -> tuple[Array, Array]:
     """Bias-corrected value and standard error `[...]`, from the values with each group left out."""
+    chex.assert_shape(without, (LANES, *value.shape))
     sizes = sizes.reshape(LANES, *(1,) * value.ndim)
     trials, some = jnp.sum(sizes), sizes > 0
     groups = jnp.sum(some).astype(sizes.dtype)

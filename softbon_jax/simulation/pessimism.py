@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from softbon_jax import _arguments, _checks, exact
 from softbon_jax.problem import Problem
@@ -18,14 +19,19 @@ Array = jax.Array
 
 
 class PessimismLaw(NamedTuple):
-    """A simulated law and its standard error, `[..., K]` both."""
+    """A simulated law and its standard error; `[...]` is the batch shape.
+
+    Attributes:
+      probs: `[..., K]` unbiased estimate of the law; sums to 1.
+      standard_error: `[..., K]` its standard error.
+    """
 
     probs: Array
     standard_error: Array
 
 
-def pessimism_law(
-    key: Array, problem: Problem, n: int, regularization: Any, trials: int
+def simulate_pessimism(
+    key: Array, problem: Problem, n: int, regularization: Any, *, trials: int
 ) -> PessimismLaw:
     """The law of `select_pessimist` among n draws from P, by simulation.
 
@@ -33,43 +39,89 @@ def pessimism_law(
     noisy than counting selections.
 
     Args:
-      key: a typed PRNG key; consumed.
-      problem: `[..., K]` reference law and rewards.
-      n: number of candidates, an integer >= 1; static.
+      key: a typed PRNG key, traced; consumed.
+      problem: `[..., K]` reference law and rewards, traced.
+      n: number of candidates, an integer >= 1, static.
       regularization: β, scalar or `[...]`, in reward units, at least 0, traced.
-      trials: sets of draws, at least 2; static.
+      trials: sets of draws, an integer >= 2, static.
 
     Returns:
-      `PessimismLaw` of the broadcast batch shape, in the problem's dtype; its probabilities sum to 1.
+      `PessimismLaw` of the broadcast batch shape, in the problem's dtype.
 
     Raises:
-      TypeError, ValueError: `key` is not one typed key, or bad values of the others.
+      TypeError: `key` is not a typed key, or an argument is not real.
+      ValueError: n or trials is not an integer in its range, a bad problem or regularization, or
+        shapes that do not broadcast.
 
     Numerics: time proportional to n · trials for each problem of the batch, memory to n · 1024.
     Source: arXiv:2503.21878 for the rule; there is no closed form of its law for finite n.
+
+    Example:
+      >>> problem = sb.from_probs(np.float32([0.5, 0.3, 0.2]), np.float32([0.0, 0.3, 1.0]))
+      >>> law = sb.simulate_pessimism(jax.random.key(0), problem, 8, 0.3, trials=2000)
+      >>> np.round(np.float64(law.probs), 2).tolist()
+      [0.13, 0.29, 0.58]
     """
     _checks.key(key)
     problem = _arguments.checked_problem(problem)
-    for name, value, least in (("n", n, 1), ("trials", trials, 2)):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    n, trials = _checks.positive_integer("n", n), _checks.positive_integer("trials", trials, 2)
     _checks.temperature(regularization, "regularization")
-    regularization = _checks.as_float("regularization", regularization)
-    regularization = regularization.astype(problem.rewards.dtype)
-    shape = _checks.batch_shape(problem=problem.batch_shape, regularization=regularization.shape)
+    beta = _checks.as_float("regularization", regularization, problem.rewards.dtype)
+    shape = _checks.batch_shape(problem=problem.batch_shape, regularization=beta.shape)
     keys = jax.random.split(key, shape)
     flat = Problem(
         *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)
     )
-    beta = jnp.broadcast_to(regularization, shape).reshape(-1)
-    out = _pessimism_law(keys.reshape(-1), flat, beta, n=int(n), trials=int(trials))
+    beta = jnp.broadcast_to(beta, shape).reshape(-1)
+    out = _simulate_pessimism(keys.reshape(-1), flat, beta, n=n, trials=trials)
     return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)
 
 
+def pessimism_law(
+    key: Array, problem: Problem, n: int, regularization: Any, trials: int
+) -> PessimismLaw:
+    """The old name of `simulate_pessimism`, for one release.
+
+    Args:
+      key: as for `simulate_pessimism`.
+      problem: as for `simulate_pessimism`.
+      n: as for `simulate_pessimism`, static.
+      regularization: as for `simulate_pessimism`.
+      trials: as for `simulate_pessimism`, static.
+
+    Returns:
+      As `simulate_pessimism`.
+
+    Raises:
+      TypeError: as `simulate_pessimism`.
+      ValueError: as `simulate_pessimism`.
+
+    Numerics: warns with a `DeprecationWarning`.
+    Source: as `simulate_pessimism`.
+
+    Example:
+      >>> import warnings
+      >>> problem = sb.from_probs(np.float32([0.5, 0.3, 0.2]), np.float32([0.0, 0.3, 1.0]))
+      >>> with warnings.catch_warnings(record=True) as caught:
+      ...     warnings.simplefilter("always")
+      ...     _ = sb.pessimism_law(jax.random.key(0), problem, 2, 0.3, 10)
+      >>> caught[0].category.__name__
+      'DeprecationWarning'
+    """
+    warnings.warn(
+        "pessimism_law is now simulate_pessimism, with trials= by keyword; the old name will be gone"
+        " in the next release",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return simulate_pessimism(key, problem, n, regularization, trials=trials)
+
+
 @partial(jax.jit, static_argnames=("n", "trials"))
-def _pessimism_law(
+def _simulate_pessimism(
     keys: Array, problem: Problem, regularization: Array, *, n: int, trials: int
 ) -> PessimismLaw:
+    chex.assert_rank([*problem, regularization], [2, 2, 1])
     outcomes, dtype = problem.num_outcomes, problem.rewards.dtype
     lanes = min(trials, 1024)
 

@@ -1,8 +1,8 @@
 """The root behind every calibration: where a quantity of soft best-of-n meets its target.
 
 Found in log λ or log(n - 1): some bisections, then Newton's method inside the bracket, by optimistix,
-which also makes it differentiable by the implicit function theorem. Where the answer is concrete and not
-good enough, the search is run again with as many bisections as the float type has digits.
+which also makes it differentiable by the implicit function theorem. Where the answer is concrete and
+misses the target, the search is repeated with as many bisections as the float type has digits.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +20,15 @@ import optimistix
 from softbon_jax import _batching, _checks, exact
 from softbon_jax.exact.metrics import compiled_metrics
 from softbon_jax.problem import Problem
+from softbon_jax.tuning._search import on_host, search_plan, soft_law
 
 Array = jax.Array
 
 _TOLERANCE = 1e-10
-"""Relative; what the quick search must have met, else the thorough one is run."""
+"""Relative tolerance of the quick search; if it is missed, the search is repeated thoroughly."""
+
+_QUICK, _THOROUGH = 5, 60
+"""Bisections before Newton's method."""
 
 
 class Goal(NamedTuple):
@@ -34,10 +39,9 @@ class Goal(NamedTuple):
 
 
 class Question(NamedTuple):
-    """One problem `[K]` and scalars: what is known, and the bracket of the unknown's logarithm."""
+    """Problems `[..., K]` and numbers `[...]`: the known, and a bracket of log unknown."""
 
-    log_probs: Array
-    rewards: Array
+    problem: Problem
     known: Array  # log n where the temperature is asked for, else the temperature
     target: Array
     low: Array  # log λ, or log(n - 1)
@@ -53,30 +57,26 @@ class Root(NamedTuple):
 
 
 def find(goal: Goal, question: Question, nodes: int | None) -> Root:
-    """The quick search, and the thorough one where its answer is concrete and not good enough."""
-    problem = Problem(question.log_probs, question.rewards)
+    """The quick search, and the thorough one where its answer is concrete and misses the target."""
     if goal.unknown == "temperature":
-        temperature, log_n = jnp.exp(question.low), question.known
+        temperature, log_n = on_host(np.exp, question.low), question.known
     else:
-        temperature, log_n = question.known, jnp.logaddexp(0.0, question.high)
-    plan = exact.quadrature_plan(problem, temperature, log_n, nodes)._replace(limits=False)
-    if goal.unknown == "n":
-        plan = for_any_n(plan, nodes)
-    root = _solve(goal, plan, question, bisections=5)
-    value, short = _checks.concrete(root.value), _checks.concrete(root.short)
-    if value is not None and short is not None:
-        target = np.asarray(jax.lax.stop_gradient(question.target))
-        tolerance = max(_TOLERANCE, 100 * float(jnp.finfo(problem.rewards.dtype).eps))
-        missed = ~(np.abs(value - target) <= tolerance * target) & ~short & (target > 0)
-        if missed.any():
-            root = _solve(goal, plan, question, bisections=60)
+        temperature = question.known
+        log_n = on_host(lambda x: np.logaddexp(np.zeros_like(x), x), question.high)
+    plan = search_plan(question.problem, temperature, log_n, nodes, any_n=goal.unknown == "n")
+    root = _solve(goal, plan, question, bisections=_QUICK)
+    if _misses(root, question):
+        root = _solve(goal, plan, question, bisections=_THOROUGH)
     return root
 
 
-def for_any_n(plan: exact.Plan, nodes: int | None) -> exact.Plan:
-    """The plan for an n that passes through small numbers that are no integers."""
-    many = plan.nodes if plan.fine or nodes else 4 * plan.nodes
-    return plan._replace(nodes=many, fine=True, own_eta=True)
+def _misses(root: Root, question: Question) -> bool:
+    """Whether a concrete root is not where its target is met; False for a traced one."""
+    value, short, target = (_checks.concrete(x) for x in (root.value, root.short, question.target))
+    if value is None or short is None or target is None:
+        return False
+    tolerance = max(_TOLERANCE, 100 * float(jnp.finfo(value.dtype).eps))
+    return bool((~(np.abs(value - target) <= tolerance * target) & ~short & (target > 0)).any())
 
 
 @functools.partial(jax.jit, static_argnames=("goal", "plan", "bisections"))
@@ -88,8 +88,10 @@ def _solve(goal: Goal, plan: exact.Plan, question: Question, *, bisections: int)
         excess = jnp.log(jnp.maximum(value, jnp.finfo(value.dtype).tiny) / question.target)
         return -excess if rises else excess
 
-    def one(*arguments: Array) -> Root:
-        question = Question(*arguments)
+    def one(log_probs: Array, rewards: Array, *numbers: Array) -> Root:
+        question = Question(Problem(log_probs, rewards), *numbers)
+        chex.assert_rank(numbers, 0)
+        chex.assert_type(numbers, rewards.dtype)
         question = question._replace(target=jnp.where(question.target > 0, question.target, 1.0))
         fixed = jax.lax.stop_gradient(question)
         short = excess(fixed.low, fixed) < 0
@@ -109,9 +111,8 @@ def _solve(goal: Goal, plan: exact.Plan, question: Question, *, bisections: int)
         return Root(at, _measured(goal, plan, at, question), short)
 
     # In small batches, so that what a batch needs stays in the cache.
-    return _batching.over_batch(
-        one, 32 * plan.nodes * question.rewards.shape[-1], question[:2], question[2:]
-    )
+    elements = 32 * plan.nodes * question.problem.num_outcomes
+    return _batching.over_batch(one, elements, question.problem, question[1:])
 
 
 def bisected(
@@ -136,11 +137,7 @@ def _measured(goal: Goal, plan: exact.Plan, at: Array, question: Question) -> Ar
         temperature, log_n = jnp.exp(at), question.known
     else:
         temperature, log_n = question.known, jnp.logaddexp(0.0, at)
-    problem = Problem(question.log_probs, question.rewards)
     if goal.quantity != "reward":
-        return getattr(compiled_metrics(problem, temperature, log_n, plan), goal.quantity)
-    terms = exact.tilted_terms(problem, temperature)
-    soft = jax.tree.map(lambda x: x[0], exact.soft_terms(terms, temperature, log_n[None], plan))
-    p = jnp.exp(terms.log_probs)
-    change = exact.change(p, soft.probs, soft.eta, soft.log_base_ratio)
-    return change @ (terms.rewards - p @ terms.rewards)
+        return getattr(compiled_metrics(question.problem, temperature, log_n, plan), goal.quantity)
+    law = soft_law(question.problem, temperature, log_n, plan)
+    return law.gain(law.rewards)

@@ -1,6 +1,6 @@
 """Allocation: n and λ for many prompts at once, under budgets of draws and of KL that they share.
 
-The Lagrangian of the exact laws is climbed by optax (L-BFGS); its multipliers are the prices of a nat
+The Lagrangian of the exact laws is maximized by optax (L-BFGS); its multipliers are the prices of a nat
 and of a draw.
 """
 
@@ -10,6 +10,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,12 +18,15 @@ import optax
 
 from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
-from softbon_jax.tuning._roots import for_any_n
+from softbon_jax.tuning._search import on_host, search_plan, soft_law
 
 Array = jax.Array
 
 PENALTY = 10.0
 """Weight of a relative overdraft, squared and halved, against the gold reward in units of its range."""
+
+CONVERGED = 1e-6
+"""The largest residual of a search that has converged; in float32 a thousand roundings instead."""
 
 
 class Allocation(NamedTuple):
@@ -39,7 +43,8 @@ class Allocation(NamedTuple):
       kl_binds: bool, whether the KL budget is spent and more of it would help.
       draws_bind: bool, the same for the draws.
       residual: how far from stationary: the largest of the derivatives of the Lagrangian, in units of
-        the gold range, and of the relative overdrafts. Below 1e-6 where the search has converged.
+        the gold range, and of the relative overdrafts.
+      converged: bool, whether `residual` is below 1e-6 (float64; a thousand roundings in float32).
     """
 
     n: Array
@@ -52,6 +57,11 @@ class Allocation(NamedTuple):
     kl_binds: Array
     draws_bind: Array
     residual: Array
+
+    @property
+    def converged(self) -> Array:
+        """Whether `residual` is below what the float type allows."""
+        return self.residual < max(CONVERGED, 1e3 * float(jnp.finfo(self.residual.dtype).eps))
 
 
 def allocate(
@@ -68,203 +78,267 @@ def allocate(
 ) -> Allocation:
     """The λ, or n and λ, with which soft best-of-n earns the most gold reward within budgets.
 
-    Maximises the mean over prompts of E_{P_n}[gold] subject to mean KL(P_n‖P) <= `kl` and, where n is
+    Maximizes the mean over prompts of E_{P_n}[gold] subject to mean KL(P_n‖P) <= `kl` and, where n is
     chosen, mean n <= `draws`.
 
     Args:
-      problem: `[..., K]` reference law and proxy rewards; all leading axes are prompts.
-      gold: `[..., K]` the reward that counts, finite, any units. Default: the proxy itself.
+      problem: `[..., K]` reference law and proxy rewards, traced; all leading axes are prompts.
+      gold: `[..., K]` the reward that counts, finite, any units, traced. Default: the proxy itself.
       n: `[...]` real >= 1, traced: the candidates of each prompt, and λ alone is chosen.
-      draws: scalar > 1, traced: the mean number of candidates; needed where `n` is not given,
-        because candidates without end would be the answer else.
+      draws: scalar > 1, traced: the mean number of candidates; needed where `n` is not given:
+        otherwise n = inf is optimal.
       kl: scalar > 0 in nats, traced: the mean KL(P_n‖P). Default: no such budget.
-      shared: whether all prompts get the same λ (and n), or each its own.
+      shared: a Python bool; whether all prompts get the same λ (and n), or each its own.
       rounds: static; how often the prices are corrected at most.
       steps: static; most steps of L-BFGS between two corrections.
-      nodes: static number of quadrature points. Default: enough if the arguments are concrete, else
-        `law.DEFAULT_NODES`.
+      nodes: static number of quadrature nodes. Default: enough if the arguments are concrete, else
+        2048.
 
     Returns:
-      `Allocation`. A budget that no choice can use up, or that is better left, does not bind: its
-      price is 0. Every positive budget can be kept.
+      `Allocation`. A slack budget has price 0 and does not bind. Every positive budget can be kept.
 
     Raises:
+      TypeError: an argument that does not hold real numbers.
       ValueError: both or none of `n` and `draws`, a budget that is not positive (draws: above 1) and
         finite, `gold` or `n` that do not fit the prompts, bad values, rounds or steps below 1. Values
         are checked when concrete; traced bad values give NaN.
 
     Numerics: λ from range/256 to 64 ranges of the rewards (further up for a small `kl`), so that an
-    optimum at λ = 0 or inf is met at the end of that range. A local maximum, climbed to from the best
-    of a grid of common choices, to about 1e-6 relative in float64 where `residual` says so.
+    optimum at λ = 0 or inf is met at the end of that range. A local maximum, found from the best of a
+    grid of common choices, to about 1e-6 relative in float64 where it has `converged`.
     Source: derived here: the exact law at finite n, its derivatives by automatic differentiation, in an
     augmented Lagrangian. Prices follow from the envelope theorem.
+
+    Example:
+      >>> probs = [[0.5, 0.3, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1]]
+      >>> prompts = sb.from_probs(probs, [[0.0, 0.3, 0.6, 1.0], [0.0, 0.1, 0.9, 2.0]])
+      >>> got = sb.allocate(prompts, n=8, kl=0.3)
+      >>> np.round(np.float64(got.temperature), 2).tolist(), bool(got.kl_binds), bool(got.converged)
+      ([0.7, 0.57], True, True)
     """
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
-    gold = problem.rewards if gold is None else _checks.as_float("gold", gold).astype(dtype)
-    _checks.finite("gold", gold)
-    if gold.ndim == 0 or gold.shape[-1] != problem.num_outcomes:
-        raise ValueError(
-            f"gold must have the problem's K = {problem.num_outcomes} outcomes on its last axis,"
-            f" got shape {gold.shape}"
-        )
+    if gold is None:
+        gold = problem.rewards
+    else:
+        _checks.finite("gold", gold)
+        gold = _checks.as_float("gold", gold, dtype)
+        _checks.same_outcomes("gold", gold, problem.num_outcomes)
     if (n is None) == (draws is None):
         raise ValueError(f"give exactly one of n and draws, got n={n!r} and draws={draws!r}")
-    for name, count in (("rounds", rounds), ("steps", steps)):
-        if not isinstance(count, (int, np.integer)) or count < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
-    budget_kl = _budget("kl", kl, 0.0, dtype)
-    budget_draws = _budget("draws", draws, 1.0, dtype)
-    log_n = _checks.log_candidates(1.0 if n is None else n, None, dtype)
-    shape = _checks.batch_shape(problem=problem.batch_shape, gold=gold.shape[:-1], n=log_n.shape)
-    size = math.prod(shape)
-    problem = Problem(*(_rows(x, shape) for x in problem))
-    gold, log_n = _rows(gold, shape), jnp.broadcast_to(log_n, shape).reshape(-1)
-    if draws is not None:
-        log_n = jnp.log(2 * budget_draws * (1 if shared else size)) * jnp.ones_like(log_n)
-    low, high = _range(problem, budget_kl)
-    if shared:
-        low, high = jnp.full_like(low, jnp.min(low)), jnp.full_like(high, jnp.max(high))
-    plan = exact.quadrature_plan(problem, jnp.exp(low), log_n, nodes)._replace(limits=False)
-    if n is None:
-        plan = for_any_n(plan, nodes)
+    rounds = _checks.positive_integer("rounds", rounds)
+    steps = _checks.positive_integer("steps", steps)
+    budgets = _Budgets(
+        _budget("kl", kl, 0.0, dtype),
+        _budget("draws", draws, 1.0, dtype),
+        jnp.asarray(np.asarray(bool(shared)), bool),
+    )
+    log_n = None if n is None else _checks.log_candidates(n, None, dtype)
+    shape = _checks.batch_shape(
+        problem=problem.batch_shape, gold=gold.shape[:-1], n=() if log_n is None else log_n.shape
+    )
+    prompts = _prompts(problem, gold, log_n, budgets, shape)
+    lowest = on_host(np.exp, prompts.low)
+    plan = search_plan(prompts.problem, lowest, prompts.log_n, nodes, any_n=n is None)
+    search = _Search(n is None, plan, rounds, steps)
     # optax 0.2.8 mixes dtypes, which the strict setting of a caller would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        found = _allocate(
-            problem, gold, log_n, low, high, budget_kl, budget_draws,
-            jnp.asarray(shared), n is None, plan, int(rounds), int(steps),
-        )  # fmt: skip
-    return Allocation(*(x.reshape(shape) for x in found[:5]), *found[5:])
+        return _allocate(search, prompts, budgets, shape)
 
 
 def _budget(name: str, x: Any, least: float, dtype: Any) -> Array:
     """A scalar budget above `least`; inf where there is none."""
     if x is None:
-        return jnp.asarray(jnp.inf, dtype)
-    x = _checks.as_float(name, x).astype(dtype)
+        return _checks.as_float(name, np.inf, dtype)
+    value, x = _checks.concrete(x), _checks.as_float(name, x, dtype)
     if x.ndim:
         raise ValueError(f"{name} must be one number for all prompts, got shape {x.shape}")
-    value = _checks.concrete(x)
-    if value is not None:
-        legal = (value > least) & np.isfinite(value)
-        _checks.offending(name, value, ~legal, f"finite and above {least:g}")
-    return jnp.where((x > least) & (x < jnp.inf), x, jnp.nan)
+    if value is None:
+        return jnp.where((x > least) & (x < jnp.inf), x, jnp.nan)
+    legal = (value > least) & np.isfinite(value)
+    _checks.offending(name, value, ~legal, f"finite and above {least:g}")
+    return x
 
 
-def _rows(x: Array, shape: tuple[int, ...]) -> Array:
-    return jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1])
+# Prompts and budgets ------------------------------------------------------------------------------
 
 
-@jax.jit
-def _range(problem: Problem, kl: Array) -> tuple[Array, Array]:
-    """The least and the largest log λ of each prompt."""
+class _Budgets(NamedTuple):
+    """What ties the prompts together; scalars."""
+
+    kl: Array  # mean nats a prompt, inf for no budget
+    draws: Array  # mean n, inf for no budget
+    shared: Array  # bool: one λ (and n) for all
+
+
+class _Prompts(NamedTuple):
+    """All I prompts on one axis; `[I, K]` and `[I]`."""
+
+    problem: Problem
+    gold: Array
+    log_n: Array  # the given one, or the largest that the budget allows
+    low: Array  # the least log λ
+    high: Array
+    unit: Array  # of gold in the Lagrangian: its mean range, a scalar
+
+
+class _Search(NamedTuple):
+    """How the optimum is found; static."""
+
+    chooses_n: bool
+    plan: exact.Plan
+    rounds: int
+    steps: int
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _prompts(
+    problem: Problem, gold: Array, log_n: Array | None, budgets: _Budgets, shape: tuple[int, ...]
+) -> _Prompts:
+    def rows(x: Array) -> Array:
+        return jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1])
+
+    problem, gold, size = Problem(*map(rows, problem)), rows(gold), math.prod(shape)
+    if log_n is None:
+        log_n = jnp.log(2 * budgets.draws * jnp.where(budgets.shared, 1.0, float(size)))
     rewards, top = exact.on_support(*problem)
     span = top - jnp.min(rewards, axis=-1)
     span = jnp.where(span > 0, span, 1.0)
     # KL <= (Δ/λ)²/8: that λ keeps any budget.
-    return jnp.log(span / 256), jnp.log(span * jnp.maximum(64.0, 1 / jnp.sqrt(8 * kl)))
-
-
-@functools.partial(jax.jit, static_argnames=("chooses_n", "plan", "rounds", "steps"))
-def _allocate(
-    problem: Problem,
-    gold: Array,
-    log_n: Array,
-    low: Array,
-    high: Array,
-    kl: Array,
-    draws: Array,
-    shared: Array,
-    chooses_n: bool,
-    plan: exact.Plan,
-    rounds: int,
-    steps: int,
-) -> Allocation:
-    """For `[I, K]` problems; `log_n` is the largest where n is chosen."""
+    most = jnp.maximum(64.0, 1 / jnp.sqrt(8 * budgets.kl))
+    low, high = jnp.log(span / 256), jnp.log(span * most)
+    low = jnp.where(budgets.shared, jnp.min(low), low)
+    high = jnp.where(budgets.shared, jnp.max(high), high)
     gold_range = jnp.mean(jnp.max(gold, axis=-1) - jnp.min(gold, axis=-1))
-    scale = jnp.where(gold_range > 0, gold_range, 1.0)
+    unit = jnp.where(gold_range > 0, gold_range, 1.0)
+    return _Prompts(problem, gold, jnp.broadcast_to(log_n, shape).reshape(-1), low, high, unit)
 
-    def served(x: Array) -> tuple[Array, ...]:
-        """(n, λ, E gold, E r, KL) of every prompt; x in [0, 1] is where in their ranges the logs are."""
-        x = jnp.where(shared, jnp.mean(x, axis=1, keepdims=True), x)
-        log_t = low + (high - low) * x[0]
-        log_size = log_n * x[1] if chooses_n else log_n
 
-        def one(log_probs: Array, r: Array, gold: Array, log_t: Array, log_n: Array) -> tuple:
-            heat = jnp.exp(log_t)
-            terms = exact.tilted_terms(Problem(log_probs, r), heat)
-            soft = jax.tree.map(lambda x: x[0], exact.soft_terms(terms, heat, log_n[None], plan))
-            p = jnp.exp(terms.log_probs)
-            change = exact.change(p, soft.probs, soft.eta, soft.log_base_ratio)
-            means = (p @ y + change @ (y - p @ y) for y in (gold, terms.rewards))
-            return *means, exact.both_ways(p, soft.probs, soft.eta, soft.log_base_ratio)[1]
+# The augmented Lagrangian -------------------------------------------------------------------------
 
-        elements = 8 * plan.nodes * gold.shape[-1]
-        means = _batching.over_batch(one, elements, (*problem, gold), (log_t, log_size))
-        return jnp.exp(log_size), jnp.exp(log_t), *means
 
-    def over(served: tuple[Array, ...]) -> Array:
-        """By how much each budget is overdrawn, relative to it."""
-        return jnp.stack([jnp.mean(served[4]) / kl, jnp.mean(served[0]) / draws]) - 1
+class _Served(NamedTuple):
+    """What each prompt gets from a choice, `[I]` each."""
 
-    def loss(z: Array, prices: Array) -> Array:
-        """The augmented Lagrangian, gold in units of its range, at x = sigmoid(z)."""
-        each = served(jax.nn.sigmoid(z))
-        due = jnp.maximum(prices + PENALTY * over(each), 0.0)
-        return -jnp.mean(each[2]) / scale + jnp.sum(due**2 - prices**2) / (2 * PENALTY)
+    n: Array
+    temperature: Array
+    gold: Array
+    proxy: Array
+    kl_base: Array
 
-    solver = optax.lbfgs()
-    enough = max(1e-9, 10 * float(jnp.finfo(gold.dtype).eps))
 
-    def descend(z: Array, prices: Array) -> Array:
-        value_and_grad = optax.value_and_grad_from_state(functools.partial(loss, prices=prices))
+def _served(search: _Search, prompts: _Prompts, budgets: _Budgets, x: Array) -> _Served:
+    """The laws at x `[2, I]` in [0, 1]: where log λ and log n are in their ranges."""
+    x = jnp.where(budgets.shared, jnp.mean(x, axis=1, keepdims=True), x)
+    log_t = prompts.low + (prompts.high - prompts.low) * x[0]
+    log_n = prompts.log_n * x[1] if search.chooses_n else prompts.log_n
 
-        def step(state: tuple) -> tuple:
-            z, memory, _, count = state
-            value, slope = value_and_grad(z, state=memory)
-            change, memory = solver.update(
-                slope, memory, z, value=value, grad=slope, value_fn=loss, prices=prices
-            )
-            return optax.apply_updates(z, change), memory, jnp.max(jnp.abs(slope)), count + 1
+    def one(log_probs: Array, r: Array, gold: Array, log_t: Array, log_n: Array) -> tuple:
+        law = soft_law(Problem(log_probs, r), jnp.exp(log_t), log_n, search.plan)
+        means = (law.base @ y + law.gain(y) for y in (gold, law.rewards))
+        return *means, law.kl_base
 
-        def goes_on(state: tuple) -> Array:
-            return (state[2] > enough) & (state[3] < steps)
+    elements = 8 * search.plan.nodes * prompts.gold.shape[-1]
+    vectors = (*prompts.problem, prompts.gold)
+    means = _batching.over_batch(one, elements, vectors, (log_t, log_n))
+    return _Served(jnp.exp(log_n), jnp.exp(log_t), *means)
 
-        start = (z, solver.init(z), jnp.asarray(jnp.inf, z.dtype), 0)
-        return jax.lax.while_loop(goes_on, step, start)[0]
+
+def _overdraft(served: _Served, budgets: _Budgets) -> Array:
+    """By how much the budgets of KL and of draws are overdrawn, relative to them; `[2]`."""
+    spent = [jnp.mean(served.kl_base) / budgets.kl, jnp.mean(served.n) / budgets.draws]
+    return jnp.stack(spent) - 1
+
+
+def _due(prices: Array, overdraft: Array) -> Array:
+    """The prices, corrected for the overdraft."""
+    return jnp.maximum(prices + PENALTY * overdraft, 0.0)
+
+
+def _loss(search: _Search, prompts: _Prompts, budgets: _Budgets, z: Array, prices: Array) -> Array:
+    """The augmented Lagrangian, negated and in units of the gold range, at x = sigmoid(z)."""
+    served = _served(search, prompts, budgets, jax.nn.sigmoid(z))
+    due = _due(prices, _overdraft(served, budgets))
+    penalty = jnp.sum(due**2 - prices**2) / (2 * PENALTY)
+    return -jnp.mean(served.gold) / prompts.unit + penalty
+
+
+# The search ---------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames=("search", "shape"))
+def _allocate(
+    search: _Search, prompts: _Prompts, budgets: _Budgets, shape: tuple[int, ...]
+) -> Allocation:
+    chex.assert_equal_shape([*prompts.problem, prompts.gold])
+    chex.assert_shape([prompts.log_n, prompts.low, prompts.high], (math.prod(shape),))
+    enough = max(1e-9, 10 * float(jnp.finfo(prompts.gold.dtype).eps))
+    served_at = functools.partial(_served, search, prompts, budgets)
+    loss = functools.partial(_loss, search, prompts, budgets)
+
+    def goes_on(state: tuple) -> Array:
+        return (state[2] > enough) & (state[3] < search.rounds)
 
     def correct(state: tuple) -> tuple:
         z, prices, _, count = state
-        z = descend(z, prices)
-        due = jnp.maximum(prices + PENALTY * over(served(jax.nn.sigmoid(z))), 0.0)
+        z = _descend(loss, z, prices, search.steps, enough)
+        due = _due(prices, _overdraft(served_at(jax.nn.sigmoid(z)), budgets))
         return z, due, jnp.max(jnp.abs(due - prices)), count + 1
 
-    # The best of a grid of choices in common: of λ itself, and of λ over the range of the rewards.
-    shares = jnp.linspace(0.04, 0.96, 24, dtype=gold.dtype)
-    sizes = jnp.linspace(0.1, 0.9, 5, dtype=gold.dtype) if chooses_n else shares[11:12]
+    start, dtype = _start(search, prompts, budgets), prompts.gold.dtype
+    begin = (start, jnp.zeros(2, dtype), jnp.asarray(jnp.inf, dtype), 0)
+    z, prices, *_ = jax.lax.while_loop(goes_on, correct, begin)
+    served = served_at(jax.nn.sigmoid(z))
+    slopes = jax.grad(loss)(z, prices)
+    slopes = jnp.where(budgets.shared, jnp.sum(slopes, axis=1, keepdims=True), slopes)
+    overdraft = jnp.max(jnp.maximum(_overdraft(served, budgets), 0.0))
+    residual = jnp.maximum(jnp.max(jnp.abs(slopes)), overdraft)
+    price_kl, price_draws = prompts.unit * prices / jnp.stack([budgets.kl, budgets.draws])
+    each = {name: x.reshape(shape) for name, x in served._asdict().items()}
+    return Allocation(
+        **each,
+        price_kl=price_kl,
+        price_draws=price_draws,
+        kl_binds=prices[0] > 0,
+        draws_bind=prices[1] > 0,
+        residual=residual,
+    )
+
+
+def _start(search: _Search, prompts: _Prompts, budgets: _Budgets) -> Array:
+    """The best of a grid of common choices: of λ itself, and of λ over the range of the rewards."""
+    low, high, dtype = prompts.low, prompts.high, prompts.gold.dtype
+    shares = jnp.linspace(0.04, 0.96, 24, dtype=dtype)
+    sizes = jnp.linspace(0.1, 0.9, 5, dtype=dtype) if search.chooses_n else shares[11:12]
     common = jnp.min(low) + (jnp.max(high) - jnp.min(low)) * shares[:, None]
     alike = jnp.clip((common - low[None]) / (high - low)[None], 0.01, 0.99)
-    heats = jnp.concatenate([alike, jnp.broadcast_to(shares[:, None], alike.shape)])
-    grid = jnp.stack(jnp.broadcast_arrays(heats[:, None, :], sizes[None, :, None]), axis=2).reshape(
-        -1, 2, low.shape[0]
-    )
+    temperatures = jnp.concatenate([alike, jnp.broadcast_to(shares[:, None], alike.shape)])
+    pairs = jnp.broadcast_arrays(temperatures[:, None, :], sizes[None, :, None])
+    grid = jnp.stack(pairs, axis=2).reshape(-1, 2, low.shape[0])
 
     def merit(x: Array) -> Array:
-        each = served(x)
-        return jnp.mean(each[2]) / scale - PENALTY * jnp.sum(jnp.maximum(over(each), 0.0))
+        served = _served(search, prompts, budgets, x)
+        overdraft = jnp.maximum(_overdraft(served, budgets), 0.0)
+        return jnp.mean(served.gold) / prompts.unit - PENALTY * jnp.sum(overdraft)
 
-    start = jax.scipy.special.logit(grid[jnp.argmax(jax.lax.map(merit, grid))])
-    z, prices, *_ = jax.lax.while_loop(
-        lambda state: (state[2] > enough) & (state[3] < rounds),
-        correct,
-        (start, jnp.zeros(2, gold.dtype), jnp.asarray(jnp.inf, gold.dtype), 0),
-    )
-    each = served(jax.nn.sigmoid(z))
-    overdraft = jnp.max(jnp.maximum(over(each), 0.0))
-    slopes = jax.grad(loss)(z, prices)
-    slopes = jnp.where(shared, jnp.sum(slopes, axis=1, keepdims=True), slopes)
-    residual = jnp.maximum(jnp.max(jnp.abs(slopes)), overdraft)
-    price_kl, price_draws = scale * prices / jnp.stack([kl, draws])
-    sizes, heats, golds, proxies, kls = each
-    binds = prices[0] > 0, prices[1] > 0
-    return Allocation(sizes, heats, golds, proxies, kls, price_kl, price_draws, *binds, residual)
+    return jax.scipy.special.logit(grid[jnp.argmax(jax.lax.map(merit, grid))])
+
+
+def _descend(loss: Any, z: Array, prices: Array, steps: int, enough: float) -> Array:
+    """L-BFGS on `loss(z, prices)` from z, to slopes below `enough` or for as many steps."""
+    solver = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(functools.partial(loss, prices=prices))
+
+    def step(state: tuple) -> tuple:
+        z, memory, _, count = state
+        value, slope = value_and_grad(z, state=memory)
+        change, memory = solver.update(
+            slope, memory, z, value=value, grad=slope, value_fn=loss, prices=prices
+        )
+        return optax.apply_updates(z, change), memory, jnp.max(jnp.abs(slope)), count + 1
+
+    def goes_on(state: tuple) -> Array:
+        return (state[2] > enough) & (state[3] < steps)
+
+    begin = (z, solver.init(z), jnp.asarray(jnp.inf, z.dtype), 0)
+    return jax.lax.while_loop(goes_on, step, begin)[0]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from softbon_jax import _arguments, _batching, _checks, exact
@@ -21,8 +21,8 @@ class Distilled(NamedTuple):
 
     Attributes:
       log_probs: `[..., K]` log-probabilities after the last step, nats.
-      kl_to_tilted: `[..., steps]` KL(policy‖P*) before each step, nats: what the objective lacks of its
-        maximum, divided by λ.
+      kl_to_tilted: `[..., steps]` KL(policy‖P*) before each step, nats: how far the objective is below
+        its maximum, divided by λ.
     """
 
     log_probs: Array
@@ -37,33 +37,38 @@ def distill(
     The maximizer is the tilted law P*, because the objective is λ log E_P[e^{r/λ}] - λ KL(Q‖P*).
 
     Args:
-      problem: `[..., K]` reference law and rewards.
-      temperature: `[...]` λ, reward units, positive and finite, traced.
-      steps: of Adam, with a cosine decay of the rate to 0; static.
-      learning_rate: of the first step, in nats of a logit; static.
+      problem: `[..., K]` reference law and rewards, traced.
+      temperature: `[...]` λ, reward units, traced; positive and finite, for at 0 and inf the maximizer
+        is known without training.
+      steps: static; steps of Adam, with a cosine decay of the learning rate to 0.
+      learning_rate: static; of the first step, in nats of a logit.
 
     Returns:
       `Distilled` of the broadcast batch shape, in the problem's dtype.
 
     Raises:
-      ValueError: a temperature that is not positive and finite, steps below 1, and as `law.log_tilted`.
+      TypeError: a temperature or a problem that does not hold real numbers.
+      ValueError: a temperature that is not positive and finite, steps below 1, a bad problem, or shapes
+        that do not broadcast. Values are checked when concrete; traced bad values give NaN.
 
-    Numerics: exact gradients, no samples. Outcomes of probability 0 stay so.
+    Numerics: exact gradients, no samples. Outcomes of probability 0 keep it.
     Source: arXiv:2505.03156 for the target; the objective in the form above is the Gibbs variational
     principle.
+
+    Example:
+      >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
+      >>> trained = sb.distill(problem, 0.3, steps=200)
+      >>> np.round(np.exp(np.float64(trained.log_probs)), 3).tolist()
+      [0.103, 0.168, 0.152, 0.577]
     """
+    _checks.finite_positive("temperature", temperature)
     problem = _arguments.checked_problem(problem)
-    value = _checks.concrete(temperature)
-    if value is not None:
-        bad = ~((value > 0) & np.isfinite(value))
-        _checks.offending("temperature", value, bad, "positive and finite")
-    if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
-    temperature = _checks.as_float("temperature", temperature).astype(problem.rewards.dtype)
+    temperature = _checks.as_float("temperature", temperature, problem.rewards.dtype)
+    steps = _checks.positive_integer("steps", steps)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape)
     # optax 0.2.8 mixes dtypes, which the strict setting of a caller would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        return _distill(problem, temperature, int(steps), float(learning_rate))
+        return _distill(problem, temperature, steps, float(learning_rate))
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "learning_rate"))
@@ -72,6 +77,8 @@ def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: fl
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), eps=3e-4)
 
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Distilled:
+        chex.assert_rank([log_probs, rewards, temperature], [1, 1, 0])
+        temperature = jnp.where((temperature > 0) & (temperature < jnp.inf), temperature, jnp.nan)
         terms = exact.tilted_terms(Problem(log_probs, rewards), temperature)
         live = terms.log_probs > -jnp.inf
         start = jnp.where(live, terms.log_probs, 0.0)

@@ -101,3 +101,32 @@ def plackett_luce(rewards: Numbers, temperature: float, k: int) -> dict[tuple[in
                     longer[(*chosen, i)] = probability * p
         law = longer
     return law
+
+
+def exact_race_law(
+    log_probs: Numbers, rewards: Numbers, n: float, temperature: float, digits: int = 60
+) -> list[mpf]:
+    """[K] law of the race in its closed form, to `digits` digits; rewards rising, all P > 0.
+
+    F(v) = Σ P (1 - w/v)+ at the scores v = w of the outcomes, and at inf.
+    """
+    with mp.workdps(digits):
+        p = [mp.exp(mpf(float(x))) for x in log_probs]
+        p = [x / mp.fsum(p) for x in p]
+        w = [mp.exp((mpf(float(r)) - mpf(float(rewards[-1]))) / mpf(temperature)) for r in rewards]
+        cdf = [mp.fsum(a * (1 - b / v) for a, b in zip(p, w, strict=True) if b < v) for v in w]
+        cdf.append(mpf(1))
+        running = [mp.fdot(p[: j + 1], w[: j + 1]) for j in range(len(p))]
+        pieces = [(cdf[j + 1] ** mpf(n) - cdf[j] ** mpf(n)) / running[j] for j in range(len(p))]
+        return [a * b * mp.fsum(pieces[k:]) for k, (a, b) in enumerate(zip(p, w, strict=True))]
+
+
+def hedging_uniform_density(rule: str, u: float, x: float) -> float:
+    """The density at u of the selected reward, rewards uniform on [0, 1]; x is n, ν or 1/λ."""
+    if rule == "hard":
+        return x * u ** (x - 1)
+    if rule == "poisson":
+        return (1 + x * u) * np.exp(-x * (1 - u))
+    if rule == "tilted":
+        return x * np.exp(-x * (1 - u)) / -np.expm1(-x)
+    raise ValueError(rule)

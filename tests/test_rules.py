@@ -1,4 +1,4 @@
-"""The rivals: exact laws against direct integration, averages and simulation; closed forms in mpmath."""
+"""The other rules: exact laws against their oracles and simulation; closed forms in mpmath."""
 
 import math
 
@@ -20,31 +20,12 @@ PROBLEM = sb.from_probs(PROBS, REWARDS)
 TIED = sb.from_probs(TIED_PROBS, TIED_REWARDS)
 
 
-def race_by_integration(probs, rewards, n, temperature):
-    """The law n P w ∫ F(1/s)^{n-1} ds over s = 1/v < 1/w, F(v) = Σ P (1 - w/v)+."""
-    with mp.workdps(30):
-        p = [mpf(float(x)) for x in probs]
-        p = [x / mp.fsum(p) for x in p]
-        top = max(r for r, x in zip(rewards, p, strict=True) if x > 0)
-        w = [mp.exp((mpf(float(r)) - top) / mpf(temperature)) for r in rewards]
-        live = [(a, b) for a, b in zip(p, w, strict=True) if a > 0]
-
-        def below(s):
-            return mp.fsum(a * (1 - b * s) for a, b in live if b * s < 1)
-
-        law = []
-        for a, b in zip(p, w, strict=True):
-            cuts = [mpf(0), *sorted({1 / y for x, y in live if y >= b})]
-            law.append(n * a * b * mp.quad(lambda s: below(s) ** (n - 1), cuts) if a > 0 else 0)
-        return np.array([float(x) for x in law])
-
-
 @pytest.mark.parametrize(
     ("n", "temperature"), [(1, 0.3), (2, 0.2), (7.5, 0.3), (100, 0.1), (16, 0.02), (3, 5.0)]
 )
-def test_race_matches_direct_integration(n, temperature):
+def test_race_matches_its_oracle(n, temperature):
     for problem, probs, rewards in ((PROBLEM, PROBS, REWARDS), (TIED, TIED_PROBS, TIED_REWARDS)):
-        exact = race_by_integration(probs, rewards, n, temperature)
+        exact = oracles.uniform_race_law(probs, rewards, n, temperature)
         got = np.exp(sb.log_uniform_race(problem, n, temperature))
         np.testing.assert_allclose(got, exact, rtol=1e-12, atol=1e-300)
         np.testing.assert_allclose(got.sum(), 1, rtol=1e-13)
@@ -72,7 +53,7 @@ def test_limits_of_the_race():
     np.testing.assert_allclose(
         np.exp(sb.log_uniform_race(TIED, 7, jnp.inf)), TIED_PROBS, rtol=1e-14
     )
-    far = sb.log_uniform_race(PROBLEM, None, 0.3, log_n=900.0)
+    far = sb.log_uniform_race(PROBLEM, temperature=0.3, log_n=900.0)
     np.testing.assert_allclose(far, sb.log_tilted(PROBLEM, 0.3), rtol=1e-14)
     one = sb.from_probs([1.0], [2.0])
     np.testing.assert_array_equal(sb.log_uniform_race(one, 3, 0.5), [0.0])
@@ -81,7 +62,7 @@ def test_limits_of_the_race():
 def test_race_with_weights_of_e_minus_2000():
     """w(x) is 0 in floats; the law is still right relative to itself."""
     temperature = 1 / 2000
-    exact = race_by_integration(PROBS, REWARDS, 3, temperature)
+    exact = oracles.uniform_race_law(PROBS, REWARDS, 3, temperature)
     got = np.asarray(sb.log_uniform_race(PROBLEM, 3, temperature))
     np.testing.assert_allclose(got, np.log(exact), rtol=1e-12, atol=1e-12)
 
@@ -91,24 +72,20 @@ def test_race_metrics_keep_their_digits_while_the_bound_holds():
     got = sb.race_metrics(PROBLEM, n, 0.3)
     upper = bounds.race_tv_upper(PROBLEM, n, 0.3)
     assert np.all(got.tv <= upper * (1 + 1e-12))
+    log_probs, rewards = (np.asarray(x) for x in PROBLEM)
     with mp.workdps(300):
-        w = [mp.exp((mpf(x) - 1) / mpf(0.3)) for x in REWARDS]
-        p = [mp.exp(mpf(float(x))) for x in PROBLEM.log_probs]
-        p = [x / mp.fsum(p) for x in p]
-        mu = mp.fdot(p, w)
-        target = [a * b / mu for a, b in zip(p, w, strict=True)]
+        mean = mp.fsum(
+            mp.exp(mpf(x) + (mpf(r) - 1) / mpf(0.3))
+            for x, r in zip(log_probs, rewards, strict=True)
+        )
         for i, size in enumerate(n):
-            # The closed form as it stands, at 300 digits; outcomes are in order of w.
-            cdf = [mp.fsum(a * (1 - b / v) for a, b in zip(p, w, strict=True) if b < v) for v in w]
-            cdf.append(mpf(1))
-            running = [mp.fdot(p[: j + 1], w[: j + 1]) for j in range(4)]
-            pieces = [(cdf[j + 1] ** size - cdf[j] ** size) / running[j] for j in range(4)]
-            law = [p[k] * w[k] * mp.fsum(pieces[k:]) for k in range(4)]
-            tv = mp.fsum(abs(a - b) for a, b in zip(law, target, strict=True)) / 2
-            kl = mp.fsum(a * mp.log(a / b) for a, b in zip(target, law, strict=True))
-            np.testing.assert_allclose(float(got.tv[i]), float(tv), rtol=1e-11)
-            np.testing.assert_allclose(float(got.kl_tilted_soft[i]), float(kl), rtol=1e-10)
-            np.testing.assert_allclose(float(upper[i]), float((1 - mu) ** mpf(size)), rtol=1e-11)
+            law = oracles.exact_race_law(log_probs, rewards, size, 0.3, digits=300)
+            exact = oracles.metrics_of_law(log_probs, rewards, law, 0.3, digits=300)
+            np.testing.assert_allclose(float(got.tv[i]), float(exact["tv"]), rtol=1e-11)
+            kl = float(exact["kl_tilted_soft"])
+            np.testing.assert_allclose(float(got.kl_tilted_soft[i]), kl, rtol=1e-10)
+            miss = float((1 - mean) ** mpf(size))
+            np.testing.assert_allclose(float(upper[i]), miss, rtol=1e-11)
 
 
 def test_race_metrics_are_those_of_the_law():
@@ -149,27 +126,16 @@ def test_best_of_poisson_is_the_average_over_n(temperature, mean_extra):
         rule = oracles.hard_law if temperature == 0 else lambda p, r, n: np.exp(p)
         laws = [rule(PROBLEM.log_probs, PROBLEM.rewards, k) for k in n]
     else:
-        laws = np.exp(sb.log_soft_bon(PROBLEM, n[:, None][..., 0], temperature))
+        laws = np.exp(sb.log_soft_bon(PROBLEM, n, temperature))
     got = np.exp(sb.log_best_of_poisson(PROBLEM, mean_extra, temperature))
     np.testing.assert_allclose(got, weights @ np.asarray(laws), rtol=1e-12)
 
 
 def test_rejection_is_what_it_does():
-    """Enumeration: the first accepted draw, else one of the rejected or the best of them."""
+    """Enumeration: the first accepted draw, otherwise one of the rejected or the best of them."""
     n, temperature = 3, 0.3
-    w = np.exp((np.asarray(REWARDS) - 1) / temperature)
-    p = np.asarray(PROBS)
     for fallback in ("any", "best"):
-        law = np.zeros(4)
-        for draws in np.ndindex(4, 4, 4):
-            chance = np.prod(p[list(draws)])
-            for x in draws:
-                law[x] += chance * w[x]
-                chance *= 1 - w[x]
-            if fallback == "any":
-                np.add.at(law, list(draws), chance / n)
-            else:
-                law[max(draws)] += chance  # outcomes are in order of reward
+        law = oracles.rejection_law_by_tuples(PROBS, REWARDS, n, temperature, fallback)
         got = np.exp(sb.log_rejection(PROBLEM, n, temperature, fallback=fallback))
         np.testing.assert_allclose(got, law, rtol=1e-12)
         np.testing.assert_allclose(
@@ -240,7 +206,7 @@ def test_pessimism_solves_its_own_problem():
 def test_select_pessimist_and_its_simulated_law():
     drawn, rewards = pools(8)
     index = sb.select_pessimist(jax.random.key(4), rewards, 0.2)
-    law = sb.pessimism_law(jax.random.key(5), PROBLEM, 8, 0.2, 4_000)
+    law = sb.simulate_pessimism(jax.random.key(5), PROBLEM, 8, 0.2, trials=4_000)
     counts = np.bincount(drawn[np.arange(TRIALS), np.asarray(index)], minlength=4) / TRIALS
     error = np.sqrt(counts * (1 - counts) / TRIALS + np.asarray(law.standard_error) ** 2)
     assert np.all(np.abs(counts - law.probs) < 5 * error)
@@ -341,9 +307,12 @@ def test_uniform_alphabet_at_n_100():
     [
         (lambda: sb.log_uniform_race(PROBLEM, 0.5, 0.3), r"n must be.*0\.5"),
         (lambda: sb.log_best_of_poisson(PROBLEM, -1.0, 0.3), r"mean_extra must be.*-1\.0"),
-        (lambda: sb.log_rejection(PROBLEM, 2, 0.3, fallback="none"), "fallback must be"),
+        (lambda: sb.log_rejection(PROBLEM, 2, 0.3, fallback="none"), "'any' or 'best', got 'none'"),
         (lambda: sb.select_rejection(jax.random.key(0), jnp.ones(2), 0.3, np.inf), "envelope must"),
-        (lambda: sb.pessimism_law(jax.random.key(0), PROBLEM, 0, 0.3, 9), "n must be an integer"),
+        (
+            lambda: sb.simulate_pessimism(jax.random.key(0), PROBLEM, 0, 0.3, trials=9),
+            "n must be an integer",
+        ),
         (lambda: sb.poisson_mask(jax.random.key(0), (0,), 1.0), "shape must have"),
         (lambda: bounds.best_of_n_kl_estimate(3, 0.0), "selected must be in"),
         (lambda: bounds.least_kl_for_win_rate(1.0), "win_rate must be strictly"),

@@ -1,0 +1,72 @@
+"""Sequences of problems cut into blocks, and the law of a block's total as a problem of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softbon_jax import _arguments, _checks
+from softbon_jax.exact import _sums
+from softbon_jax.problem import Problem
+
+
+def distinct(
+    problem: Problem | Sequence[Problem], m: int | None, batched: bool = False
+) -> tuple[list[Problem], list[int]]:
+    """The distinct problems, checked, and for each position the index of its problem."""
+    if isinstance(problem, Problem):
+        if m is None:
+            raise ValueError("m must be given for a single problem, got None")
+        problems, positions = [problem], [0] * _checks.positive_integer("m", m)
+    else:
+        if len(problem) == 0 or m not in (None, len(problem)):
+            raise ValueError(f"m must be the number of problems {len(problem)} >= 1, got {m}")
+        problems, positions = [], []
+        known: dict[int, int] = {}
+        for one in problem:
+            if id(one) not in known:
+                known[id(one)] = len(problems)
+                problems.append(one)
+            positions.append(known[id(one)])
+    problems = [_arguments.checked_problem(one) for one in problems]
+    for one in problems:
+        if not batched and one.batch_shape != ():
+            raise ValueError(f"problem must be of shape [K], got batch shape {one.batch_shape}")
+    return problems, positions
+
+
+def cut(positions: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
+    """Consecutive blocks of `size` positions, the last one shorter if need be."""
+    iterator = iter(positions)
+    while block := tuple(itertools.islice(iterator, size)):
+        yield block
+
+
+def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
+    """The law of the total of symbols of these problems, which have been checked."""
+    parts, dtypes = [], []
+    for i, count in Counter(positions).items():
+        if any(isinstance(x, jax.core.Tracer) for x in problems[i]):
+            raise TypeError(
+                "the problem of a block must be concrete, its number of totals depends on the rewards:"
+                " build it outside of jit, vmap and grad"
+            )
+        pair = (np.asarray(x, np.float64) for x in np.broadcast_arrays(*problems[i]))
+        parts.append((_sums.of_outcomes(*pair), count))
+        dtypes.append(problems[i].rewards.dtype)
+    dtype = jnp.result_type(*dtypes)
+    try:
+        total = _sums.of_sum(parts, float(jnp.finfo(dtype).eps))
+    except _sums.TooManyAtomsError as error:
+        span = sum(count * float(np.ptp(one.values)) for one, count in parts)
+        raise ValueError(
+            f"a block of {sum(count for _, count in parts)} symbols must have at most"
+            f" {_sums.MAX_ATOMS:,} totals, but {error}: their rewards are multiples of no common step"
+            f" above {span / _sums.MAX_ATOMS:.3g}; round them with round_to_lattice to one that is"
+        ) from None
+    return Problem(jnp.asarray(total.log_probs, dtype), jnp.asarray(total.values, dtype))

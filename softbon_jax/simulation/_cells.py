@@ -1,0 +1,112 @@
+"""The cells of a simulation: checked arguments of one batch shape, and a worker over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from softbon_jax import _arguments, _checks, exact
+from softbon_jax.problem import Problem
+
+Array = jax.Array
+
+# The largest n whose counts are all exact integers in float32 and in float64; the largest n over
+# which the weight of a stream can grow batch by batch in float32.
+FLOAT32_COUNTS_LIMIT, FLOAT64_COUNTS_LIMIT = 2**24, 2**53
+LITERAL_LIMIT = 2**27
+
+
+class Cells(NamedTuple):
+    """What is simulated: one cell for each entry of the batch shape, all from one key.
+
+    Attributes:
+      key: a Threefry key; cell i draws from fold_in(key, i).
+      problem: `[..., K]`.
+      n: `[...]` int32 for literal simulation, else in the problem's dtype; 0 where a traced n is not a
+        legal number of candidates.
+      temperature: `[...]`.
+    """
+
+    key: Array
+    problem: Problem
+    n: Array
+    temperature: Array
+
+
+def prepare(key: Array, problem: Problem, n: Any, temperature: Any, *, literal: bool) -> Cells:
+    """The checked arguments of a simulation, broadcast against each other."""
+    _checks.key(key)
+    problem = _arguments.checked_problem(problem)
+    n = _candidates(n, problem.rewards.dtype, literal=literal)
+    _checks.temperature(temperature)
+    temperature = _checks.as_float("temperature", temperature, problem.rewards.dtype)
+    shape = _checks.batch_shape(
+        problem=problem.batch_shape, n=n.shape, temperature=temperature.shape
+    )
+    return Cells(
+        _threefry(key),
+        Problem(*(jnp.broadcast_to(x, (*shape, problem.num_outcomes)) for x in problem)),
+        *(jnp.broadcast_to(x, shape) for x in (n, temperature)),
+    )
+
+
+def _candidates(n: Any, dtype: Any, *, literal: bool) -> Array:
+    """The integers n as int32 (literal) or in `dtype`, 0 where a traced one is out of range."""
+    counts_limit = FLOAT64_COUNTS_LIMIT if dtype == jnp.float64 else FLOAT32_COUNTS_LIMIT
+    largest = LITERAL_LIMIT if literal else counts_limit
+    value = _checks.concrete(n)
+    if value is not None:
+        _checks.real("n", value)
+        whole = (value >= 1) & (value == np.floor(value)) & np.isfinite(value)
+        _checks.offending("n", value, ~whole, "an integer of at least 1")
+        method = "method 'literal'" if literal else f"counts in {dtype}"
+        _checks.offending("n", value, value > largest, f"at most {largest} for {method}")
+    n = jnp.asarray(n)
+    if jnp.issubdtype(n.dtype, jnp.floating):
+        legal = (n >= 1) & (n <= largest) & (n == jnp.floor(n))
+    else:
+        legal = (n >= 1) & (n <= min(largest, jnp.iinfo(n.dtype).max))
+    return jnp.where(legal, n, 0).astype(jnp.int32 if literal else dtype)
+
+
+def _threefry(key: Array) -> Array:
+    """The key itself; a key of another generator seeds a Threefry key.
+
+    Under `vmap` an rbg key draws for all keys from the first alone. In a loop that ends for one block
+    and not for another it would then draw the same numbers for ever.
+    """
+    if str(jax.random.key_impl(key)) == "threefry2x32":
+        return key
+    words = jax.random.bits(key, (2,), jnp.uint32)
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+def over_cells(worker: Callable[[Array, Problem, Array, Array], Any], cells: Cells) -> Any:
+    """`worker(key, problem [K], n, temperature)` for every cell in turn, NaN for an illegal cell."""
+    shape, outcomes = cells.n.shape, cells.problem.num_outcomes
+    chex.assert_equal_shape([cells.n, cells.temperature])
+    chex.assert_shape(list(cells.problem), (*shape, outcomes))
+
+    def cell(arguments: tuple) -> Any:
+        index, problem, n, temperature = arguments
+        log_probs = exact.normalized(problem.log_probs)
+        finite = jnp.all(jnp.isfinite(problem.rewards)) & ~jnp.any(jnp.isnan(log_probs))
+        legal = finite & (temperature >= 0) & (n >= 1)
+        # Harmless numbers in an illegal cell: a loop that looks at NaN may never end.
+        log_probs = jnp.where(legal, log_probs, -math.log(outcomes))
+        harmless = Problem(log_probs, jnp.where(legal, problem.rewards, 0))
+        n, temperature = (jnp.where(legal, x, 1) for x in (n, temperature))
+        result = worker(jax.random.fold_in(cells.key, index), harmless, n, temperature)
+        return jax.tree.map(lambda x: jnp.where(legal, x, jnp.nan), result)
+
+    flat = Problem(*(x.reshape(-1, outcomes) for x in cells.problem))
+    scalars = (cells.n.reshape(-1), cells.temperature.reshape(-1))
+    out = lax.map(cell, (jnp.arange(cells.n.size, dtype=jnp.int32), flat, *scalars))
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)

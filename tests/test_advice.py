@@ -1,0 +1,162 @@
+"""Advice from tables of estimates: budgets are kept, optimism is removed, verdicts are calibrated."""
+
+import numpy as np
+import pytest
+
+from softbon_jax import leave_one_out_curve, pool_curve, pool_kl, scores
+from softbon_jax.command import advice, report
+
+
+def table(gold, n=(1, 2, 4)):
+    """A table at two temperatures, the second half as strong."""
+    gold = np.asarray(gold, float)
+    both = np.stack([gold, gold / 2], axis=1)
+    kl = np.broadcast_to(np.stack([np.log(n), np.log(n) / 2]), both.shape)
+    temperature = np.array([0.0, 1.0])
+    return advice.Table(temperature, np.array(n), both, both, kl, np.arange(len(gold)))
+
+
+def test_verdicts_are_right_as_often_as_they_say():
+    """No change: "turns down" in about 5% of the cases; a true fall is found, a true rise confirmed."""
+    random = np.random.default_rng(1)
+    flat = [table(random.normal(size=(60, 3))) for _ in range(200)]
+    found = [advice.overoptimized(x, 0.0, samples=300).finding for x in flat]
+    assert found.count("turns down") <= 22
+    assert found.count("still rising") <= 22
+    falls = random.normal(size=(60, 3)) + np.array([0, 1, 0])
+    rises = random.normal(size=(60, 3)) + np.array([0, 1, 2])
+    assert advice.overoptimized(table(falls), 0.0).finding == "turns down"
+    assert advice.overoptimized(table(falls), 0.0).peak == 2
+    assert advice.overoptimized(table(rises), 0.0).finding == "still rising"
+
+
+def test_the_choice_keeps_to_its_budgets():
+    rises = table(np.random.default_rng(2).normal(size=(60, 3)) + np.array([0, 2, 4]))
+    free = advice.choose(rises)
+    assert (free.n, free.temperature) == (4, 0.0)
+    assert "the largest n that the pools allow" in free.reason
+    assert advice.choose(rises, n=2).n == 2
+    cheap = advice.choose(rises, kl=0.8)
+    assert cheap.kl <= 0.8
+    assert (cheap.n, cheap.temperature) == (4, 1.0) or cheap.n == 2
+    nothing = advice.choose(rises._replace(kl=rises.kl + 1), kl=0.5)
+    assert not nothing.ok
+    assert "no point of the grid is within the budget" in nothing.reason
+    flat = advice.choose(table(np.random.default_rng(3).normal(size=(60, 3))))
+    assert not flat.ok
+    assert "better than a single response beyond doubt" in flat.reason
+
+
+def test_optimism_is_taken_off():
+    """Nine equal points: the best looks better than it is, the corrected value less so."""
+    random = np.random.default_rng(4)
+    raw, corrected = [], []
+    for _ in range(60):
+        flat = table(random.normal(size=(40, 9)), n=tuple(range(1, 10)))
+        raw.append(flat.objective.mean(0).max())
+        corrected.append(advice.choose(flat, samples=200).value)
+    assert np.mean(raw) > 0.1
+    assert abs(np.mean(corrected)) < np.mean(raw) / 2
+
+
+def test_what_a_table_cannot_answer_is_refused():
+    rises = table(np.random.default_rng(2).normal(size=(60, 3)))
+    with pytest.raises(ValueError, match="needs a table with a gold score"):
+        advice.overoptimized(rises._replace(gold=None), 0.0)
+    with pytest.raises(ValueError, match=r"temperature must be one of .* got 3"):
+        advice.overoptimized(rises, 3.0)
+    with pytest.raises(ValueError, match=r"n must be one of .* got 3"):
+        advice.per_prompt_temperatures(rises, 3, 1.0)
+    with pytest.raises(ValueError, match="samples must be an integer of at least 1, got 0"):
+        advice.choose(rises, samples=0)
+
+
+# The table ---------------------------------------------------------------------------------------
+
+
+def ragged(seed=7):
+    """Five prompts with 4 to 6 responses, gold and proxy independent."""
+    random = np.random.default_rng(seed)
+    proxy = {str(i): random.normal(size=4 + i % 3) for i in range(5)}
+    return scores.padded(proxy, {name: random.normal(size=x.size) for name, x in proxy.items()})
+
+
+def test_the_table_holds_the_estimates_of_the_pools_that_are_large_enough():
+    pools, told = ragged(), []
+    temperature = np.array([0.0, np.inf])
+    grid = advice.tabulate(pools, [5, 1, 5], temperature, tell=lambda *x: told.append(x))
+    np.testing.assert_array_equal(grid.n, [1, 5])
+    np.testing.assert_array_equal(grid.prompts, [1, 2, 4])
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    rewards, gold, where = (x[grid.prompts] for x in (pools.rewards, pools.gold, pools.where))
+    for found, values in ((grid.reward, rewards), (grid.gold, gold)):
+        for row, t in enumerate(temperature):
+            curve = pool_curve(rewards, grid.n, t, values=values, where=where)
+            np.testing.assert_allclose(found[:, row], curve.per_prompt, rtol=1e-12, atol=1e-14)
+    for row, t in enumerate(temperature):
+        expected = pool_kl(rewards, grid.n, t, where=where).per_prompt
+        np.testing.assert_allclose(grid.kl[:, row], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_judges_left_out_in_turn_are_averaged():
+    judges = np.random.default_rng(8).normal(size=(4, 5, 3))
+    pools = scores.padded({str(i): x.mean(1) for i, x in enumerate(judges)})
+    grid = advice.tabulate(pools._replace(judges=judges), [1, 3], [0.0])
+    expected = leave_one_out_curve(judges, np.array([1, 3]), 0.0).per_prompt
+    np.testing.assert_allclose(grid.gold[:, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        ([7], "n must be at most 6, the largest pool, got 7"),
+        ([0, 2], "n must be an integer of at least 1, got 0"),
+        ([1.5], "n must be an integer of at least 1, got 1.5"),
+    ],
+)
+def test_sizes_that_cannot_be_tabulated(n, message):
+    with pytest.raises(ValueError, match=message):
+        advice.tabulate(ragged(), n, [0.0])
+
+
+def test_default_sizes_are_those_of_nearly_all_prompts():
+    pools = scores.padded({str(i): np.zeros(20 - 11 * (i == 0)) for i in range(30)})
+    np.testing.assert_array_equal(advice.default_n(pools), [1, 2, 4, 8, 16, 20])
+    np.testing.assert_array_equal(advice.default_n(pools, share=1.0), [1, 2, 4, 8, 9])
+    with pytest.raises(ValueError, match="share must be above 0"):
+        advice.default_n(pools, share=0.0)
+
+
+@pytest.mark.slow
+def test_per_prompt_temperatures_cost_no_more():
+    random = np.random.default_rng(5)
+    pools = scores.padded({str(i): random.normal(size=8) * (1 + 3 * (i % 2)) for i in range(30)})
+    grid = advice.tabulate(pools, np.array([1, 4]), np.array([0.0, 0.5, 2.0, np.inf]))
+    each = advice.per_prompt_temperatures(grid, 4, 0.4)
+    rows = [np.flatnonzero(grid.temperature == t)[0] for t in each.temperature]
+    assert grid.kl[np.arange(30), rows, 1].mean() <= 0.4
+    assert each.gain > 0
+    assert each.gain == pytest.approx(each.objective_gain)
+
+
+# Old calls ---------------------------------------------------------------------------------------
+
+
+def test_old_names_and_positions_warn_and_work():
+    pools = ragged()
+    with pytest.warns(DeprecationWarning, match=r"default_n: pass share=\.\.\. by keyword"):
+        np.testing.assert_array_equal(
+            advice.default_n(pools, 1.0), advice.default_n(pools, share=1.0)
+        )
+    told = []
+    with pytest.warns(DeprecationWarning, match=r"tabulate: pass tell=\.\.\. by keyword"):
+        advice.tabulate(pools, [1, 2], [0.0], lambda *x: told.append(x))
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    with pytest.warns(DeprecationWarning, match="overoptimised is now overoptimized"):
+        old = advice.overoptimised
+    assert old is advice.overoptimized
+    with pytest.warns(DeprecationWarning, match="COLOURS is now COLORS"):
+        assert report.COLOURS is report.COLORS
+    for module in (advice, report):
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            module.nothing  # noqa: B018
