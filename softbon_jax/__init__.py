@@ -32,6 +32,7 @@ from softbon_jax.exact.sequences import (
 )
 from softbon_jax.pools.curves import (
     Curve,
+    LeaveOneOut,
     leave_one_out,
     leave_one_out_curve,
     plug_in_curve,
@@ -103,6 +104,7 @@ __all__ = [
     "Frontier",
     "Hedge",
     "KlCurve",
+    "LeaveOneOut",
     "Metrics",
     "PessimismLaw",
     "Problem",

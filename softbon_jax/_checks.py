@@ -84,6 +84,15 @@ def inside_unit_interval(name: str, x: Any) -> None:
     _values(name, x, lambda v: (v > 0) & (v < 1), "strictly between 0 and 1")
 
 
+def integers_at_least(name: str, x: Any, least: int) -> None:
+    """Every entry of a concrete `x` is an integer, of any real type, of at least `least`."""
+
+    def legal(v: np.ndarray) -> np.ndarray:
+        return (v >= least) & (v == np.floor(v)) & np.isfinite(v)
+
+    _values(name, x, legal, f"an integer of at least {least}")
+
+
 def positive_probability(name: str, x: Any) -> None:
     """Every entry of a concrete `x` is in (0, 1]."""
     _values(name, x, lambda v: (v > 0) & (v <= 1), "in (0, 1]")
@@ -164,7 +173,8 @@ def mask(where: Any, shape: tuple[int, ...], of: str = "rewards") -> Array:
     """`where` as a bool array of `shape`, against which it may broadcast; all True if it is None."""
     if where is None:
         return jnp.ones(shape, bool)
-    where = jnp.asarray(where)
+    named = bool if isinstance(where, np.ndarray) and where.dtype.kind == "b" else None
+    where = jnp.asarray(where, named)
     if where.dtype != bool:
         raise ValueError(f"where must be bool, got dtype {where.dtype}")
     try:
@@ -187,6 +197,12 @@ def vector(name: str, x: Any) -> None:
     """The array `x` is a vector with at least one entry."""
     if x.ndim != 1 or x.size == 0:
         raise ValueError(f"{name} must be a vector with at least one entry, got shape {x.shape}")
+
+
+def scalar_or_vector(name: str, x: Any) -> None:
+    """The array `x` is a number or a vector with at least one entry."""
+    if x.ndim > 1 or x.size == 0:
+        raise ValueError(f"{name} must be a scalar or a vector, got shape {x.shape}")
 
 
 def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:

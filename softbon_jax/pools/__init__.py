@@ -1,1 +1,31 @@
 """Curves and divergences from pools of scored candidates: no likelihoods are needed."""
+
+from softbon_jax.pools.curves import (
+    Curve,
+    LeaveOneOut,
+    leave_one_out,
+    leave_one_out_curve,
+    plug_in_curve,
+    pool_curve,
+)
+from softbon_jax.pools.divergences import (
+    FEWEST_EFFECTIVE,
+    KlCurve,
+    TiltedKl,
+    pool_effective_size,
+    pool_kl,
+)
+
+__all__ = [
+    "FEWEST_EFFECTIVE",
+    "Curve",
+    "KlCurve",
+    "LeaveOneOut",
+    "TiltedKl",
+    "leave_one_out",
+    "leave_one_out_curve",
+    "plug_in_curve",
+    "pool_curve",
+    "pool_effective_size",
+    "pool_kl",
+]

@@ -2,60 +2,32 @@
 
 For a subset S the softmax average is Σ_S v w / Σ_S w = ∫ Σ_{i in S} v_i w_i e^{-t Σ_S w} dt. Averages of
 products over subsets obey a recursion in the candidates, here one of convex combinations, so that
-nothing over- or underflows. At one t only the candidates with t w between e^-37 and e^3.75 are in
-play: a subset with a better one contributes nothing, and a worse one is merely a member.
+nothing over- or underflows. At one t only the candidates with t w between e^-37 and e^3.75 matter:
+a subset with a better one contributes nothing, and a worse one is merely a member.
 """
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softbon_jax.pools import _quadrature
+from softbon_jax.pools._arguments import Presorted, Request
+from softbon_jax.pools._sorted import Pool
+
 Array = jax.Array
 
 
-class Rule(NamedTuple):
-    """Constants of the quadrature in u = log t for one float dtype.
+class Work(NamedTuple):
+    """The sizes that `soft` is compiled for; static.
 
     Attributes:
-      spacing: h of the trapezoid rule, off by about exp(-π²/h).
-      first: at t Σw = e^first and below, the integrand is a polynomial in t.
-      left: at t w = e^-left of the best candidate left, the integrand is linear in t.
-      right: at t w = e^right nothing is left of a candidate.
-      idle: at t w = e^-idle a candidate is a member like any other.
-      degree: number of Gauss points for the polynomial.
-    """
-
-    spacing: float
-    first: float
-    left: float
-    right: float
-    idle: float
-    degree: int
-
-
-def rule_for(dtype: Any) -> Rule:
-    """The rule that reaches the precision of `dtype`."""
-    if jnp.finfo(dtype).bits >= 64:
-        return Rule(0.28, 1.0, 20.0, 3.75, 37.0, 8)
-    return Rule(0.5, 1.0, 12.0, 3.0, 18.0, 5)
-
-
-TILE = 64
-"""Quadrature points in work at once."""
-
-
-class Plan(NamedTuple):
-    """What the kernel is compiled for; static.
-
-    Attributes:
-      nodes: number of quadrature points.
-      width: how many candidates may be in play at one of them.
+      nodes: number of quadrature nodes.
+      width: how many candidates may matter at one of them.
       largest: of the n asked for that are below the size of some pool.
     """
 
@@ -64,203 +36,40 @@ class Plan(NamedTuple):
     largest: int
 
 
-def plan_for(rewards: np.ndarray, size: np.ndarray, n: np.ndarray, temperature: float) -> Plan:
-    """What sorted pools `[prompts, N]` need at a temperature in (0, inf), in rounded-up sizes."""
-    rule, slots = rule_for(rewards.dtype), rewards.shape[1]
-    rewards = rewards.astype(np.float64)
+def work_for(request: Request, temperature: float | None) -> Work:
+    """What a request needs at a temperature in (0, inf), in rounded-up sizes; None is a traced one."""
+    pools, n, slots = request.presorted, request.known_n, request.pools.rewards.shape[1]
+    if pools is None or n is None or temperature is None:
+        largest = slots if n is None else min(int(n.max()), slots)
+        return Work(request.nodes or _quadrature.DEFAULT_NODES, slots, largest)
+    nodes = request.nodes
+    if nodes is None:
+        with np.errstate(over="ignore"):
+            rewards = pools.rewards.astype(np.float64)
+            log_total = _quadrature.log_sum(np, rewards, pools.size, temperature)
+        nodes = _quadrature.nodes_needed(pools.rewards, temperature, log_total)
+    largest = int(n[n < pools.size.max()].max(initial=1))
+    return Work(nodes, _width(pools, temperature), largest)
+
+
+def _width(pools: Presorted, temperature: float) -> int:
+    """A width N/4^i that holds all candidates within reach of one another."""
+    constants = _quadrature.constants_for(pools.rewards.dtype)
+    slots, rewards = pools.rewards.shape[1], pools.rewards.astype(np.float64)
     with np.errstate(over="ignore"):
-        parts = clusters(np, rule, rewards, temperature, log_sum(np, rewards, size, temperature))
         offsets = (rewards[:, :1] - rewards) / temperature
-    reach = rule.idle + rule.right + 1
-    low, high = 1, slots  # the smallest width that holds all candidates within reach of another
+    reach = constants.idle + constants.right + 1
+    low, high = 1, slots  # bisection for the smallest width
     while low < high:
         width = (low + high) // 2
         with np.errstate(invalid="ignore"):
             inside = offsets[:, width:] - offsets[:, :-width] <= reach
-        there = np.arange(width, slots) < size[:, None]
-        low, high = (width + 1, high) if (inside & there).any() else (low, width)
-    while slots // 4 >= low:
-        slots //= 4
-    largest = int(n[n < size.max()].max(initial=1))
-    return Plan(rounded_up(int(parts.stop[:, -1].max())), slots, largest)
-
-
-def nodes_needed(rewards: np.ndarray, temperature: float, log_total: float) -> int:
-    """How many points `quadrature` uses for sorted pools `[prompts, N]`, rounded up."""
-    rule, totals = rule_for(rewards.dtype), np.full((len(rewards), 1), log_total)
-    with np.errstate(over="ignore"):
-        parts = clusters(np, rule, rewards.astype(np.float64), temperature, totals)
-    return rounded_up(int(parts.stop[:, -1].max()))
-
-
-def rounded_up(size: int) -> int:
-    """`size` rounded up to 128·8^i: few sizes, so few compilations."""
-    bucket = 128
-    while bucket < size:
-        bucket *= 8
-    return bucket
-
-
-class Pool(NamedTuple):
-    """One pool of N slots, best candidate first and empty slots last.
-
-    Attributes:
-      rewards: `[N]`; an empty slot repeats the worst reward.
-      values: `[N]` less their mean; 0 in empty slots.
-      size: scalar integer, the number of candidates.
-    """
-
-    rewards: Array
-    values: Array
-    size: Array
-
-    @property
-    def slots_used(self) -> Array:
-        """The size as a float."""
-        return self.size.astype(self.rewards.dtype)
-
-
-@functools.cache
-def geometric_gauss(spacing: float, degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss points and weights for the measure h Σ_{i>=0} q^i δ(q^i), q = e^-h, on (0, 1].
-
-    They stand for all lattice points of the trapezoid rule from t = 1 down to 0 and are exact for
-    t times a polynomial of degree 2·degree - 1. Lanczos' method on the measure itself.
-    """
-    points = np.exp(-spacing * np.arange(math.ceil(45 / spacing)))
-    mass = spacing * points
-    basis = [np.sqrt(mass / mass.sum())]
-    diagonal, beside = [], []
-    for _ in range(degree):
-        diagonal.append(basis[-1] @ (points * basis[-1]))
-        rest = points * basis[-1]
-        for _ in range(2):  # once more against rounding
-            for known in basis:
-                rest = rest - (known @ rest) * known
-        beside.append(np.linalg.norm(rest))
-        basis.append(rest / beside[-1])
-    jacobi = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
-    nodes, vectors = np.linalg.eigh(jacobi)
-    return nodes, mass.sum() * vectors[0] ** 2
-
-
-class Clusters(NamedTuple):
-    """Per candidate, best first: where its part of the quadrature points begins and ends.
-
-    A candidate more than left + right below the one before starts a lattice of its own, so that
-    offsets are small numbers however small the temperature is. Arrays `[..., N]`.
-
-    Attributes:
-      lead: index of the first candidate of the cluster.
-      start: u of the first point of the cluster, relative to the step of its first candidate.
-      distance: to the last point of the cluster before, where a cluster begins; else meaningless.
-      stop: points used up to and with this candidate, as floats.
-      begin: points used before the cluster, as floats.
-    """
-
-    lead: Any
-    start: Any
-    distance: Any
-    stop: Any
-    begin: Any
-
-
-def clusters(xp: Any, rule: Rule, rewards: Any, temperature: Any, log_total: Any) -> Clusters:
-    """The clusters of sorted pools `[..., N]` with log Σw `log_total` `[..., 1]`; `xp` NumPy or JAX."""
-    index = xp.broadcast_to(xp.arange(rewards.shape[-1], dtype=np.int32), rewards.shape)
-    step = (rewards[..., :-1] - rewards[..., 1:]) / temperature
-    step = xp.concatenate([xp.full_like(rewards[..., :1], xp.inf), step], axis=-1)
-    new = step > rule.left + rule.right
-    lead = xp.where(new, index, 0)
-    lead = np.maximum.accumulate(lead, -1) if xp is np else jax.lax.cummax(lead, axis=lead.ndim - 1)
-    below = (xp.take_along_axis(rewards, lead, axis=-1) - rewards) / temperature
-    start = xp.where(lead == 0, rule.first - log_total + rule.spacing, -rule.left)
-    own = xp.floor((below + rule.right - start) / rule.spacing) + 1
-    last = start + rule.spacing * (own - 1) - below  # from the candidate's own step
-
-    def previous(x: Any) -> Any:
-        return xp.concatenate([xp.zeros_like(x[..., :1]), x[..., :-1]], axis=-1)
-
-    stop = xp.cumsum(own - xp.where(new, 0.0, previous(own)), axis=-1)
-    begin = xp.take_along_axis(previous(stop), lead, axis=-1)
-    return Clusters(lead, start, step - rule.left - previous(last), stop, begin)
-
-
-class Nodes(NamedTuple):
-    """Quadrature points `[Q]`.
-
-    Attributes:
-      first: the best candidate that is not out of play; all before it are.
-      lead: the candidate whose step `u` is relative to.
-      u: log t + log w of the lead.
-      weight: of t times the integrand, in the sum.
-      resolved: scalar, whether Q was enough.
-    """
-
-    first: Array
-    lead: Array
-    u: Array
-    weight: Array
-    resolved: Array
-
-
-def quadrature(rewards: Array, temperature: Array, log_total: Array, nodes: int) -> Nodes:
-    """The points for one sorted pool `[N]`; a constant to differentiation.
-
-    No sum of weights that occurs in the integrand may have a logarithm above `log_total` `[1]`.
-    """
-    rewards, temperature, log_total = jax.lax.stop_gradient((rewards, temperature, log_total))
-    rule = rule_for(rewards.dtype)
-    h, dtype = rule.spacing, rewards.dtype
-    parts = clusters(jnp, rule, rewards, temperature, log_total)
-    position = jnp.arange(nodes, dtype=dtype)
-    first = jnp.searchsorted(parts.stop, position, side="right")
-    used = position < parts.stop[-1]
-    first = jnp.where(used, first, 0)
-    inside = position - parts.begin[first]
-    lead = parts.lead[first]
-    geometric = jnp.expm1(-parts.distance[lead]) / math.expm1(-h)
-    weight = h * jnp.where((inside == 0) & (lead > 0), geometric, 1.0)
-    points, masses = geometric_gauss(h, rule.degree)
-    zeros = jnp.zeros(rule.degree, first.dtype)
-    polynomial = rule.first - log_total + jnp.asarray(np.log(points), dtype)
-    return Nodes(
-        jnp.concatenate([zeros, first]),
-        jnp.concatenate([zeros, lead]),
-        jnp.concatenate([polynomial, jnp.where(used, parts.start[first] + h * inside, 0.0)]),
-        jnp.concatenate([jnp.asarray(masses / points, dtype), jnp.where(used, weight, 0.0)]),
-        parts.stop[-1] <= nodes,
-    )
-
-
-def over_tiles(part: Any, points: tuple[Array, ...], weight: Array, zero: Array) -> Array:
-    """The sum of `part(*tile)` over tiles of `TILE` points; tiles without weight cost nothing.
-
-    So the number of points is a bound, and what is computed follows what a pool needs.
-    """
-    tiles = -(-weight.size // TILE)
-
-    def tiled(x: Array) -> Array:
-        rest = ((0, tiles * TILE - weight.size), *((0, 0),) * (x.ndim - 1))
-        return jnp.pad(x, rest).reshape(tiles, TILE, *x.shape[1:])
-
-    def add(total: Array, tile: tuple[Any, Array]) -> tuple[Array, None]:
-        arrays, used = tile
-        more = jax.lax.cond(used, lambda x: part(*x), lambda x: jnp.zeros_like(zero), arrays)
-        return total + more, None
-
-    used = jnp.any(tiled(weight) != 0, axis=1)
-    return jax.lax.scan(add, zero, (tuple(map(tiled, points)), used))[0]
-
-
-def log_sum(xp: Any, rewards: Any, size: Any, temperature: Any) -> Any:
-    """Log Σw `[..., 1]` of sorted pools, w = 1 for the best candidate."""
-    there = xp.arange(rewards.shape[-1], dtype=np.int32) < xp.expand_dims(size, -1)
-    w = xp.where(there, xp.exp((rewards - rewards[..., :1]) / temperature), 0.0)
-    return xp.log(xp.sum(w, axis=-1, keepdims=True))
-
-
-# The kernel --------------------------------------------------------------------------------------
+        present = np.arange(width, slots) < pools.size[:, None]
+        low, high = (width + 1, high) if (inside & present).any() else (low, width)
+    width = slots
+    while width // 4 >= low:
+        width //= 4
+    return width
 
 
 def subset_shares(count: Array, n: Array, slots: int, dtype: Any) -> Array:
@@ -271,7 +80,7 @@ def subset_shares(count: Array, n: Array, slots: int, dtype: Any) -> Array:
     return shares[:, ::-1]
 
 
-def soft(pool: Pool, n: Array, temperature: Array, plan: Plan) -> Array:
+def soft(pool: Pool, n: Array, temperature: Array, work: Work) -> Array:
     """`[M]`: the mean over all n-subsets of Σ v w / Σ w, for a temperature in (0, inf).
 
     With E_k(t) the mean of e^{-t Σ_S w} over the k-subsets S of the first j candidates, and D_k that
@@ -280,19 +89,20 @@ def soft(pool: Pool, n: Array, temperature: Array, plan: Plan) -> Array:
       E_k <- (1 - k/j) E_k + (k/j) x E_{k-1},
       D_k <- (1 - k/j) D_k + (k/j) (x D_{k-1} + v t w x E_{k-1}).
 
-    Candidates of no weight at t come first (E_k = 1 for k up to their number), candidates out of play
-    last (a factor), so only `plan.width` of them need a step.
+    Candidates of no weight at t come first (E_k = 1 for k up to their number), those of which nothing
+    is left come last (a factor), so only `work.width` of them need a step.
     """
+    chex.assert_rank([pool.rewards, pool.values, n, temperature], [1, 1, 1, 0])
     slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
-    width, largest = min(plan.width, slots), plan.largest
-    log_total = log_sum(jnp, pool.rewards, pool.size, temperature)
-    nodes = quadrature(pool.rewards, temperature, log_total, plan.nodes)
-    shares = subset_shares(pool.slots_used, n, slots, dtype)
+    width, largest = min(work.width, slots), work.largest
+    log_total = _quadrature.log_sum(jnp, pool.rewards, pool.size, temperature)
+    nodes = _quadrature.quadrature(pool.rewards, temperature, log_total, work.nodes)
+    shares = subset_shares(pool.float_size, n, slots, dtype)
     k = jnp.arange(1, largest + 1, dtype=jnp.int32)[:, None]
     rows = jnp.clip(n.astype(jnp.int32), 1, largest) - 1
 
     def part(first: Array, lead: Array, u: Array, weight: Array) -> Array:
-        """The sum over a few points, so few that E and D stay in the cache."""
+        """The sum over a few nodes, so few that E and D stay in the cache."""
         start = jnp.minimum(first, jnp.maximum(pool.size - width, 0))
         slot = start[None] + jnp.arange(width, dtype=jnp.int32)[:, None]
         reference = pool.rewards[lead][None]
@@ -315,28 +125,31 @@ def soft(pool: Pool, n: Array, temperature: Array, plan: Plan) -> Array:
         (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps)
         return jnp.sum(d[rows] * shares[:, pool.size - start] * weight[None], axis=1)
 
-    points = (nodes.first, nodes.lead, nodes.u, nodes.weight)
-    total = over_tiles(part, points, nodes.weight, jnp.zeros(n.shape, dtype))
+    arrays = (nodes.first, nodes.lead, nodes.u, nodes.weight)
+    total = _quadrature.over_tiles(part, arrays, nodes.weight, jnp.zeros(n.shape, dtype))
     total = jnp.where(nodes.resolved, total, jnp.nan)
     # The only subset of all candidates needs no integral.
-    inside = jnp.arange(slots, dtype=jnp.int32) < pool.size
-    w = jnp.where(inside, jnp.exp((pool.rewards - pool.rewards[0]) / temperature), 0.0)
-    return jnp.where(n == pool.slots_used, w @ pool.values / jnp.sum(w), total)
+    w = jnp.where(pool.present, jnp.exp((pool.rewards - pool.rewards[0]) / temperature), 0.0)
+    return pool.mean + jnp.where(n == pool.float_size, w @ pool.values / jnp.sum(w), total)
 
 
 def hard(pool: Pool, n: Array) -> Array:
     """`[M]`: the mean over all n-subsets of the value of the best, ties sharing equally."""
     slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
-    shares = subset_shares(pool.slots_used, n, slots, dtype)
-    index = jnp.arange(slots, dtype=jnp.int32)
-    there = index < pool.size
+    shares = subset_shares(pool.float_size, n, slots, dtype)
+    index, present = jnp.arange(slots, dtype=jnp.int32), pool.present
     # From the worst up, the candidate on slot i is number size - i; C(f-1, n-1) = C(f, n) n/f.
-    number = jnp.where(there, pool.size - index, 1)
+    number = jnp.where(present, pool.size - index, 1)
     weight = jnp.where(
-        there[None], shares[:, number] * (n[:, None] / number.astype(dtype)[None]), 0.0
+        present[None], shares[:, number] * (n[:, None] / number.astype(dtype)[None]), 0.0
     )
-    new = jnp.concatenate([jnp.ones(1, bool), pool.rewards[1:] < pool.rewards[:-1]]) | ~there
+    new = jnp.concatenate([jnp.ones(1, bool), pool.rewards[1:] < pool.rewards[:-1]]) | ~present
     group = jnp.cumsum(new) - 1
-    totals = jax.ops.segment_sum(jnp.where(there, pool.values, 0.0), group, slots)
-    counts = jax.ops.segment_sum(there.astype(dtype), group, slots)
-    return weight @ (totals / jnp.maximum(counts, 1))[group]
+    totals = jax.ops.segment_sum(jnp.where(present, pool.values, 0.0), group, slots)
+    counts = jax.ops.segment_sum(present.astype(dtype), group, slots)
+    return pool.mean + weight @ (totals / jnp.maximum(counts, 1))[group]
+
+
+def base(pool: Pool, n: Array) -> Array:
+    """`[M]`: the mean value of a candidate, at every n."""
+    return pool.mean + jnp.zeros_like(n)

@@ -3,32 +3,36 @@
 A pool holds N responses to one prompt, drawn independently from the policy, with the rewards that
 select and perhaps other values to be averaged (a gold reward, a length, correctness as 0 or 1).
 `pool_curve` averages over all subsets of n of them, which is unbiased for the policy; `plug_in_curve`
-and the first part of `pool_kl` take the pool for the policy, which is biased by O(1/N).
+takes the pool for the policy, which is biased by O(1/N).
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+import operator
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.pools import _common, _plug_in, _unbiased
-from softbon_jax.pools._common import Curve as Curve
+from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased
+from softbon_jax.pools._grid import Curve as Curve
 
 Array = jax.Array
 
+UNBIASED = _grid.Kernel(_unbiased.soft, _unbiased.hard, _unbiased.base)
+PLUG_IN = _grid.Kernel(_plug_in.soft_value, _plug_in.hard_value, _unbiased.base)
 
+
+@_checks.keyword_only("values", "where")
 def pool_curve(
     rewards: Any,
     n: Any,
     temperature: Any,
+    *,
     values: Any = None,
     where: Any = None,
-    *,
     nodes: int | None = None,
 ) -> Curve:
     """The expected value of what soft best-of-n selects, unbiased, for every n up to the pool's size.
@@ -41,25 +45,27 @@ def pool_curve(
     values = rewards of 0 and 1 it is pass@k.
 
     Args:
-      rewards: `[prompts, N]` scores that select, in the units of `temperature`.
-      n: `[M]` or scalar, integers >= 1. Concrete if possible: the largest one below N sets the cost.
+      rewards: `[prompts, N]` scores that select, in the units of `temperature`, traced.
+      n: `[M]` or scalar, integers >= 1, traced. Concrete if possible: the largest one below N sets
+        the cost.
       temperature: `[T]` or scalar, at least 0, traced. 0 is hard best-of-n, exact ties sharing
         equally; `inf` a candidate at random.
-      values: `[prompts, N]` what is averaged; the rewards if None. Selecting and averaging the same
-        noisy score is optimistic about what the score stands for: give a second score here.
-      where: `[prompts, N]` bool; False leaves a candidate out (ragged pools).
-      nodes: static number of quadrature points. Default: enough, where rewards, `where` and
+      values: `[prompts, N]` what is averaged, traced; the rewards if None. Selecting and averaging
+        the same noisy score is optimistic about what the score stands for: give a second score here.
+      where: bool, broadcasts against rewards, traced; False leaves a candidate out (ragged pools).
+      nodes: static number of quadrature nodes. Default: enough, where rewards, `where`, n and
         temperature are concrete; else 512, which resolves range/temperature up to about 120.
 
     Returns:
-      `Curve` in the common dtype of rewards and values, without the axis of a scalar n or
-      temperature. NaN where n is above a pool's size, and under tracing where `nodes` are too few or
-      an argument is bad.
+      `Curve` in the common dtype of rewards and values, at least float32, without the axis of a
+      scalar n or temperature. NaN where n is above a pool's size, and under tracing where `nodes` are
+      too few or an argument is bad.
 
     Raises:
+      TypeError: an argument is not real numbers.
       ValueError: shapes do not match, a pool without candidates, rewards or values that are not
         finite where they count, n not an integer >= 1 or above the size of every pool, a negative
-        temperature. Values are checked when they are concrete.
+        temperature, `nodes` not a positive integer. Values are checked when they are concrete.
 
     Numerics: error below 1e-13 of the spread of the values in float64 (1e-6 in float32), plus machine
       epsilon times range/temperature, where rewards that are less than that apart are concerned. Cost
@@ -67,46 +73,107 @@ def pool_curve(
       of one prompt and the result. Differentiable in rewards, values and temperature.
     Source: derived here: 1/Σw = ∫ e^{-tΣw} dt, and a recursion for means over subsets; at λ = 0 the
       weight of the i-th worst is C(i-1, n-1)/C(N, n), as for pass@k (arXiv:2107.03374).
+
+    Example:
+      >>> scores = np.array([[0.2, 0.9, 0.4, 0.3], [0.5, 0.2, 0.2, 0.7]])
+      >>> curve = sb.pool_curve(scores, n=[1, 2, 4], temperature=0.2)
+      >>> np.round(np.float64(curve.mean), 3).tolist()
+      [0.425, 0.554, 0.71]
     """
-    pools, n, temperature = _common.arguments(rewards, n, temperature, values, where)
-    if nodes is not None and (not isinstance(nodes, (int, np.integer)) or nodes < 1):
-        raise ValueError(f"nodes must be a positive integer, got {nodes!r}")
-    columns = [
-        _unbiased_at(
-            pools, n.reshape(-1), t, _common.rule_of(t), _common.plan_of(pools, n, t, nodes)
-        )
-        for t in temperature.reshape(-1)
-    ]
-    return _common.curve_of(jnp.stack(columns, 1), pools, n, temperature)
+    pools = _arguments.checked_pools(rewards, values, where)
+    request = _arguments.checked(pools, n, temperature, nodes)
+    return _curve(request, UNBIASED, _unbiased.work_for)
 
 
-def leave_one_out(judges: Any) -> tuple[Array, Array]:
+@_checks.keyword_only("values", "where")
+def plug_in_curve(
+    rewards: Any,
+    n: Any,
+    temperature: Any,
+    *,
+    values: Any = None,
+    where: Any = None,
+    nodes: int | None = None,
+) -> Curve:
+    """The expected value of what soft best-of-n selects from the empirical law of each pool.
+
+    That is, n draws *with* replacement: biased by O(1/N) for the policy that the candidates came from,
+    and meant for comparison with `pool_curve`.
+
+    Args:
+      rewards: `[prompts, N]` scores that select, traced.
+      n: `[M]` or scalar, integers >= 1, at most the size of the largest pool, traced.
+      temperature: `[T]` or scalar, at least 0, traced.
+      values: `[prompts, N]` what is averaged, traced; the rewards if None.
+      where: bool, broadcasts against rewards, traced; False leaves a candidate out.
+      nodes: static, as in `pool_curve`.
+
+    Returns:
+      `Curve`, as `pool_curve`.
+
+    Raises:
+      TypeError: as `pool_curve`.
+      ValueError: as `pool_curve`.
+
+    Numerics: O(N · nodes) a prompt, n and λ, in the memory of one prompt; errors as in `pool_curve`.
+    Source: the law of arXiv:2505.03156's sampler on the empirical distribution, see `log_soft_bon`.
+
+    Example:
+      >>> scores = np.array([[0.2, 0.9, 0.4, 0.3], [0.5, 0.2, 0.2, 0.7]])
+      >>> curve = sb.plug_in_curve(scores, n=[1, 2, 4], temperature=0.2)
+      >>> np.round(np.float64(curve.mean), 3).tolist()
+      [0.425, 0.522, 0.611]
+    """
+    pools = _arguments.checked_pools(rewards, values, where)
+    request = _arguments.checked(pools, n, temperature, nodes)
+    return _curve(request, PLUG_IN, _plug_in.nodes_for)
+
+
+# Several judges ----------------------------------------------------------------------------------
+
+
+class LeaveOneOut(NamedTuple):
+    """Every judge in turn as the one that values what the others select; both `[J, ..., N]`.
+
+    Attributes:
+      rewards: the averages of all judges but one, which select.
+      values: the scores of the judge left out.
+    """
+
+    rewards: Array
+    values: Array
+
+
+def leave_one_out(judges: Any) -> LeaveOneOut:
     """Every judge in turn as the one that values what the others select.
 
     Args:
-      judges: `[..., N, J]` scores of J >= 2 judges, on one scale.
+      judges: `[..., N, J]` scores of J >= 2 judges, on one scale, traced.
 
     Returns:
-      `[J, ..., N]` the averages of all but one, which select, and `[J, ..., N]` the one left out, which
-      values, in the dtype of `judges`.
+      `LeaveOneOut`, two arrays `[J, ..., N]` in the dtype of `judges`, at least float32.
 
     Raises:
+      TypeError: judges are not real numbers.
       ValueError: fewer than two judges.
 
+    Numerics: scores are summed before the division, so that integer scores that tie still tie.
     Source: cross-fitting. Where the noise of the judges is independent, what the one left out thinks
       of what the others select is an unbiased estimate of its true score.
+
+    Example:
+      >>> turns = sb.leave_one_out(np.array([[1.0, 2.0, 6.0], [4.0, 4.0, 1.0]]))
+      >>> turns.rewards.tolist()
+      [[4.0, 2.5], [3.5, 2.5], [1.5, 4.0]]
+      >>> turns.values.tolist()
+      [[1.0, 4.0], [2.0, 4.0], [6.0, 1.0]]
     """
-    judges = _checks.as_float("judges", judges)
-    if judges.ndim < 2 or judges.shape[-1] < 2:
-        raise ValueError(f"judges must be [..., N, J] with J >= 2, got shape {judges.shape}")
-    count = judges.shape[-1]
-    # Sums before the division, so that integer scores that tie still tie.
-    sums = [jnp.sum(jnp.delete(judges, j, axis=-1), axis=-1) for j in range(count)]
-    return jnp.stack(sums) / (count - 1), jnp.moveaxis(judges, -1, 0)
+    return _leave_one_out(_checked_judges(judges, "[..., N, J]"))
 
 
+@_checks.keyword_only("where")
 def leave_one_out_curve(
-    judges: Any, n: Any, temperature: Any, where: Any = None, *, nodes: int | None = None
+    judges: Any, n: Any, temperature: Any, *, where: Any = None, nodes: int | None = None
 ) -> Curve:
     """The expected score of what soft best-of-n selects by J - 1 of J noisy judges, unbiased.
 
@@ -116,116 +183,95 @@ def leave_one_out_curve(
     judges; by all J it would be slightly better.
 
     Args:
-      judges: `[prompts, N, J]` scores of J >= 2 judges, exchangeable and on one scale.
-      n: `[M]` or scalar, integers >= 1.
+      judges: `[prompts, N, J]` scores of J >= 2 judges, exchangeable and on one scale, traced.
+      n: `[M]` or scalar, integers >= 1, traced.
       temperature: `[T]` or scalar, at least 0, in units of the scores, traced.
-      where: `[prompts, N]` bool; False leaves a candidate out.
-      nodes: as in `pool_curve`.
+      where: bool, broadcasts against `[prompts, N]`, traced; False leaves a candidate out.
+      nodes: static, as in `pool_curve`.
 
     Returns:
       `Curve`, as `pool_curve`; the errors are over prompts.
 
     Raises:
+      TypeError: as `pool_curve`.
       ValueError: fewer than two judges, or as `pool_curve`.
 
     Numerics: that of `pool_curve`, J times its cost.
     Source: cross-fitting, see `leave_one_out`.
+
+    Example:
+      >>> judges = np.array([[[1.0, 2.0, 6.0], [4.0, 4.0, 1.0], [0.0, 3.0, 3.0]]])
+      >>> curve = sb.leave_one_out_curve(judges, n=[1, 2, 3], temperature=0.5)
+      >>> np.round(np.float64(curve.mean), 3).tolist()
+      [2.667, 1.976, 1.436]
     """
-    rewards, values = leave_one_out(judges)
-    if rewards.ndim != 3:
-        raise ValueError(f"judges must be [prompts, N, J], got shape {jnp.shape(judges)}")
-    count, prompts, slots = rewards.shape
-    kept = jnp.ones((prompts, slots), bool) if where is None else jnp.asarray(where)
-    if kept.shape != (prompts, slots):
-        raise ValueError(f"where has shape {kept.shape}, must be {(prompts, slots)}")
-    flat = (x.reshape(-1, slots) for x in (rewards, values, jnp.tile(kept, (count, 1))))
-    selecting, valuing, there = flat
-    each = pool_curve(selecting, n, temperature, valuing, there, nodes=nodes).per_prompt
-    pools, n, temperature = _common.arguments(rewards[0], n, temperature, None, kept)
-    per_prompt = jnp.mean(each.reshape(count, prompts, *each.shape[1:]), axis=0)
-    return _common.curve_of(
-        per_prompt.reshape(prompts, temperature.size, n.size), pools, n, temperature
-    )
+    judges = _checked_judges(judges, "[prompts, N, J]")
+    if judges.ndim != 3:
+        raise ValueError(f"judges must be [prompts, N, J], got shape {judges.shape}")
+    pools = _turns(judges, _arguments.checked_mask(where, judges.shape[:2]))
+    request = _arguments.checked(pools, n, temperature, nodes)
+    return _curve(request, UNBIASED, _unbiased.work_for, turns=judges.shape[-1])
 
 
-def plug_in_curve(
-    rewards: Any,
-    n: Any,
-    temperature: Any,
-    values: Any = None,
-    where: Any = None,
-    *,
-    nodes: int | None = None,
-) -> Curve:
-    """The expected value of what soft best-of-n selects from the empirical law of each pool.
-
-    That is, n draws *with* replacement: biased by O(1/N) for the policy that the candidates came from,
-    and meant to stand beside `pool_curve`.
-
-    Args:
-      rewards: `[prompts, N]` scores that select.
-      n: `[M]` or scalar, integers >= 1.
-      temperature: `[T]` or scalar, at least 0, traced.
-      values: `[prompts, N]` what is averaged; the rewards if None.
-      where: `[prompts, N]` bool.
-      nodes: as in `pool_curve`.
-
-    Returns:
-      `Curve`, as `pool_curve`.
-
-    Raises:
-      ValueError: as `pool_curve`.
-
-    Source: the law of arXiv:2505.03156's sampler on the empirical distribution, see `log_soft_bon`.
-    """
-    pools, n, temperature = _common.arguments(rewards, n, temperature, values, where)
-    log_n = np.log(n.max()) if isinstance(n, np.ndarray) else jnp.log(jnp.max(n))
-    columns = [
-        _plug_in_at(
-            pools, n.reshape(-1), t, _common.rule_of(t), _common.kl_nodes(pools, log_n, t, nodes)
-        )
-        for t in temperature.reshape(-1)
-    ]
-    return _common.curve_of(jnp.stack(columns, 1), pools, n, temperature)
+def _checked_judges(judges: Any, shape: str) -> Array:
+    judges = _checks.as_float("judges", judges)
+    if judges.ndim < 2 or judges.shape[-1] < 2:
+        raise ValueError(f"judges must be {shape} with J >= 2, got shape {judges.shape}")
+    return judges
 
 
 # The compiled workers ----------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames=("rule", "plan"))
-def _unbiased_at(
-    pools: _common.Pools, n: Any, temperature: Array, rule: str, plan: _unbiased.Plan
-) -> Array:
-    """`[prompts, M]` at one temperature."""
-
-    def one(pool: _unbiased.Pool, proper: Array, center: Array, n: Array) -> Array:
-        base = jnp.zeros_like(n)
-        if rule == "base":
-            return center + base
-        hard = _unbiased.hard(pool, n) if rule != "soft" else base
-        if rule == "hard":
-            return center + hard
-        soft = _unbiased.soft(pool, n, proper, plan)
-        limit = jnp.where(temperature == 0, hard, base)
-        usual = (temperature > 0) & (temperature < jnp.inf)
-        return center + jnp.where(usual, soft, limit)
-
-    return _common.over_prompts(one, pools, n, temperature, rule)
+def _curve(request: _arguments.Request, kernel: _grid.Kernel, work: Any, turns: int = 1) -> Curve:
+    groups, members = _grid.grouped(request.temperature, partial(work, request))
+    return _compiled_curve(
+        request.pools,
+        request.order,
+        request.n,
+        request.temperature,
+        members,
+        kernel=kernel,
+        groups=groups,
+        turns=turns,
+    )
 
 
-@partial(jax.jit, static_argnames=("rule", "nodes"))
-def _plug_in_at(pools: _common.Pools, n: Any, temperature: Array, rule: str, nodes: int) -> Array:
-    """`[prompts, M]` at one temperature."""
+@partial(jax.jit, static_argnames=("kernel", "groups", "turns"))
+def _compiled_curve(
+    pools: _sorted.Pools,
+    order: Array | None,
+    n: Array,
+    temperature: Array,
+    members: _grid.Members,
+    *,
+    kernel: _grid.Kernel,
+    groups: tuple[_grid.Group, ...],
+    turns: int,
+) -> Curve:
+    """The curve of `[turns * prompts, N]`, averaged over the turns."""
+    number = n.astype(pools.dtype)
 
-    def one(pool: _unbiased.Pool, proper: Array, center: Array, n: Array) -> Array:
-        base = jnp.zeros_like(n)
-        if rule == "base":
-            return center + base
-        hard = _plug_in.hard_plug_in(pool, n) if rule != "soft" else base
-        if rule == "hard":
-            return center + hard
-        soft = _plug_in.soft_plug_in(pool, n, proper, nodes)
-        usual = (temperature > 0) & (temperature < jnp.inf)
-        return center + jnp.where(usual, soft, jnp.where(temperature == 0, hard, base))
+    def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> Array:
+        pool = _sorted.sorted_pool(*unsorted)
+        return _grid.over_grid(kernel, groups, members, pool, number, temperature)
 
-    return _common.over_prompts(one, pools, n, temperature, rule)
+    per_pool = jax.lax.map(prompt, (pools, order))
+    size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
+    if turns > 1:
+        per_pool = jnp.mean(per_pool.reshape(turns, -1, *per_pool.shape[1:]), axis=0)
+    return _grid.curve_of(per_pool, size[: len(per_pool)], n, temperature)
+
+
+@jax.jit
+def _leave_one_out(judges: Array) -> LeaveOneOut:
+    each = list(jnp.moveaxis(judges, -1, 0))
+    sums = [reduce(operator.add, each[:j] + each[j + 1 :]) for j in range(len(each))]
+    return LeaveOneOut(jnp.stack(sums) / (len(each) - 1), jnp.stack(each))
+
+
+@jax.jit
+def _turns(judges: Array, where: Array) -> _sorted.Pools:
+    """The pools `[J * prompts, N]` of all turns."""
+    selecting, valuing = (x.reshape(-1, x.shape[-1]) for x in _leave_one_out(judges))
+    return _sorted.Pools(selecting, valuing, jnp.tile(where, (judges.shape[-1], 1)))

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax.pools import _common, _plug_in, _unbiased
+from softbon_jax import _checks
+from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted
 
 Array = jax.Array
 
@@ -21,13 +22,13 @@ class TiltedKl(NamedTuple):
     """A divergence of the tilted law P* in nats; `[..]` is `[T]` or empty, and M may be absent.
 
     Attributes:
-      mean: `[.., M]` over all prompts whose pool has at least n candidates, those too small to tell
-        included: they are the ones of large divergence, so to leave them out would be a bias. NaN
-        where the harmonic mean of their effective sizes is below `FEWEST_EFFECTIVE`.
+      mean: `[.., M]` over all prompts whose pool has at least n candidates, those with too small an
+        effective size included: their divergences are the large ones, so that leaving them out would
+        be a bias. NaN where the harmonic mean of the effective sizes is below `FEWEST_EFFECTIVE`.
       standard_error: `[.., M]` of that mean, from the spread between prompts.
       per_prompt: `[prompts, .., M]` after the jackknife; NaN where the effective size of the pool is
         below `FEWEST_EFFECTIVE`.
-      plug_in: `[prompts, .., M]` before, wherever n is not above the size of the pool.
+      plug_in: `[prompts, .., M]` before the jackknife, wherever n is not above the pool's size.
     """
 
     mean: Array
@@ -45,8 +46,8 @@ class KlCurve(NamedTuple):
       per_prompt: `[prompts, .., M]` after the jackknife; may be slightly negative where KL is near 0.
       plug_in: `[prompts, .., M]` before: the KL of the empirical law, biased by O(1/N).
       prompts: `[M]`.
-      tilted_soft: KL(P*‖P_n), `[.., M]`.
-      tilted_base: KL(P*‖P), `[..]`: what KL(P_n‖P) tends to.
+      kl_tilted_soft: KL(P*‖P_n), `[.., M]`.
+      kl_tilted_base: KL(P*‖P), `[..]`: the limit of KL(P_n‖P) for large n.
       effective_size: `[prompts, ..]`, `pool_effective_size`.
     """
 
@@ -55,13 +56,24 @@ class KlCurve(NamedTuple):
     per_prompt: Array
     plug_in: Array
     prompts: Array
-    tilted_soft: TiltedKl
-    tilted_base: TiltedKl
+    kl_tilted_soft: TiltedKl
+    kl_tilted_base: TiltedKl
     effective_size: Array
 
+    @property
+    def tilted_soft(self) -> TiltedKl:
+        """The old name of `kl_tilted_soft`."""
+        return self.kl_tilted_soft
 
+    @property
+    def tilted_base(self) -> TiltedKl:
+        """The old name of `kl_tilted_base`."""
+        return self.kl_tilted_base
+
+
+@_checks.keyword_only("where")
 def pool_kl(
-    rewards: Any, n: Any, temperature: Any, where: Any = None, *, nodes: int | None = None
+    rewards: Any, n: Any, temperature: Any, *, where: Any = None, nodes: int | None = None
 ) -> KlCurve:
     """KL(P_n‖P), KL(P*‖P_n) and KL(P*‖P) of soft best-of-n, estimated from rewards alone.
 
@@ -69,151 +81,171 @@ def pool_kl(
     out every candidate in turn: N θ - (N-1) mean θ_{-i} (`per_prompt`).
 
     Args:
-      rewards: `[prompts, N]` in the units of `temperature`.
-      n: `[M]` or scalar, integers >= 1.
+      rewards: `[prompts, N]` in the units of `temperature`, traced.
+      n: `[M]` or scalar, integers >= 1, traced.
       temperature: `[T]` or scalar, at least 0, traced.
-      where: `[prompts, N]` bool; False leaves a candidate out.
-      nodes: as in `pool_curve`.
+      where: bool, broadcasts against rewards, traced; False leaves a candidate out.
+      nodes: static, as in `pool_curve`.
 
     Returns:
-      `KlCurve` in the dtype of rewards, NaN where n is above a pool's size.
+      `KlCurve` in the dtype of rewards, at least float32; NaN where n is above a pool's size.
 
     Raises:
+      TypeError: as `pool_curve`.
       ValueError: as `pool_curve`.
 
-    Numerics: O(N² · nodes) a prompt, n and λ. What is left of the bias is O(1/N²) and grows with n. At
-      λ = 0 and continuous rewards the plug-in of KL(P_n‖P) is no worse than that; ties count as one
+    Numerics: O(N² · nodes) a prompt, n and λ. The remaining bias is O(1/N²) and grows with n. At
+      λ = 0 and continuous rewards the plug-in estimate of KL(P_n‖P) is as good; ties count as one
       outcome.
-    Of the tilted law: with W = P*/P the plug-in of K = KL(P*‖P) = E[W log W] is off by
+    Of the tilted law: with W = P*/P the plug-in estimate of K = KL(P*‖P) = E[W log W] is off by
       ((K + 1/2) CV² + K - E[W² log W])/N + O(1/N²), CV² = E[W²] - 1. At large n, KL(P*‖P_n) is
-      Var_{P*}(W)/2n², a ratio of moments of W up to the third, so that its bias does not grow with n
-      for ever, but is larger. Both are too low, and both are governed by the effective size
-      N/(1 + CV²). The jackknife leaves an error of order 1/N², at least five times smaller for pools of
-      32 normal rewards at λ = 1.5 (tests/test_pool.py); where few candidates are effective it is too
-      low itself, hence `FEWEST_EFFECTIVE`. The size that a pool shows is too large where the true one
-      is small, and no pool can tell of an outcome so rare and so good that it has not come up. The
-      standard errors know nothing of the bias. At λ = 0 P* is P given the best reward,
-      and the effective size the number of tied best.
+      Var_{P*}(W)/2n², a ratio of moments of W up to the third, so that its bias stops growing with n,
+      but is larger. Both estimates are too low, and the error of both is governed by the effective
+      size N/(1 + CV²). The jackknife leaves an error of order 1/N², at least five times smaller for
+      pools of 32 normal rewards at λ = 1.5 (tests/test_pool_kl.py); where few candidates are effective
+      it is too low itself, hence `FEWEST_EFFECTIVE`. Where the true effective size is small, that of
+      the pool overstates it. A pool cannot reveal an outcome it never sampled; the standard errors
+      exclude this bias. At λ = 0, P* is P given the best reward, and the effective size is the number
+      of candidates tied for it.
     Source: the law is that of `log_soft_bon`; the jackknife is Quenouille's; the bias by the delta
       method, derived here.
+
+    Example:
+      >>> scores = np.linspace(-2, 2, 24)[None] + np.array([[0.0], [1.0]])
+      >>> kl = sb.pool_kl(scores, n=[1, 4, 16], temperature=2.0)
+      >>> np.round(np.float64(kl.mean), 3).tolist()
+      [0.0, 0.093, 0.15]
+      >>> round(float(kl.kl_tilted_base.mean), 3)
+      0.17
     """
-    pools, n, temperature = _common.arguments(rewards, n, temperature, None, where)
-    log_n = np.log(n.max()) if isinstance(n, np.ndarray) else jnp.log(jnp.max(n))
-    parts = [
-        _kl(pools, n.reshape(-1), t, _common.rule_of(t), _common.kl_nodes(pools, log_n, t, nodes))
-        for t in temperature.reshape(-1)
-    ]
-    base, tilted_soft = jax.tree.map(lambda *x: jnp.stack(x, 1), *parts)
-    of_target = [_tilted_kl(pools, t, _common.rule_of(t)) for t in temperature.reshape(-1)]
-    target = jax.tree.map(lambda *x: jnp.stack(x, 1), *of_target)
-    effective = _effective_size(pools, temperature)
-    curve = _common.curve_of(base.reduced, pools, n, temperature)
-    plug_in = _common.curve_of(base.plain, pools, n, temperature).per_prompt
-    return KlCurve(
-        *curve[:3],
-        plug_in,
-        curve.prompts,
-        _about_tilted(tilted_soft, effective, pools, n, temperature),
-        _about_tilted(target, effective, pools, np.array(1), temperature),
-        effective,
+    pools = _arguments.checked_pools(rewards, None, where)
+    request = _arguments.checked(pools, n, temperature, nodes)
+    groups, members = _grid.grouped(request.temperature, partial(_plug_in.nodes_for, request))
+    return _kl_curve(
+        pools,
+        request.order,
+        request.n,
+        request.temperature,
+        members,
+        np.asarray(FEWEST_EFFECTIVE, pools.dtype),
+        groups=groups,
     )
 
 
-def pool_effective_size(rewards: Any, temperature: Any, where: Any = None) -> Array:
+@_checks.keyword_only("where")
+def pool_effective_size(rewards: Any, temperature: Any, *, where: Any = None) -> Array:
     """How many of a prompt's N candidates carry the softmax weight: (Σw)²/Σw², w = e^{r/λ}.
 
-    Divided by N it is the plug-in estimate of 1/(1 + CV²), and n times that the effective sample size
-    of soft best-of-n: above it the KL from the tilted law falls as 1/n², below it not yet.
+    Divided by N it estimates 1/(1 + CV²), where 1 + CV² belongs to the bound
+    KL(P*‖P_n) <= log(1 + CV²/n). It does not say from where on KL(P*‖P_n) falls as 1/n²: that asks for
+    n ≫ max w/mean w, which can be far larger than 1 + CV².
 
     Args:
-      rewards: `[prompts, N]` in the units of `temperature`.
+      rewards: `[prompts, N]` in the units of `temperature`, traced.
       temperature: `[T]` or scalar, at least 0, traced; at 0 the number of tied best, at inf N.
-      where: `[prompts, N]` bool.
+      where: bool, broadcasts against rewards, traced; False leaves a candidate out.
 
     Returns:
-      `[prompts, T]` or `[prompts]`, between 1 and N.
+      `[prompts, T]` or `[prompts]`, between 1 and N, in the dtype of rewards, at least float32.
 
     Raises:
+      TypeError: as `pool_curve`.
       ValueError: as `pool_curve`.
 
-    Source: Kish's effective sample size; 1 + CV² = E[w²]/E[w]².
+    Numerics: as an estimate of N/(1 + CV²) it is too large where that is small, because the pool
+      lacks the rare outcomes of large weight.
+    Source: Kish's effective sample size; 1 + CV² = E[w²]/E[w]². Rate of the bound: arXiv:2505.03156;
+      its form and the regime of 1/n²: derived here.
+
+    Example:
+      >>> scores = np.array([[0.0, 1.0, 1.0, -1.0]])
+      >>> np.round(np.float64(sb.pool_effective_size(scores, [0.0, 0.5, np.inf])), 3).tolist()
+      [[2.0, 2.298, 4.0]]
     """
-    pools, _, temperature = _common.arguments(rewards, 1, temperature, None, where)
-    return _effective_size(pools, temperature)
+    pools = _arguments.checked_pools(rewards, None, where)
+    return _effective_size(pools, _arguments.checked(pools, 1, temperature, None).temperature)
 
 
 # The compiled workers ----------------------------------------------------------------------------
 
-
-@partial(jax.jit, static_argnames=("rule", "nodes"))
-def _kl(
-    pools: _common.Pools, n: Any, temperature: Array, rule: str, nodes: int
-) -> tuple[_plug_in.Reduced, _plug_in.Reduced]:
-    """KL(P_n‖P) and KL(P*‖P_n), `[prompts, M]` at one temperature."""
-
-    def one(pool: _unbiased.Pool, proper: Array, center: Array, n: Array) -> Any:
-        nothing = (_plug_in.Reduced(jnp.zeros_like(n), jnp.zeros_like(n)),) * 2
-        if rule == "base":
-            return nothing
-        hard = _plug_in.hard_kl(pool, n) if rule != "soft" else nothing
-        if rule == "hard":
-            return hard
-        return _by_temperature(temperature, _plug_in.soft_kl(pool, n, proper, nodes), hard)
-
-    return _common.over_prompts(one, pools, n, temperature, rule)
+SELECTED = _grid.Kernel(_plug_in.soft_kl, _plug_in.hard_kl, _plug_in.base_kl)
+TILTED = _grid.Kernel(
+    lambda pool, n, temperature, nodes: _plug_in.soft_tilted_kl(pool, temperature),
+    lambda pool, n: _plug_in.hard_tilted_kl(pool),
+    lambda pool, n: _plug_in.base_kl(pool, n).tilted_soft,
+)
 
 
-@partial(jax.jit, static_argnames=("rule",))
-def _tilted_kl(pools: _common.Pools, temperature: Array, rule: str) -> _plug_in.Reduced:
-    """KL(P*‖P), `[prompts, 1]` at one temperature."""
+@partial(jax.jit, static_argnames="groups")
+def _kl_curve(
+    pools: _sorted.Pools,
+    order: Array | None,
+    n: Array,
+    temperature: Array,
+    members: _grid.Members,
+    fewest: Array,
+    *,
+    groups: tuple[_grid.Group, ...],
+) -> KlCurve:
+    number, one = n.astype(pools.dtype), jnp.ones((), pools.dtype)
 
-    def one(pool: _unbiased.Pool, proper: Array, center: Array, n: Array) -> Any:
-        nothing = _plug_in.Reduced(jnp.zeros_like(center), jnp.zeros_like(center))
-        if rule == "base":
-            return nothing
-        hard = _plug_in.tilted_kl(pool, None) if rule != "soft" else nothing
-        if rule == "hard":
-            return hard
-        return _by_temperature(temperature, _plug_in.tilted_kl(pool, proper), hard)
+    def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> tuple[Any, Any]:
+        pool = _sorted.sorted_pool(*unsorted)
+        at = partial(_grid.over_grid, groups=groups, members=members, pool=pool)
+        selected = at(SELECTED, n=number, temperature=temperature)
+        return selected, at(TILTED, n=one, temperature=temperature)
 
-    return _common.over_prompts(one, pools, jnp.ones(1), temperature, rule)
-
-
-def _by_temperature(temperature: Array, soft: Any, hard: Any) -> Any:
-    """`soft`; at temperature 0 `hard`, at inf 0."""
-    usual = (temperature > 0) & (temperature < jnp.inf)
-    return jax.tree.map(
-        lambda s, h: jnp.where(usual, s, jnp.where(temperature == 0, h, 0.0)), soft, hard
+    selected, tilted = jax.lax.map(prompt, (pools, order))
+    size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
+    effective = _effective_size(pools, temperature)
+    base = selected.soft_base
+    curve = _grid.curve_of(base.jackknifed, size, n, temperature)
+    return KlCurve(
+        *curve[:3],
+        base.plug_in.reshape(curve.per_prompt.shape),
+        curve.prompts,
+        _about_tilted(selected.tilted_soft, size, n, temperature, effective, fewest),
+        _about_tilted(tilted, size, one, temperature, effective, fewest),
+        effective,
     )
-
-
-def _effective_size(pools: _common.Pools, temperature: Array) -> Array:
-    masked = jnp.where(pools.where, pools.rewards, -jnp.inf)[:, None]
-    below = masked - jnp.max(masked, axis=-1, keepdims=True)
-    t = temperature.reshape(1, -1, 1)
-    usual = (t > 0) & (t < jnp.inf)
-    scaled = jnp.where(jnp.isfinite(below), below, 0.0) / jnp.where(usual, t, 1.0)
-    limit = jnp.where(t == 0, (below == 0).astype(below.dtype), 1.0)
-    w = jnp.where(jnp.isfinite(below), jnp.where(usual, jnp.exp(scaled), limit), 0.0)
-    size = jnp.sum(w, -1) ** 2 / jnp.sum(w**2, -1)
-    return size.reshape(len(pools.size), *temperature.shape)
 
 
 def _about_tilted(
-    parts: _plug_in.Reduced, effective: Array, pools: _common.Pools, n: Any, temperature: Array
+    kl: _plug_in.Divergence,
+    size: Array,
+    n: Array,
+    temperature: Array,
+    effective: Array,
+    fewest: Array,
 ) -> TiltedKl:
     """From `[prompts, T, M]`: NaN where the effective sizes `[prompts, ..]` are too small."""
-    curve = _common.curve_of(parts.reduced, pools, n, temperature)
-    plug_in = _common.curve_of(parts.plain, pools, n, temperature).per_prompt
+    curve = _grid.curve_of(kl.jackknifed, size, n, temperature)
     # Without selection all is known, however few the candidates.
     inverse = jnp.where(temperature == jnp.inf, 0.0, 1 / effective).reshape(len(effective), -1, 1)
-    there = pools.size[:, None, None] >= jnp.asarray(n).astype(pools.size.dtype).reshape(1, 1, -1)
-    kept = jnp.broadcast_to(there, parts.plain.shape)
+    large_enough = size[:, None, None] >= n.astype(size.dtype).reshape(1, 1, -1)
+    kept = jnp.broadcast_to(large_enough, kl.plug_in.shape)
     count = jnp.maximum(jnp.sum(kept, axis=0, dtype=inverse.dtype), 1)
     average = jnp.sum(jnp.where(kept, inverse, 0.0), axis=0) / count
-    enough, each = (x * FEWEST_EFFECTIVE <= 1 for x in (average, inverse))
-    each = jnp.broadcast_to(each, parts.plain.shape).reshape(curve.per_prompt.shape)
+    enough, each = (x * fewest <= 1 for x in (average, inverse))
+    shape = curve.per_prompt.shape
+    each = jnp.broadcast_to(each, kl.plug_in.shape).reshape(shape)
     mean, error = (
         jnp.where(enough.reshape(x.shape), x, jnp.nan) for x in (curve.mean, curve.standard_error)
     )
-    return TiltedKl(mean, error, jnp.where(each, curve.per_prompt, jnp.nan), plug_in)
+    per_prompt = jnp.where(each, curve.per_prompt, jnp.nan)
+    return TiltedKl(mean, error, per_prompt, kl.plug_in.reshape(shape))
+
+
+@jax.jit
+def _effective_size(pools: _sorted.Pools, temperature: Array) -> Array:
+    """`[prompts, ..]`."""
+    rewards = pools.rewards.astype(pools.dtype)
+    masked = jnp.where(pools.where, rewards, -jnp.inf)[:, None]
+    below = masked - jnp.max(masked, axis=-1, keepdims=True)
+    t = temperature.reshape(1, -1, 1)
+    between = (t > 0) & (t < jnp.inf)
+    scaled = jnp.where(jnp.isfinite(below), below, 0.0) / jnp.where(between, t, 1.0)
+    limit = jnp.where(t == 0, (below == 0).astype(below.dtype), 1.0)
+    w = jnp.where(jnp.isfinite(below), jnp.where(between, jnp.exp(scaled), limit), 0.0)
+    size = jnp.sum(w, -1) ** 2 / jnp.sum(w**2, -1)
+    return size.reshape(len(rewards), *temperature.shape)

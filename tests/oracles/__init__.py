@@ -53,7 +53,7 @@ from .metrics import (
     exact_metrics,
     metrics_of_law,
 )
-from .pools import empirical_divergences, mean_over_subsets
+from .pools import empirical_divergences, jackknifed_divergences, mean_over_subsets
 from .precise import RELATIVE_DIGITS, exact_law, exact_law_by_counts, exact_tilted
 from .rules import (
     exact_race_law,
@@ -93,6 +93,7 @@ __all__ = [
     "grouped_jackknife",
     "hard_law",
     "hedging_uniform_density",
+    "jackknifed_divergences",
     "kl_tilted_base",
     "law_by_counts",
     "law_by_trapezoid",

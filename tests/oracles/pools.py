@@ -29,3 +29,11 @@ def empirical_divergences(rewards: Numbers, n: int, temperature: float) -> dict[
         "kl_tilted_soft": rel_entr(tilted, law).sum(),
         "kl_tilted_base": rel_entr(tilted, probs).sum(),
     }
+
+
+def jackknifed_divergences(rewards: Numbers, n: int, temperature: float) -> dict[str, float]:
+    """The same, N times that of all candidates less N - 1 times the mean of those without one."""
+    rewards = np.asarray(rewards, np.float64)
+    size, whole = rewards.size, empirical_divergences(rewards, n, temperature)
+    less = [empirical_divergences(np.delete(rewards, i), n, temperature) for i in range(size)]
+    return {k: size * x - (size - 1) * np.mean([y[k] for y in less]) for k, x in whole.items()}

@@ -1,0 +1,124 @@
+"""From the arguments of a public function to a checked request for a worker."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softbon_jax import _checks
+from softbon_jax.pools._sorted import Pools, sorted_rewards
+
+Array = jax.Array
+
+
+class Presorted(NamedTuple):
+    """What is known of the pools before anything is compiled, in NumPy.
+
+    Attributes:
+      order: `[prompts, N]` indices that sort each pool.
+      rewards: `[prompts, N]`, sorted; an empty slot repeats the worst.
+      size: `[prompts]`, how many candidates.
+    """
+
+    order: np.ndarray
+    rewards: np.ndarray
+    size: np.ndarray
+
+
+class Request(NamedTuple):
+    """Checked arguments.
+
+    Attributes:
+      pools: `[prompts, N]`.
+      presorted: None where the rewards or the mask are traced.
+      n: scalar or `[M]`, a NumPy array of integers unless it is traced.
+      temperature: scalar or `[T]`, in the dtype of the estimates.
+      nodes: number of quadrature nodes that was asked for, or None.
+    """
+
+    pools: Pools
+    presorted: Presorted | None
+    n: Any
+    temperature: Array
+    nodes: int | None
+
+    @property
+    def order(self) -> np.ndarray | None:
+        """That of the pools, where it is known."""
+        return None if self.presorted is None else self.presorted.order
+
+    @property
+    def known_n(self) -> np.ndarray | None:
+        """The n, where they are known."""
+        return self.n if isinstance(self.n, np.ndarray) else None
+
+
+def checked_pools(rewards: Any, values: Any, where: Any) -> Pools:
+    """Pools of the right types and shapes."""
+    rewards = _checks.as_float("rewards", rewards)
+    values = rewards if values is None else _checks.as_float("values", values)
+    if rewards.ndim != 2:
+        raise ValueError(f"rewards must be [prompts, N], got shape {rewards.shape}")
+    if values.shape != rewards.shape:
+        raise ValueError(f"values has shape {values.shape}, rewards has shape {rewards.shape}")
+    return Pools(rewards, values, checked_mask(where, rewards.shape))
+
+
+def checked_mask(where: Any, shape: tuple[int, ...]) -> Array:
+    """The mask of pools of a shape; ones come from NumPy, which compiles nothing."""
+    return _checks.mask(np.ones(shape, bool) if where is None else where, shape)
+
+
+def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Request:
+    """The request for a worker; ValueError and TypeError for values that make no sense."""
+    if 0 in pools.rewards.shape:
+        raise ValueError(f"rewards must not be empty, got shape {pools.rewards.shape}")
+    rewards, where = _checks.concrete(pools.rewards), _checks.concrete(pools.where)
+    most = pools.rewards.shape[1]
+    if where is not None:
+        count = where.sum(1)
+        most = int(count.max())
+        _checks.offending("the number of candidates in a pool", count, count < 1, "at least 1")
+        _finite_where("rewards", rewards, where)
+        if pools.values is not pools.rewards:
+            _finite_where("values", _checks.concrete(pools.values), where)
+    _checks.temperature(temperature)
+    temperature = _checks.as_float("temperature", temperature, pools.dtype)
+    _checks.scalar_or_vector("temperature", temperature)
+    return Request(
+        pools,
+        _presorted(rewards, where, pools.dtype),
+        _checked_n(n, most),
+        temperature,
+        None if nodes is None else _checks.positive_integer("nodes", nodes),
+    )
+
+
+def _finite_where(name: str, value: np.ndarray | None, kept: np.ndarray) -> None:
+    if value is not None:
+        _checks.offending(name, value, kept & ~np.isfinite(value), "finite where they count")
+
+
+def _presorted(
+    rewards: np.ndarray | None, where: np.ndarray | None, dtype: Any
+) -> Presorted | None:
+    if rewards is None or where is None:
+        return None
+    order, rewards = sorted_rewards(np, np.where(where, rewards.astype(dtype), 0.0), where)
+    return Presorted(order.astype(np.int32), rewards, where.sum(1))
+
+
+def _checked_n(n: Any, most: int) -> Any:
+    number = _checks.concrete(n)
+    if number is None:
+        n = jnp.asarray(n)
+        _checks.real("n", n)
+    else:
+        _checks.integers_at_least("n", number, 1)
+        _checks.offending("n", number, number > most, f"at most {most}, the largest pool")
+        n = number.astype(int)
+    _checks.scalar_or_vector("n", n)
+    return n
