@@ -353,7 +353,7 @@ def test_law_metrics_of_the_exact_law_are_the_metrics():
         (lambda p: sb.metrics(p, 2, 0.3, log_n=1.0), "exactly one of n and log_n"),
         (lambda p: sb.metrics(p, temperature=0.3), "exactly one of n and log_n"),
         (lambda p: sb.metrics(p, temperature=0.3, log_n=-1.0), r"log_n must be.*got -1\.0"),
-        (lambda p: sb.metrics(p, 2, 0.3, nodes=0), "nodes must be a positive integer, got 0"),
+        (lambda p: sb.metrics(p, 2, 0.3, nodes=0), "nodes must be an integer of at least 1, got 0"),
         (lambda p: sb.metrics(p, np.ones(2), np.ones(3)), r"\(2,\).*|do not broadcast"),
         (lambda p: sb.sweep(p, 2, [0.3]), r"n must be a vector.*\(\)"),
         (lambda p: sb.sweep(p, [2], [[0.3]]), r"temperature must be a vector.*\(1, 1\)"),

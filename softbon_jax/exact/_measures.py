@@ -114,7 +114,9 @@ def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics
     hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
     p = jnp.exp(terms.log_probs)
     q = p * jnp.exp(hard.log_base_ratio)
-    best = jnp.max(terms.rewards)
+    # By its index: the gradient of a maximum would go to impossible outcomes as well.
+    possible = terms.log_probs > -jnp.inf
+    best = terms.rewards[jnp.argmax(jnp.where(possible, terms.rewards, -jnp.inf))]
     gap = q @ (best - terms.rewards)
     missed = hard.log_miss > -jnp.inf
     unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)

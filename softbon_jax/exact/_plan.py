@@ -86,6 +86,7 @@ def quadrature_plan(
     limits = jnp.finfo(dtype)
     rare = rarest > -math.log(10 * limits.eps)
     wide = bool(rare or reach > 0.8 * math.log(limits.max))
+    assert few_n is not None
     spacing = _quadrature.spacing(dtype, log_probs, offsets, few_n)
     if nodes is None:
         most = np.full(log_mean.shape, log_n_most)

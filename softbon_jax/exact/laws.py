@@ -405,9 +405,8 @@ def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback:
             temperature == 0, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents)
         )
         accept = jnp.exp(target.log_mean)
-        sure = (
-            accept >= 1
-        )  # every outcome is best, or the temperature inf: nothing is ever rejected
+        # Nothing is ever rejected: every outcome is best, or the temperature is inf.
+        sure = (accept >= 1) | ~jnp.any((terms.log_probs > -jnp.inf) & (lost > 0))
         log_miss = _rules.finite_n(log_n) * jnp.log1p(-jnp.where(sure, 0.5, accept))
         log_hit = _special.log1mexp(-log_miss)
         log_rest = terms.log_probs + _special.safe_log(lost)
