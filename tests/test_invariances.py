@@ -272,8 +272,10 @@ def test_limits(case, limit):
     temperature = {"n = 1": case.temperature, "inf": np.inf, "0": 0.0}[limit]
     got = laws(case.given(), n, temperature)
     expected = got["hard"] if limit == "0" else case.probs
-    for rule in ("soft", "race", "rejection, best"):
+    for rule in ("soft", "race"):
         np.testing.assert_allclose(got[rule], expected, rtol=1e-11, atol=1e-300, err_msg=rule)
+    # a draw that is nearly sure to be accepted leaves few digits of the chance that it is not
+    np.testing.assert_allclose(got["rejection, best"], expected, rtol=1e-11, atol=1e-14)
 
 
 # Transformations and precision --------------------------------------------------------------------
@@ -308,7 +310,12 @@ def test_float32_is_near_float64(case):
     single, double = laws(problem, *at32), laws(exact, case.n, case.temperature)
     assert all(law.dtype == np.float32 for law in single.values())
     assert_same(single, double, **near)
-    assert_same(measured(problem, *at32), measured(exact, case.n, case.temperature), **near)
+    # chi2 may be above all of float32
+    expected = jax.tree.map(
+        lambda x: np.where(x > float(np.finfo(np.float32).max), np.inf, x),
+        measured(exact, case.n, case.temperature),
+    )
+    assert_same(measured(problem, *at32), expected, **near)
 
 
 FIELDS = ("reward", "reward_gap", "kl_tilted_soft", "kl_soft_base", "kl_tilted_base", "tv")
