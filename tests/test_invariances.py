@@ -20,7 +20,7 @@ from softbon_jax import bounds
 from tests import oracles
 
 SIZE = 5
-NODES = 4096  # resolves range/temperature = 100 at n = 1e6
+NODES = 4096  # more than range/temperature = 100 at n = 1e6 needs
 POOL = 6
 
 
@@ -48,8 +48,9 @@ class Case(NamedTuple):
 
 
 REWARDS = st.one_of(st.integers(-3, 3), st.integers(-4096, 4096)).map(lambda k: k / 1024)
-# Not below 1e-6: where the best outcome is rarer than that and the range wide, the quadrature of the
-# `NODES` here is too coarse for P_n to sum to 1, which `nodes=` is documented to decide.
+# No outcome is rarer than about 1e-6. Where the best one is, the range wide and n large, soft best-of-n
+# loses digits at any number of nodes: of P = (1 - 1e-9, 1e-9), a range of 100 temperatures and n = 1e6,
+# the law under `jit` sums to 1 - 8e-11.
 WEIGHTS = st.one_of(st.just(0.0), st.floats(math.log(1e-5), 0.0).map(math.exp))
 NUMBERS = st.one_of(
     st.sampled_from([1.0, 2.0, 3.0, 1e6]), st.floats(0.0, math.log(1e6)).map(math.exp)
@@ -272,8 +273,10 @@ def test_limits(case, limit):
     temperature = {"n = 1": case.temperature, "inf": np.inf, "0": 0.0}[limit]
     got = laws(case.given(), n, temperature)
     expected = got["hard"] if limit == "0" else case.probs
-    for rule in ("soft", "race", "rejection, best"):
+    for rule in ("soft", "race"):
         np.testing.assert_allclose(got[rule], expected, rtol=1e-11, atol=1e-300, err_msg=rule)
+    # a draw that is nearly sure to be accepted leaves few digits of the chance that it is not
+    np.testing.assert_allclose(got["rejection, best"], expected, rtol=1e-11, atol=1e-14)
 
 
 # Transformations and precision --------------------------------------------------------------------
@@ -308,7 +311,12 @@ def test_float32_is_near_float64(case):
     single, double = laws(problem, *at32), laws(exact, case.n, case.temperature)
     assert all(law.dtype == np.float32 for law in single.values())
     assert_same(single, double, **near)
-    assert_same(measured(problem, *at32), measured(exact, case.n, case.temperature), **near)
+    # chi2 may be above all of float32
+    expected = jax.tree.map(
+        lambda x: np.where(x > float(np.finfo(np.float32).max), np.inf, x),
+        measured(exact, case.n, case.temperature),
+    )
+    assert_same(measured(problem, *at32), expected, **near)
 
 
 FIELDS = ("reward", "reward_gap", "kl_tilted_soft", "kl_soft_base", "kl_tilted_base", "tv")
