@@ -155,7 +155,7 @@ def test_the_oldest_entries_go_first_and_nothing_else(settings, monkeypatch):
     (folder / "thesis.tex").write_bytes(bytes(100))
     os.utime(folder / "thesis.tex", (0, 0))
     monkeypatch.setattr(compilation_cache, "MOST_BYTES", 60)
-    compilation_cache.prune(folder)
+    compilation_cache._prune(folder)
     assert {path.name for path in folder.iterdir()} == {*names, "thesis.tex"}
     monkeypatch.setattr(compilation_cache, "MOST_BYTES", 59)
     assert compilation_cache.enable() == folder

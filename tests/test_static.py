@@ -90,6 +90,7 @@ ARGUMENTS = {
     "shared": True,
     "state": STATE,
     "step": step,
+    "learning_rate": 0.1,
     "steps": 2,
     "temperature": 0.5,
     "trials": 128,
@@ -102,10 +103,12 @@ OF_POOLS = {"rewards": POOL, "values": POOL, "where": POOL < 7, "n": jnp.array([
 OWN = {
     "allocate": {"n": None, "kl": None},
     "calibrate.frontier": {"kl": jnp.array([0.1, 0.2])},
+    "frontier": {"kl": jnp.array([0.1, 0.2])},
     "decode": {"n": 3},
     "dirichlet": {"key": jax.random.key(1)},
     "leave_one_out_curve": {"n": jnp.array([1, 2]), "where": jnp.ones((2, 3), bool)},
     "pessimism_law": {"n": 4},
+    "simulate_pessimism": {"n": 4},
     "plug_in_curve": OF_POOLS,
     "pool_curve": OF_POOLS,
     "pool_effective_size": OF_POOLS,
@@ -175,6 +178,8 @@ def measured(name):
         values = given
         if argument == "log_n" and "n" in given:
             values = given | {"n": None, "log_n": jnp.log(given["n"])}
+        elif (name, argument) == ("hedge", "temperature"):  # it takes n or a temperature
+            values = given | {"n": None, "temperature": 0.5}
         static = argument not in values or without_values(values[argument])
         if not static:
             try:

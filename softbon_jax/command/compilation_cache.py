@@ -64,7 +64,7 @@ def enable() -> Path | None:
         return None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return None
-    prune(folder)
+    _prune(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Most kernels here compile in less than the second that JAX demands of an entry by default.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -76,22 +76,11 @@ def enable() -> Path | None:
     return folder
 
 
-def prune(folder: Path) -> None:
+def _prune(folder: Path) -> None:
     """Remove the oldest entries until half of `MOST_BYTES` is left, if there is more than that.
 
-    Args:
-      folder: of a cache. Only files with the name of an entry are counted and removed.
-
-    Raises:
-      Nothing: entries that another process removes first, or that cannot be removed, are passed over.
-
-    Numerics: none.
-    Source: derived here; JAX's own limit on the size needs a package for locking files.
-
-    Example:
-      >>> import pathlib, tempfile
-      >>> from softbon_jax.command import compilation_cache
-      >>> compilation_cache.prune(pathlib.Path(tempfile.mkdtemp()))
+    Only files with the name of an entry are counted and removed. Those that another process removes
+    first, or that cannot be removed, are passed over.
     """
     entries = sorted(_entries(folder))
     size = sum(bytes_ for _, bytes_, _ in entries)

@@ -114,9 +114,11 @@ def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics
     hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
     p = jnp.exp(terms.log_probs)
     q = p * jnp.exp(hard.log_base_ratio)
-    # By its index: the gradient of a maximum would go to impossible outcomes as well.
-    possible = terms.log_probs > -jnp.inf
-    best = terms.rewards[jnp.argmax(jnp.where(possible, terms.rewards, -jnp.inf))]
+    # The mean under P given the best reward: a maximum would have slopes at impossible outcomes too.
+    top = jax.lax.stop_gradient(jnp.max(terms.rewards))
+    target = jnp.where(terms.rewards == top, p, 0.0)
+    target = jax.lax.stop_gradient(target / jnp.sum(target))
+    best = top + target @ jnp.where(target > 0, terms.rewards - top, 0.0)
     gap = q @ (best - terms.rewards)
     missed = hard.log_miss > -jnp.inf
     unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)

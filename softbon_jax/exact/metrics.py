@@ -198,14 +198,14 @@ def checked_metrics(
 ) -> Metrics:
     """`metrics` of arguments that have been checked."""
     plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
-    result = compiled_metrics(problem, temperature, log_n, plan)
+    result = interior_metrics(problem, temperature, log_n, plan)
     if not _plan.may_be_limit(temperature):
         return result
     return _at_limits(result, problem, temperature, log_n)
 
 
 @jax.jit
-def compiled_metrics(
+def interior_metrics(
     problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> Metrics:
     """`metrics` of arguments that have been checked, for a given plan and 0 < temperature < inf."""

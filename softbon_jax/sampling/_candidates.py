@@ -11,6 +11,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from softbon_jax import _checks
@@ -37,7 +38,7 @@ def prepare(
     if where is None:
         _checks.batch_shape(**shapes)
         return rewards, temperature, None
-    shape = _checks.batch_shape(**shapes, where=jnp.shape(where)[:-1])
+    shape = _checks.batch_shape(**shapes, where=np.shape(where)[:-1])
     return rewards, temperature, _checks.mask(where, (*shape, rewards.shape[-1]))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import optimistix
 
 from softbon_jax import _batching, _checks, exact
-from softbon_jax.exact.metrics import compiled_metrics
+from softbon_jax.exact.metrics import interior_metrics
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._search import on_host, search_plan, soft_law
 
@@ -138,6 +138,6 @@ def _measured(goal: Goal, plan: exact.Plan, at: Array, question: Question) -> Ar
     else:
         temperature, log_n = question.known, jnp.logaddexp(0.0, at)
     if goal.quantity != "reward":
-        return getattr(compiled_metrics(question.problem, temperature, log_n, plan), goal.quantity)
+        return getattr(interior_metrics(question.problem, temperature, log_n, plan), goal.quantity)
     law = soft_law(question.problem, temperature, log_n, plan)
     return law.gain(law.rewards)

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _arguments, _checks, exact
-from softbon_jax.exact.metrics import compiled_metrics
+from softbon_jax import _arguments, _checks
+from softbon_jax.exact.metrics import checked_metrics
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._brackets import Reach, n_bracket, temperature_bracket
 from softbon_jax.tuning._roots import Goal, Question, Root, find
@@ -252,8 +252,7 @@ def frontier(
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
     problem, log_n = _with_axis_of_budgets(problem, log_n)
     answer = _temperature(problem, log_n, kl, "kl_soft_base", nodes)
-    plan = exact.quadrature_plan(problem, answer.value, log_n, nodes)
-    reward = compiled_metrics(problem, answer.value, log_n, plan).reward
+    reward = checked_metrics(problem, answer.value, log_n, nodes).reward
     return Frontier(answer.achieved, reward, answer.value, answer.feasible)
 
 
