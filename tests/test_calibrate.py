@@ -180,7 +180,7 @@ def test_single_and_half_precision(dtype):
     problem = sb.Problem(single.log_probs, single.rewards.astype(dtype))
     got = sb.temperature_for_kl(problem, 16, 0.5)
     assert got.value.dtype == jnp.float32
-    exact = sb.temperature_for_kl(sb.from_probs(PROBS, problem.rewards), 16, 0.5)
+    exact = sb.temperature_for_kl(sb.from_probs(PROBS, np.float64(problem.rewards)), 16, 0.5)
     np.testing.assert_allclose(got.value, exact.value, rtol=1e-5)
 
 

@@ -86,7 +86,8 @@ def hedge(
     Numerics: the best of 49 points, λ from range/256 to 64 ranges or n (or 1 + ν) from 1 to e^6 over the
     probability of what large n selects; then the root of the exact derivative around it, to about
     1e-10 relative in float64, and less where the maximum is flat. A narrower peak between two points is
-    missed. Differentiable by the implicit function theorem where interior.
+    missed. NaN where `nodes` are too few. Differentiable by the implicit function theorem where
+    interior.
     Source: hedging is arXiv:2506.19248. Derived here: the derivative at finite n, by automatic
     differentiation of the exact law; for λ it is the mean over draws of Cov_softmax(gold, r).
 
@@ -305,4 +306,11 @@ def _best(choice: _Choice, plan: exact.Plan, prompt: _Prompt, low: Array, high: 
     end = jnp.where(to_first, ends.log_ratios[0], ends.log_ratios[1])
     log_law = terms.log_probs + jnp.where(interior, log_ratio, end)
     q, kl = jnp.exp(log_law), exact.relative_entropy(log_law, terms.log_probs)
-    return Hedge(value, q @ gold, q @ terms.rewards, kl, interior)
+    best = Hedge(value, q @ gold, q @ terms.rewards, kl, interior)
+    # The barrier keeps the sums apart from what follows, and so their last digit.
+    best = jax.lax.optimization_barrier(best)
+    missing = jnp.isnan(best.value)
+    numbers = ("gold", "proxy", "kl_base")
+    return best._replace(
+        **{name: jnp.where(missing, jnp.nan, getattr(best, name)) for name in numbers}
+    )
