@@ -102,7 +102,6 @@ POOL = jnp.arange(8.0).reshape(2, 4)
 OF_POOLS = {"rewards": POOL, "values": POOL, "where": POOL < 7, "n": jnp.array([1, 2])}
 OWN = {
     "allocate": {"n": None, "kl": None},
-    "calibrate.frontier": {"kl": jnp.array([0.1, 0.2])},
     "frontier": {"kl": jnp.array([0.1, 0.2])},
     "decode": {"n": 3},
     "dirichlet": {"key": jax.random.key(1)},
