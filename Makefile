@@ -3,9 +3,10 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: test slow lint bench reproduce figures verify docs clean
+.PHONY: test slow test-long lint bench reproduce figures verify docs clean
 
-# Most of the time of a test is compilation, which goes faster without optimisation. CI sets this empty.
+# Most of the time of a test is compilation, which goes faster without optimization. What has been
+# compiled stays in the user's cache (SOFTBON_CACHE, see `softbon --help`) for the next run.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 
 # The tests that take seconds; those that take longer, or need the results of the experiments, are in
@@ -15,6 +16,10 @@ test: $(READY)
 
 slow: $(READY)
 	$(PY) -m pytest -n 2 --dist loadfile -m slow
+
+# Many more examples for the invariances, with random seeds, which are printed.
+test-long: $(READY)
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -2,8 +2,8 @@
 
 `reference/metrics.json` holds every metric at 28 digits, and the law at 20 where there are at most
 10 outcomes; `reference/rare.json` the same for rare best outcomes; `reference/gradients.json` every
-derivative at 20. Inputs are float64, written so that
-they read back exactly. All numbers come from `oracles`.
+derivative at 20. Inputs are float64, written so that they read back exactly. All numbers come from
+`oracles`.
 """
 
 import argparse
@@ -152,8 +152,9 @@ def rare_cases() -> Iterator[Inputs]:
         (2, 16, 1e4, 1e7, 1e12, 1e15),
     )
     for k, (p, ratio, n) in enumerate(grid):
-        if k % 2 == 0:
-            size = (2, 2, 4, 8)[(k // 2) % 4] if k % 28 else 200
+        if k % 3 == 0:
+            few = 2 if ratio >= 400 else (2, 4, 8)[(k // 3) % 3]  # more take minutes each there
+            size = 200 if k % 30 == 0 and ratio <= 10 else few
             yield _on(f"rare {p:g} of {size}", _rare(p, size), n, ratio)
     for name, p, n, temperature in (
         ("found in float32", 1e-8, 1e7, 1 / 400),
