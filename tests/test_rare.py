@@ -1,4 +1,4 @@
-"""Rare best outcomes and wide ranges: every metric to full accuracy, or NaN, over the documented domain."""
+"""Rare best outcomes and wide ranges: every metric to full accuracy, or NaN, over the domain."""
 
 import functools
 

@@ -15,7 +15,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix
 
 from softbon_jax import _batching, _checks, exact
 from softbon_jax.exact.metrics import interior_metrics
@@ -81,6 +80,8 @@ def _misses(root: Root, question: Question) -> bool:
 
 @functools.partial(jax.jit, static_argnames=("goal", "bisections"))
 def _solve(goal: Goal, plan: exact.Plan, question: Question, *, bisections: int) -> Root:
+    import optimistix  # late: it takes longer to import than everything else together
+
     def excess(at: Array, question: Question) -> Array:
         """Log of measured/target, with the sign that makes it fall across the bracket."""
         value = _measured(goal, plan, at, question)
@@ -119,6 +120,8 @@ def bisected(
     f: Callable[[Array, Any], Array], low: Array, high: Array, arguments: Any, steps: int
 ) -> Array:
     """The root in [low, high] of the falling function f(·, arguments) after `steps` bisections."""
+    import optimistix
+
     return optimistix.root_find(
         f,
         # Its norm is no argument, whatever the type checker makes of it.

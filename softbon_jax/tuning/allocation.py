@@ -14,7 +14,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
@@ -326,6 +325,8 @@ def _start(search: _Search, prompts: _Prompts, budgets: _Budgets) -> Array:
 
 def _descend(loss: Any, z: Array, prices: Array, steps: int, enough: float) -> Array:
     """L-BFGS on `loss(z, prices)` from z, to slopes below `enough` or for as many steps."""
+    import optax  # late, for the sake of those who do not allocate
+
     solver = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(functools.partial(loss, prices=prices))
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
@@ -73,6 +72,8 @@ def distill(
 
 @functools.partial(jax.jit, static_argnames=("steps", "learning_rate"))
 def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: float) -> Distilled:
+    import optax  # late, for the sake of those who do not distill
+
     # At the default of 1e-8, near the optimum, Adam divides by gradients that are all but 0 and bursts.
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), eps=3e-4)
 
