@@ -17,10 +17,10 @@ CHUNK_ELEMENTS = 2**23
 
 def over_batch(
     worker: Callable[..., Any],
-    vectors: Any,
-    scalars: Any = (),
-    *rest: Any,
-    elements: int | None = None,
+    vectors: tuple[Array, ...],
+    scalars: tuple[Array, ...] = (),
+    *,
+    elements: int,
 ) -> Any:
     """`worker(*vectors, *scalars)` over the broadcast of all leading axes, a bounded chunk at a time.
 
@@ -28,14 +28,11 @@ def over_batch(
       worker: takes arrays of shape `[K]`, then scalars.
       vectors: tuple of arrays `[..., K]`; K may differ between them.
       scalars: tuple of arrays `[...]`. All leading axes broadcast; no caller need do it first.
-      *rest: for calls in the older order `(worker, elements, vectors, scalars)`.
       elements: static; the array elements that one call of the worker needs.
 
     Returns:
       The worker's output with the batch axes in front.
     """
-    if elements is None:
-        elements, vectors, scalars = vectors, scalars, rest[0] if rest else ()
     shape = jnp.broadcast_shapes(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
     flat = tuple(
         jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in vectors

@@ -185,7 +185,7 @@ def _expected_estimate(problem: Problem, log_n: Array) -> Array:
         q = jnp.exp(log_probs + hard.log_base_ratio)
         return q @ _estimate_terms(jnp.broadcast_to(log_n, group.shape), jnp.minimum(group, 1.0))
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (log_n,))
+    return _batching.over_batch(one, problem, (log_n,), elements=problem.num_outcomes)
 
 
 # Best-of-Poisson ----------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def race_tv_upper(
 @jax.jit
 def _race_tv(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        positive = exact.proper_temperature(temperature, rewards)
+        positive = exact.interior_temperature(temperature, rewards)
         terms = exact.tilted_terms(Problem(log_probs, rewards), positive)
         p, best = jnp.exp(terms.log_probs), terms.rewards == jnp.max(terms.rewards)
         hard = temperature == 0
@@ -331,4 +331,4 @@ def _race_tv(problem: Problem, temperature: Array, log_n: Array) -> Array:
         bound = jnp.where(loss > 0, jnp.exp(n * jnp.where(loss > 0, log_loss, 0.0)), 0.0)
         return jnp.where(jnp.isposinf(temperature), 0.0 * log_n, bound)
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, log_n))
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)

@@ -17,7 +17,7 @@ from softbon_jax.exact._soft import (
     TiltedTerms,
     normalized,
     on_support,
-    proper_temperature,
+    interior_temperature,
     soft_terms,
     tilted_terms,
 )
@@ -32,7 +32,7 @@ __all__ = [
     "normalized",
     "on_support",
     "poisson_log_base_ratio",
-    "proper_temperature",
+    "interior_temperature",
     "quadrature_plan",
     "race_terms",
     "rank_masses",

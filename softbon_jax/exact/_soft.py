@@ -76,7 +76,7 @@ def on_support(log_probs: Array, rewards: Array) -> tuple[Array, Array]:
     return jnp.where(support, rewards, top[..., None]), top
 
 
-def proper_temperature(temperature: Array, rewards: Array) -> Array:
+def interior_temperature(temperature: Array, rewards: Array) -> Array:
     """The temperature; a harmless stand-in at 0 and inf, which have laws of their own; NaN below 0."""
     span = jax.lax.stop_gradient(jnp.max(rewards) - jnp.min(rewards))
     limit = (temperature == 0) | jnp.isposinf(temperature)

@@ -85,7 +85,7 @@ def one_metrics_and_law(
     """
     chex.assert_rank([*problem, temperature, log_n], [1, 1, 0, 0])
     rewards = problem.rewards
-    interior = _soft.proper_temperature(temperature, rewards)
+    interior = _soft.interior_temperature(temperature, rewards)
     terms = _soft.tilted_terms(problem, interior)
     step = -jnp.diff(rewards)
     filling = step == 0

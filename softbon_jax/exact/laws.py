@@ -53,7 +53,7 @@ def log_tilted(problem: Problem, temperature: Any) -> Array:
 @jax.jit
 def _log_tilted(problem: Problem, temperature: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Array:
-        interior = _soft.proper_temperature(temperature, rewards)
+        interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         return tilted_or_limit(terms, temperature).log_probs
 
@@ -162,7 +162,7 @@ def compiled_law(
     def one(
         log_probs: Array, rewards: Array, temperature: Array, log_n: Array
     ) -> tuple[Array, Array]:
-        interior = _soft.proper_temperature(temperature, rewards)
+        interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         soft = jax.tree.map(lambda x: x[0], _soft.soft_terms(terms, interior, log_n[None], plan))
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
@@ -263,7 +263,7 @@ def log_uniform_race(
 @jax.jit
 def _log_race(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        interior = _soft.proper_temperature(temperature, rewards)
+        interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         race = _rules.race_terms(terms, log_n)
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
@@ -333,7 +333,7 @@ def _log_poisson(
 ) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, mean_extra: Array) -> Array:
         mean_extra = jnp.where(mean_extra >= 0, mean_extra, jnp.nan)
-        interior = _soft.proper_temperature(temperature, rewards)
+        interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         soft, hard = (
             _rules.poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False)
@@ -397,7 +397,7 @@ def log_rejection(
 @functools.partial(jax.jit, static_argnames="fallback")
 def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback: Fallback) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
-        interior = _soft.proper_temperature(temperature, rewards)
+        interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         target = tilted_or_limit(terms, temperature)
         best = terms.rewards == jnp.max(terms.rewards)

@@ -232,7 +232,7 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
 def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
     """Metrics `[N]` of one `[K]` problem at one temperature in (0, inf)."""
     chex.assert_rank([problem.rewards, temperature, log_n], [1, 0, 1])
-    interior = _soft.proper_temperature(temperature, problem.rewards)
+    interior = _soft.interior_temperature(temperature, problem.rewards)
     terms = _soft.tilted_terms(problem, interior)
     soft = _soft.soft_terms(terms, interior, log_n, plan)
     wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
@@ -276,7 +276,7 @@ def _at_limits(
 @jax.jit
 def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
-        interior = _soft.proper_temperature(temperature, rewards)
+        interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
         race = _rules.race_terms(terms, log_n)
@@ -290,7 +290,7 @@ def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics
 @jax.jit
 def _law_metrics(problem: Problem, log_law: Array, temperature: Array) -> Metrics:
     def one(log_probs: Array, rewards: Array, log_law: Array, temperature: Array) -> Metrics:
-        interior = _soft.proper_temperature(temperature, rewards)
+        interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         log_target = tilted_or_limit(terms, temperature).log_probs
         chex.assert_equal_shape([log_law, log_target])

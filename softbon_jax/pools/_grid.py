@@ -119,7 +119,7 @@ def _in_regime(kernel: Kernel, group: Group, pool: Pool, n: Array, temperature: 
     if group.regime == "base":
         return kernel.base(pool, n)
     between = (temperature > 0) & (temperature < jnp.inf)
-    soft = kernel.soft(pool, n, exact.proper_temperature(temperature, pool.rewards), group.work)
+    soft = kernel.soft(pool, n, exact.interior_temperature(temperature, pool.rewards), group.work)
     return jax.tree.map(
         lambda s, h, b: jnp.where(between, s, jnp.where(temperature == 0, h, b)),
         soft,

@@ -59,7 +59,7 @@ def temperature_bracket(
         lows = [*(jnp.log(span / x) for x in SPANS), lowest]
         return reach, tuple(jnp.minimum(low, high - 2) for low in lows), high
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (log_n, target))
+    return _batching.over_batch(one, problem, (log_n, target), elements=problem.num_outcomes)
 
 
 def _reach_of_temperature(
@@ -110,4 +110,6 @@ def n_bracket(
             high = jnp.log(jnp.expm1(jnp.clip(certified, 1e-6, high))) + 1e-3
         return reach, low, high
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature, kl, certified))
+    return _batching.over_batch(
+        one, problem, (temperature, kl, certified), elements=problem.num_outcomes
+    )

@@ -113,7 +113,7 @@ def _solve(goal: Goal, plan: exact.Plan, question: Question, *, bisections: int)
 
     # In small batches, so that what a batch needs stays in the cache.
     elements = 32 * plan.nodes * question.problem.num_outcomes
-    return _batching.over_batch(one, elements, question.problem, question[1:])
+    return _batching.over_batch(one, question.problem, question[1:], elements=elements)
 
 
 def bisected(

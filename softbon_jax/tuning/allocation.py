@@ -239,7 +239,7 @@ def _served(search: _Search, prompts: _Prompts, budgets: _Budgets, x: Array) -> 
 
     elements = 8 * search.plan.nodes * prompts.gold.shape[-1]
     vectors = (*prompts.problem, prompts.gold)
-    means = _batching.over_batch(one, elements, vectors, (log_t, log_n))
+    means = _batching.over_batch(one, vectors, (log_t, log_n), elements=elements)
     return _Served(jnp.exp(log_n), jnp.exp(log_t), *means)
 
 

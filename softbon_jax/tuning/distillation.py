@@ -101,4 +101,4 @@ def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: fl
         (logits, _), values = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
         return Distilled(jax.nn.log_softmax(jnp.where(live, logits, -jnp.inf)), values)
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, (temperature,))
+    return _batching.over_batch(one, problem, (temperature,), elements=problem.num_outcomes)

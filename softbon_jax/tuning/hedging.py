@@ -199,7 +199,7 @@ def _bracket(choice: _Choice, problem: Problem, known: tuple[Array, ...]) -> tup
             most = 6.0 - jax.nn.logsumexp(jnp.where(best, terms.log_probs, -jnp.inf))
         return jnp.zeros_like(most), most
 
-    return _batching.over_batch(one, problem.num_outcomes, problem, known)
+    return _batching.over_batch(one, problem, known, elements=problem.num_outcomes)
 
 
 def _law(
@@ -274,7 +274,7 @@ def _hedge(
         return _best(choice, plan, _Prompt(Problem(log_probs, rewards), gold, *known), low, high)
 
     elements = 8 * problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, elements, (*problem, gold), (*bracket, *known))
+    return _batching.over_batch(one, (*problem, gold), (*bracket, *known), elements=elements)
 
 
 def _best(choice: _Choice, plan: exact.Plan, prompt: _Prompt, low: Array, high: Array) -> Hedge:
