@@ -15,9 +15,9 @@ from softbon_jax.exact._rules import (
 )
 from softbon_jax.exact._soft import (
     TiltedTerms,
+    interior_temperature,
     normalized,
     on_support,
-    interior_temperature,
     soft_terms,
     tilted_terms,
 )
@@ -29,10 +29,10 @@ __all__ = [
     "change",
     "finite_n",
     "hard_terms",
+    "interior_temperature",
     "normalized",
     "on_support",
     "poisson_log_base_ratio",
-    "interior_temperature",
     "quadrature_plan",
     "race_terms",
     "rank_masses",
