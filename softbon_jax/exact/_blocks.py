@@ -69,4 +69,4 @@ def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
             f" {_sums.MAX_ATOMS:,} totals, but {error}: their rewards are multiples of no common step"
             f" above {span / _sums.MAX_ATOMS:.3g}; round them with round_to_lattice to one that is"
         ) from None
-    return Problem(jnp.asarray(total.log_probs, dtype), jnp.asarray(total.values, dtype))
+    return Problem(*(jnp.asarray(x.astype(dtype)) for x in (total.log_probs, total.values)))

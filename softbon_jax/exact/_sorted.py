@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from softbon_jax import _checks, _special
 from softbon_jax.exact import _divergences, _plan, _quadrature, _soft
@@ -42,6 +43,7 @@ FILLING_STEP = -60.0
 """The log of the reward step between them, in temperatures."""
 
 
+@jax.jit
 def sorted_problem(problem: Problem) -> Problem:
     """The outcomes by falling reward, padded to one of few sizes, so that few kernels compile."""
     missing = max(256, _quadrature.node_bucket(problem.num_outcomes)) - problem.num_outcomes
@@ -60,14 +62,21 @@ def metrics_and_law(
     known this is a Python loop over one compiled kernel, and their number costs no compilation.
     """
     shape = temperature.shape
-    pairs = (temperature.ravel(), log_n.ravel())
+    pairs: Any = (temperature.ravel(), log_n.ravel())
+    if not any(isinstance(x, jax.core.Tracer) for x in pairs):
+        pairs = tuple(map(np.asarray, pairs))  # whose entries are read without a program
     width = band_width(plan.spacing, problem.rewards.dtype)
     if any(_checks.concrete(x) is None for x in (*problem, *pairs)):
         out = jax.lax.map(lambda x: one_metrics_and_law(problem, *x, plan, width), pairs)
-    else:
-        each = [one_metrics_and_law(problem, *x, plan, width) for x in zip(*pairs, strict=True)]
-        out = jax.tree.map(lambda *x: jnp.stack(x), *each)
-    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+    each = [one_metrics_and_law(problem, *x, plan, width) for x in zip(*pairs, strict=True)]
+    return each[0] if shape == () else _stacked(each, shape=shape)
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _stacked(each: list[Any], *, shape: tuple[int, ...]) -> Any:
+    """The pytrees `each` as one, with the axes `shape` in front."""
+    return jax.tree.map(lambda *x: jnp.stack(x).reshape(*shape, *x[0].shape), *each)
 
 
 @functools.partial(jax.jit, static_argnames="width")

@@ -8,6 +8,7 @@ total is all that is needed: a `Problem` like any other.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -374,10 +375,19 @@ def _metrics_and_law(
     block: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> tuple[Metrics, Array]:
     """Metrics `[...]` and log P_n `[..., S]` of a block of S >= 2 totals, at a cost of O(S)."""
-    temperature, log_n = jnp.broadcast_arrays(temperature, log_n)
+    traced = any(isinstance(x, jax.core.Tracer) for x in (temperature, log_n))
+    # NumPy compiles nothing.
+    broadcast: Any = jnp.broadcast_arrays if traced else np.broadcast_arrays
+    temperature, log_n = broadcast(temperature, log_n)
     falling = _sorted.sorted_problem(block)
     metrics, log_law = _sorted.metrics_and_law(falling, temperature, log_n, plan)
-    return metrics, log_law[..., : block.num_outcomes][..., ::-1]
+    return metrics, _rising(log_law, size=block.num_outcomes)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _rising(log_law: Array, *, size: int) -> Array:
+    """The law without what pads it, totals rising."""
+    return log_law[..., :size][..., ::-1]
 
 
 def _product(parts: Sequence[tuple[Metrics, int]]) -> Metrics:

@@ -93,14 +93,14 @@ def argmax(scores: Array) -> Array:
     return jnp.min(jnp.where(scores == largest, index, scores.shape[-1] - 1), axis=-1)
 
 
-def explain(failed: Array, rewards: Array, where: Array | None) -> None:
+def explain(answer: Array, rewards: Array, where: Array | None) -> None:
     """Raise `ValueError` saying why a row has no selection, where that is known.
 
-    A worker finds invalid rows by itself: reading its answer costs one small copy instead of a
-    second pass over the rewards.
+    A worker finds invalid rows by itself, and answers with a negative index or NaN: reading that costs
+    one small copy instead of a second pass over the rewards.
     """
-    value = _checks.concrete(failed)
-    if value is None or not value.any():
+    value = _checks.concrete(answer)
+    if value is None or (value >= 0).all():
         return
     scores = _checks.concrete(masked(rewards, where))
     if scores is None:  # failed is known and the rewards are not: no transformation does this today

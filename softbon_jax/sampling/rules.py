@@ -74,7 +74,7 @@ def select_rejection(
     if _checks.batch_shape(rewards=batch, envelope=envelope.shape) != batch:
         raise ValueError(f"envelope must broadcast against {batch}, got shape {envelope.shape}")
     index = _reject(key, rewards, temperature, envelope, where, fallback=fallback)
-    explain(index < 0, rewards, where)
+    explain(index, rewards, where)
     return index
 
 
@@ -198,7 +198,7 @@ def pessimism_log_probs(rewards: Any, regularization: Any, *, where: Any = None)
     rewards, regularization, where = prepare(rewards, regularization, where, "regularization")
     log_probs = _pessimism_log_probs(rewards, regularization, where)
     if _checks.concrete(log_probs) is not None:
-        explain(jnp.isnan(log_probs[..., 0]), rewards, where)
+        explain(-log_probs[..., 0], rewards, where)
     return log_probs
 
 
@@ -233,7 +233,7 @@ def select_pessimist(key: Array, rewards: Any, regularization: Any, *, where: An
     _checks.key(key)
     rewards, regularization, where = prepare(rewards, regularization, where, "regularization")
     index = _draw_pessimist(key, rewards, regularization, where)
-    explain(index < 0, rewards, where)
+    explain(index, rewards, where)
     return index
 
 

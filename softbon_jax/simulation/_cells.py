@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,21 +45,38 @@ def prepare(key: Array, problem: Problem, n: Any, temperature: Any, *, literal: 
     """The checked arguments of a simulation, broadcast against each other."""
     _checks.key(key)
     problem = _arguments.checked_problem(problem)
-    n = _candidates(n, problem.rewards.dtype, literal=literal)
+    n, largest = _candidates(n, problem.rewards.dtype, literal=literal)
     _checks.temperature(temperature)
     temperature = _checks.as_float("temperature", temperature, problem.rewards.dtype)
     shape = _checks.batch_shape(
         problem=problem.batch_shape, n=n.shape, temperature=temperature.shape
     )
-    return Cells(
-        _threefry(key),
-        Problem(*(jnp.broadcast_to(x, (*shape, problem.num_outcomes)) for x in problem)),
-        *(jnp.broadcast_to(x, shape) for x in (n, temperature)),
-    )
+    aligned = _aligned(problem, n, temperature, shape=shape, largest=largest, literal=literal)
+    return Cells(_threefry(key), *aligned)
 
 
-def _candidates(n: Any, dtype: Any, *, literal: bool) -> Array:
-    """The integers n as int32 (literal) or in `dtype`, 0 where a traced one is out of range."""
+@functools.partial(jax.jit, static_argnames=("shape", "largest", "literal"))
+def _aligned(
+    problem: Problem,
+    n: Array,
+    temperature: Array,
+    *,
+    shape: tuple[int, ...],
+    largest: int,
+    literal: bool,
+) -> tuple[Problem, Array, Array]:
+    """The arguments in one batch shape; n is 0 where a traced one is out of range."""
+    if jnp.issubdtype(n.dtype, jnp.floating):
+        legal = (n >= 1) & (n <= largest) & (n == jnp.floor(n))
+    else:
+        legal = (n >= 1) & (n <= min(largest, jnp.iinfo(n.dtype).max))
+    n = jnp.where(legal, n, 0).astype(jnp.int32 if literal else problem.rewards.dtype)
+    problem = Problem(*(jnp.broadcast_to(x, (*shape, problem.num_outcomes)) for x in problem))
+    return problem, jnp.broadcast_to(n, shape), jnp.broadcast_to(temperature, shape)
+
+
+def _candidates(n: Any, dtype: Any, *, literal: bool) -> tuple[Any, int]:
+    """The numbers of candidates as an array, and the largest that is legal."""
     counts_limit = FLOAT64_COUNTS_LIMIT if dtype == jnp.float64 else FLOAT32_COUNTS_LIMIT
     largest = LITERAL_LIMIT if literal else counts_limit
     value = _checks.concrete(n)
@@ -68,12 +86,7 @@ def _candidates(n: Any, dtype: Any, *, literal: bool) -> Array:
         _checks.offending("n", value, ~whole, "an integer of at least 1")
         method = "method 'literal'" if literal else f"counts in {dtype}"
         _checks.offending("n", value, value > largest, f"at most {largest} for {method}")
-    n = jnp.asarray(n)
-    if jnp.issubdtype(n.dtype, jnp.floating):
-        legal = (n >= 1) & (n <= largest) & (n == jnp.floor(n))
-    else:
-        legal = (n >= 1) & (n <= min(largest, jnp.iinfo(n.dtype).max))
-    return jnp.where(legal, n, 0).astype(jnp.int32 if literal else dtype)
+    return n if isinstance(n, jax.Array) else np.asarray(n), largest
 
 
 def _threefry(key: Array) -> Array:

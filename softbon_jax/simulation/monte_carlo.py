@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from softbon_jax import _checks
 from softbon_jax.exact.laws import log_tilted
@@ -131,8 +132,8 @@ def simulate(
     trials = _checks.positive_integer("trials", trials, 2, TRIALS_LIMIT)
     return _estimate(
         cells,
-        jnp.asarray(trials, jnp.int32),
-        jnp.asarray(rule == "hard"),  # traced: the hard rule is the soft one at temperature 0
+        np.int32(trials),
+        np.bool_(rule == "hard"),  # traced: the hard rule is the soft one at temperature 0
         race=rule == "race",
         literal=literal,
         blocks=_blocks(chunk, problem.num_outcomes, literal=literal),
@@ -183,7 +184,7 @@ def conditional_fluctuation(
     cells = prepare(key, problem, n, temperature, literal=False)
     trials = _checks.positive_integer("trials", trials, 2, TRIALS_LIMIT)
     blocks = _blocks(chunk, problem.num_outcomes, literal=False)
-    return _fluctuation(cells, jnp.asarray(trials, jnp.int32), blocks=blocks)
+    return _fluctuation(cells, np.int32(trials), blocks=blocks)
 
 
 def _blocks(chunk: int | None, num_outcomes: int, *, literal: bool) -> int:
