@@ -156,6 +156,7 @@ def test_every_argument_is_static_or_traced(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:pessimism_law is now:DeprecationWarning")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_traced_arguments_may_be_unknown_and_static_ones_may_not(name):
     function, given, (static, traced) = FUNCTIONS[name], arguments(name), TABLE[name]

@@ -51,13 +51,15 @@ def quadrature_plan(
     *,
     grid: bool = False,
     any_n: bool = False,
+    search: bool = False,
 ) -> Plan:
     """The plan for these arguments, from their values where they are concrete.
 
     The nodes are as many as asked for; else enough for the arguments, from a few sizes, if all are
     concrete; else `DEFAULT_NODES`. `temperature` broadcasts against the problem's batch, or with
     `grid` is an axis `[T]` after it; `log_n` is taken as a whole, its largest value deciding. `any_n`
-    says that n passes through small numbers that are not integers on the way there.
+    says that n passes through small numbers that are not integers on the way there, `search` that
+    higher temperatures and smaller n come up as well.
     """
     if nodes is not None:
         nodes = _checks.positive_integer("nodes", nodes)
@@ -90,7 +92,8 @@ def quadrature_plan(
     spacing = _quadrature.spacing(dtype, log_probs, offsets, few_n)
     if nodes is None:
         most = np.full(log_mean.shape, log_n_most)
-        needed = _quadrature.nodes_needed(rule, spacing, offsets, most, log_mean)
+        count = _quadrature.nodes_for_any if search else _quadrature.nodes_needed
+        needed = count(rule, spacing, offsets, most, log_mean)
         nodes = _quadrature.node_bucket(needed)
     return Plan(nodes, wide, spacing)
 

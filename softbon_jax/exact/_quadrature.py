@@ -123,6 +123,26 @@ def nodes_needed(
     return int(counts.sum(-1).max())
 
 
+def nodes_for_any(
+    rule: Rule, h: float, offsets: np.ndarray, log_n: np.ndarray, log_mean: np.ndarray
+) -> int:
+    """Host-side bound of the nodes for these arguments, any higher temperature and any smaller n.
+
+    The count itself may rise with the temperature, where windows come too close for a gap.
+    """
+    offsets = np.sort(offsets, axis=-1)
+    falls = np.logaddexp(np.zeros_like(log_n), log_n + log_mean)
+    close = (rule.straight + rule.left + log_n)[..., None]
+    apart = np.diff(offsets, axis=-1, prepend=0.0)
+    window = np.minimum(apart, log_n[..., None] + rule.left + rule.right)
+    length = np.minimum(offsets[..., -1], close[..., 0]) + np.where(offsets > close, window, 0).sum(
+        -1
+    )
+    return (
+        int(np.ceil((length + falls + rule.first + rule.right) / h).max()) + 3 * offsets.shape[-1]
+    )
+
+
 def nodes_for(
     rule: Rule, h: float | Array, offsets: Array, log_n: Array, log_mean: Array, size: int
 ) -> Nodes:

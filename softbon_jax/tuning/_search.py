@@ -34,7 +34,7 @@ def search_plan(
     Returns:
       The `Plan` for all of them.
     """
-    return exact.quadrature_plan(problem, temperature, log_n, nodes, any_n=any_n)
+    return exact.quadrature_plan(problem, temperature, log_n, nodes, any_n=any_n, search=True)
 
 
 def on_host(function: Callable[[np.ndarray], Any], x: Array) -> Any:
