@@ -44,7 +44,8 @@ def best(gold, shared, *, n=None, draws=None, kl=None):
             begin, ends = np.append(begin, np.full(size, np.log(draws))), ends + [(0, 4)] * size
         answer = optimize.minimize(
             lambda x: -earned(*choice(x), gold)[0].mean(),
-            begin, bounds=ends, constraints=limits, method="SLSQP", options={"ftol": 1e-12, "maxiter": 300},
+            begin, bounds=ends, constraints=limits, method="SLSQP",
+            options={"ftol": 1e-12, "maxiter": 300},
         )  # fmt: skip
         # SLSQP creeps along the budgets: what it overdraws is worth less than the tolerances.
         if all(limit["fun"](answer.x) > -1e-7 for limit in limits):
