@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import softbon_jax as sb
 from softbon_jax.simulation import _binomial, _draws
 
 make_table = jax.jit(_draws.alias_table)
@@ -61,6 +62,50 @@ def test_threefry_is_the_generator_of_jax():
     counters = jnp.arange(10, dtype=jnp.uint32) * jnp.uint32(0x10000001)
     expected = jax.extend.random.threefry_2x32(seed, counters)
     assert np.array_equal(jnp.concatenate(_draws.threefry(seed, *jnp.split(counters, 2))), expected)
+
+
+@pytest.mark.parametrize(
+    ("select", "size"),
+    [(_draws.select_soft, 5), (_draws.select_soft, 1500), (_draws.select_race, 5)],
+)
+def test_few_draws_take_the_random_words_of_many(select, size, monkeypatch):
+    """Up to 16 draws at once select what the loop over batches selects; 1 and 2 words a draw."""
+    rng = np.random.default_rng(size)
+    problem = sb.from_probs(*np.float32([rng.dirichlet(np.ones(size)), rng.normal(size=size)]))
+    numbers = jnp.array([1, 2, 3, 4, 5, 15, 16, 17], jnp.int32)
+
+    def selected(keys):
+        tables = _draws.stream(problem, jnp.float32(0.3))
+        return jax.lax.map(lambda x: select(x[0], tables, x[1]), (keys, numbers))
+
+    def loop(key, n, layout, step, start):
+        return _draws._over_batches(key, sum(map(len, layout(_draws.BATCH))), n, step, start)
+
+    keys = jax.random.split(jax.random.key(4), numbers.size)
+    at_once = jax.jit(selected)(jax.random.clone(keys))
+    monkeypatch.setattr(_draws, "_over_draws", loop)
+    np.testing.assert_array_equal(at_once, jax.jit(lambda keys: selected(keys))(keys))
+
+
+def test_few_draws_run_the_generator_seldom(monkeypatch):
+    """At most one run for each draw and one more, where 16 draws take nine."""
+    runs = []
+
+    def counted(key, x0, x1):
+        runs.append(x0.shape[0])
+        return x0, x1
+
+    monkeypatch.setattr(_draws, "threefry", counted)
+    tables = _draws.Stream(
+        _draws.Alias(jnp.zeros(8, jnp.uint32), jnp.zeros(8, jnp.int32)),
+        jnp.zeros(8, jnp.float32),
+        jnp.float32(1),
+    )
+    jax.eval_shape(_draws.select_race, jax.random.key(0), tables, jnp.int32(1))
+    assert runs[:3] == [2, 4, 16]
+    runs.clear()
+    jax.eval_shape(_draws.select_soft, jax.random.key(0), tables, jnp.int32(1))
+    assert runs[:3] == [4, 6, 9]
 
 
 draw_binomial = jax.jit(_binomial.binomial)

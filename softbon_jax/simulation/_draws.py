@@ -6,6 +6,7 @@ blocks.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from softbon_jax.problem import Problem
@@ -25,6 +27,8 @@ Array = jax.Array
 LANES = 128
 # Candidates drawn and reduced at once by each trial of a literal simulation.
 BATCH = 16
+# Fewer, where that is all there are.
+FEW = (2, 4)
 # With more columns than 2 to this power the alias threshold gets a random word of its own.
 ONE_WORD_BITS = 10
 
@@ -167,6 +171,41 @@ def _over_batches(
     return lax.fori_loop(0, (n - 1) // BATCH + 1, body, (start, words(jnp.int32(0))))[0]
 
 
+def _over_draws(
+    key: Array, n: Array, layout: Callable[[int], list[range]], step: Callable[..., Any], start: Any
+) -> Any:
+    """`_over_batches`; the same result in less time if the draws are few.
+
+    `layout(b)` lists the rows of words that `step` wants for the first b draws of a batch.
+    """
+    rows = sum(map(len, layout(BATCH)))
+
+    def at_once(size: int) -> Any:
+        words = _first_words(key, rows, list(itertools.chain(*layout(size))))
+        return step(words, jnp.arange(size, dtype=jnp.int32)[:, None] < n, start)
+
+    sizes = (*FEW, BATCH)
+    branches: list[Callable[[], Any]] = [partial(at_once, size) for size in sizes]
+    branches.append(lambda: _over_batches(key, rows, n, step, start))
+    return lax.switch(jnp.sum(n > np.array(sizes, np.int32)), branches)
+
+
+def _first_words(key: Array, rows: int, wanted: list[int]) -> Array:
+    """The `wanted` rows of the first batch in `_over_batches`.
+
+    Rows j and j + rows/2 come from one run of the generator; those of which none is wanted are left
+    out.
+    """
+    half = rows // 2
+    runs = sorted({row % half for row in wanted})
+    lane = jnp.asarray(LANES * np.array(runs)[:, None] + np.arange(LANES), jnp.uint32)
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    both = jnp.concatenate(threefry(seed, lane, jnp.zeros_like(lane)))
+    if len(wanted) == rows:
+        return both
+    return jnp.stack([both[runs.index(row % half) + row // half * len(runs)] for row in wanted])
+
+
 def _scaled(gap: Array, inverse: Array) -> Array:
     """Divide: gap / λ for finite gap <= 0, with 0 at gap = 0 also for λ = 0."""
     return jnp.where(gap == 0, 0, gap * inverse)
@@ -191,6 +230,10 @@ def select_soft(key: Array, tables: Stream, n: Array) -> Array:
 
 def _soft(key: Array, tables: Stream, n: Array, *, rescale: bool) -> Array:
     table = jnp.exp(_scaled(tables.levels - jnp.max(tables.levels), tables.inverse))
+    per_draw = words_per_draw(tables.table)
+
+    def layout(size: int) -> list[range]:
+        return [range(2), *(range(2 + k * BATCH, 2 + k * BATCH + size) for k in range(per_draw))]
 
     def step(words: Array, live: Array, state: tuple[Array, Array, Array]) -> tuple:
         best, total, selected = state
@@ -207,40 +250,45 @@ def _soft(key: Array, tables: Stream, n: Array, *, rescale: bool) -> Array:
         weights = jnp.where(live, weights, 0)
         # Running sums written out: each is one fused vector operation, a cumsum is many passes.
         sums = [weights[0]]
-        for j in range(1, BATCH):
-            sums.append(sums[-1] + weights[j])
+        for weight in weights[1:]:
+            sums.append(sums[-1] + weight)
         target = within * sums[-1]  # < the last sum, so a draw of weight 0 is never met
         chosen = outcomes[0]
-        for j in range(1, BATCH):
-            chosen = jnp.where(sums[j - 1] <= target, outcomes[j], chosen)
+        for below, outcome in zip(sums[:-1], outcomes[1:], strict=True):
+            chosen = jnp.where(below <= target, outcome, chosen)
         total = total + sums[-1]
         return best, total, jnp.where(take * total < sums[-1], chosen, selected)
 
     lowest = jnp.full((LANES,), jnp.min(tables.levels))
     start = (lowest, jnp.zeros_like(lowest), jnp.zeros((LANES,), jnp.int32))
-    return _over_batches(key, words_per_draw(tables.table) * BATCH + 2, n, step, start)[2]
+    return _over_draws(key, n, layout, step, start)[2]
 
 
 def select_race(key: Array, tables: Stream, n: Array) -> Array:
     """The outcomes `[LANES]` of the largest r/λ + Exp(1) among n (int32) draws of each trial."""
+    rows = words_per_draw(tables.table) + 1
+
+    def layout(size: int) -> list[range]:
+        return [range(k * BATCH, k * BATCH + size) for k in range(rows)]
 
     def step(words: Array, live: Array, state: tuple[Array, Array, Array]) -> tuple:
         best, score, selected = state
-        noise = -jnp.log(_uniform(words[:BATCH]))
-        outcomes = draw(tables.table, words[BATCH:])
+        size = live.shape[0]
+        noise = -jnp.log(_uniform(words[:size]))
+        outcomes = draw(tables.table, words[size:])
         levels = tables.levels[outcomes]
         top = jnp.maximum(best, jnp.max(jnp.where(live, levels, -jnp.inf), axis=0))
         scores = _scaled(levels - top[None], tables.inverse) + noise
         scores = jnp.where(live, scores, -jnp.inf)
         score = score + _scaled(best - top, tables.inverse)
-        for j in range(BATCH):
+        for j in range(size):
             selected = jnp.where(scores[j] > score, outcomes[j], selected)
             score = jnp.maximum(score, scores[j])
         return top, score, selected
 
     lowest = jnp.full((LANES,), jnp.min(tables.levels))
     start = (lowest, jnp.full_like(lowest, -jnp.inf), jnp.zeros((LANES,), jnp.int32))
-    return _over_batches(key, (words_per_draw(tables.table) + 1) * BATCH, n, step, start)[2]
+    return _over_draws(key, n, layout, step, start)[2]
 
 
 def counts(key: Array, log_probs: Array, n: Array) -> Array:

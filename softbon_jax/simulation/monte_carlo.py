@@ -87,7 +87,7 @@ def simulate(
         in float32) for "counts".
       temperature: `[...]` in reward units, at least 0, traced; 0 and `inf` are legal.
       trials: simulated selections for each cell, a Python integer from 2 to 2^30. It cannot be a
-        tracer, but another value does not compile again.
+        tracer, but another value does not compile again (for "literal", up to 1024 and above it).
       rule: "soft", "hard" (the largest reward, ties uniform) or "race" (r/λ + Exp(1)); static.
         Metrics compare with the tilted law at `temperature` under every rule.
       method: static. "literal" draws n candidates and selects one of them, trial by trial, in a
@@ -96,8 +96,9 @@ def simulate(
         and "hard" averages over the selection (Rao-Blackwell); under "soft" the counts, whose
         expectation is known, also serve as control variate, which makes the variance O(1/n²)
         instead of O(1).
-      chunk: trials in flight, in multiples of 128, static. Default: 1024 for "literal"; 4096 for
-        "counts", fewer with more than 256 outcomes. Sets memory and speed; the answer is the same.
+      chunk: trials in flight, in multiples of 128, static. Default: 4096, fewer for "counts" with
+        more than 256 outcomes, 1024 for at most 1024 trials of "literal". Sets memory and speed; the
+        answer is the same.
 
     Returns:
       `Estimate` of the broadcast batch shape, in the problem's dtype.
@@ -136,7 +137,7 @@ def simulate(
         np.bool_(rule == "hard"),  # traced: the hard rule is the soft one at temperature 0
         race=rule == "race",
         literal=literal,
-        blocks=_blocks(chunk, problem.num_outcomes, literal=literal),
+        blocks=_blocks(chunk, trials, problem.num_outcomes, literal=literal),
     )
 
 
@@ -183,16 +184,18 @@ def conditional_fluctuation(
     """
     cells = prepare(key, problem, n, temperature, literal=False)
     trials = _checks.positive_integer("trials", trials, 2, TRIALS_LIMIT)
-    blocks = _blocks(chunk, problem.num_outcomes, literal=False)
+    blocks = _blocks(chunk, trials, problem.num_outcomes, literal=False)
     return _fluctuation(cells, np.int32(trials), blocks=blocks)
 
 
-def _blocks(chunk: int | None, num_outcomes: int, *, literal: bool) -> int:
+def _blocks(chunk: int | None, trials: int, num_outcomes: int, *, literal: bool) -> int:
     """Blocks of `LANES` trials in flight."""
     if chunk is not None:
         return max(1, _checks.positive_integer("chunk", chunk) // LANES)
-    # A literal batch should stay in the cache; counts want long vectors.
-    return 8 if literal else max(1, min(32, 2**20 // (LANES * num_outcomes)))
+    if literal:
+        # Vectors long enough for every core, in the cache of each; few trials fill no such vector.
+        return 32 if trials > 8 * LANES else 8
+    return max(1, min(32, 2**20 // (LANES * num_outcomes)))
 
 
 # The workers --------------------------------------------------------------------------------------
