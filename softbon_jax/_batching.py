@@ -43,3 +43,29 @@ def over_batch(
     else:
         out = jax.lax.map(lambda x: worker(*x), flat, batch_size=chunk)
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+
+
+def over_outcomes(
+    worker: Callable[..., Any], vectors: tuple[Array, ...], fills: tuple[Any, ...], *, block: int
+) -> Any:
+    """`worker(*vectors)` on blocks of `block` outcomes in turn, for vectors `[K]`; outputs `[B, ...]`.
+
+    The last block is filled up with `fills`. A block is computed again where a derivative needs it, so
+    that memory stays bounded there as well. If all K fit in one block, that is what the worker gets.
+    """
+    size = vectors[0].shape[0]
+    if size <= block:
+        return jax.tree.map(lambda x: x[None], worker(*vectors))
+    rows = -(-size // block)
+    padded = (
+        jnp.pad(x, (0, rows * block - size), constant_values=fill).reshape(rows, block)
+        for x, fill in zip(vectors, fills, strict=True)
+    )
+    again = jax.checkpoint(worker, prevent_cse=False)
+    return jax.lax.map(lambda x: again(*x), tuple(padded))
+
+
+def joined(blocks: Array, size: int) -> Array:
+    """Outputs `[B, ..., block]` of `over_outcomes` as one array `[..., size]`."""
+    whole = jnp.moveaxis(blocks, 0, -2)
+    return whole.reshape(*whole.shape[:-2], -1)[..., :size]

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from softbon_jax._batching import CHUNK_ELEMENTS, over_batch
+import softbon_jax as sb
+from softbon_jax._batching import CHUNK_ELEMENTS, joined, over_batch, over_outcomes
+from softbon_jax.exact import _plan, _soft
 
 K = 3
 
@@ -69,3 +71,51 @@ def test_memory_is_that_of_a_chunk():
     assert memory(1) >= batch * one
     chunk = CHUNK_ELEMENTS // size**2
     assert memory(size**2) < 4 * chunk * one
+
+
+@pytest.mark.parametrize("block", [1, 4, 5, 7, 10, 100])
+def test_outcomes_in_blocks(block):
+    """Sums over 10 outcomes, and an array on them, whatever the size of a block; derivatives too."""
+    x = jnp.linspace(-1.0, 1.0, 10)
+
+    def both(x):
+        rows = jnp.arange(3.0)[:, None]
+
+        def worker(x, y):
+            return jnp.sum(x * y), rows + jnp.sin(x)[None]
+
+        sums, parts = over_outcomes(worker, (x, x), (0.0, 1.0), block=block)
+        return jnp.sum(sums), joined(parts, 10)
+
+    total, array = both(x)
+    assert total == pytest.approx(float(x @ x), rel=1e-14)
+    np.testing.assert_allclose(array, np.arange(3.0)[:, None] + np.sin(x)[None], rtol=1e-15)
+    slope = jax.grad(lambda x: both(x)[0] + jnp.sum(both(x)[1]))(x)
+    np.testing.assert_allclose(slope, 2 * x + 3 * np.cos(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("wide", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_exact_laws_of_outcomes_in_blocks(wide, monkeypatch):
+    """Three blocks of 256, the last one not full, give the law and slope of one block."""
+    rng = np.random.default_rng(0)
+    weights, rewards = rng.exponential(size=600), jnp.asarray(rng.normal(size=600))
+    log_probs = jnp.asarray(np.log(weights / weights.sum())).at[7].set(-jnp.inf)
+    log_probs = log_probs - jax.nn.logsumexp(log_probs)
+    plan = _plan.Plan(96, wide, 0.28125)
+    log_n = jnp.log(jnp.array([1.5, 16.0]))
+
+    def law(rewards):
+        terms = _soft.tilted_terms(sb.Problem(log_probs, rewards), jnp.float64(0.4))
+        soft = _soft.soft_terms(terms, jnp.float64(0.4), log_n, plan)
+        return jnp.sum(soft.probs @ jnp.cos(rewards)), soft
+
+    def run():
+        return jax.jit(lambda x: jax.grad(law, has_aux=True)(x))(rewards)
+
+    whole = run()
+    monkeypatch.setattr(_soft, "OUTCOMES_AT_ONCE", 1)
+    in_blocks = run()
+    assert "f64[256]" in str(jax.make_jaxpr(law)(rewards))
+    for x, y in zip(*map(jax.tree.leaves, (whole, in_blocks)), strict=True):
+        assert np.all(np.isfinite(x) | (np.asarray(x) == -np.inf))
+        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-15)

@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _special
+from softbon_jax import _batching, _special
 from softbon_jax.exact import _plan, _quadrature, _soft
 
 Array = jax.Array
@@ -206,10 +206,26 @@ def poisson_log_base_ratio(
         terms.log_mean,
         plan.nodes,
     )
-    p = jnp.exp(terms.log_probs)
-    log_tw = u[:, None] + terms.exponents[None]
-    z = jnp.exp(jnp.minimum(log_tw, 30.0))  # at e^30 nothing is left of e^-z
-    lost = -jnp.expm1(-z) @ p  # 1 - φ
-    log_weight = jnp.log1p(mean_extra * (jnp.exp(-z) @ p)) - mean_extra * lost
-    log_ratio = jax.nn.logsumexp((log_h + log_weight)[:, None] + log_tw - z, axis=0)
-    return log_ratio + jnp.where(resolved, 0.0, jnp.nan).astype(p.dtype)
+    block = _soft.outcomes_at_once(plan.nodes)
+
+    def log_z(exponents: Array) -> Array:
+        return u[:, None] + exponents[None]
+
+    def z(exponents: Array) -> Array:
+        return jnp.exp(jnp.minimum(log_z(exponents), 30.0))  # at e^30 nothing is left of e^-z
+
+    def falls(p: Array, exponents: Array) -> tuple[Array, Array]:  # 1 - φ and φ
+        return -jnp.expm1(-z(exponents)) @ p, jnp.exp(-z(exponents)) @ p
+
+    parts = _batching.over_outcomes(
+        falls, (jnp.exp(terms.log_probs), terms.exponents), (0.0, 0.0), block=block
+    )
+    lost, phi = (jnp.sum(x, axis=0) for x in parts)
+    rows = (log_h + jnp.log1p(mean_extra * phi) - mean_extra * lost)[:, None]
+
+    def integral(exponents: Array) -> Array:
+        return jax.nn.logsumexp(rows + log_z(exponents) - z(exponents), axis=0)
+
+    parts = _batching.over_outcomes(integral, (terms.exponents,), (0.0,), block=block)
+    log_ratio = _batching.joined(parts, terms.exponents.shape[0])
+    return log_ratio + jnp.where(resolved, 0.0, jnp.nan).astype(log_ratio.dtype)

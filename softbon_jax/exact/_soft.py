@@ -12,12 +12,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _special
+from softbon_jax import _batching, _special
 from softbon_jax.exact import _quadrature
 from softbon_jax.exact._plan import Plan
 from softbon_jax.problem import Problem, probability_tolerance
 
 Array = jax.Array
+
+OUTCOMES_AT_ONCE = 2**18
+"""Array elements, one for each node and outcome, that are computed at once."""
 
 
 class TiltedTerms(NamedTuple):
@@ -174,34 +177,47 @@ def _narrow_integrals(
     """
     p, pstar, w = (jnp.exp(x) for x in (terms.log_probs, terms.log_tilted, terms.exponents))
     t, n = jnp.exp(nodes.u), jnp.exp(log_n)[:, None]
-    z = t[:, None] * w[None]
-    decay = jnp.exp(-z)
+    size, block = w.shape[0], outcomes_at_once(t.shape[0])
 
-    # -log φ, from 1 - φ = Σ P (1 - e^-z) while that is small.
-    lost = _one_minus_exp(z, 1 - decay) @ p
+    def falls(p: Array, w: Array) -> tuple[Array, Array]:  # Σ P (1 - e^-z), Σ P e^-z
+        z = t[:, None] * w[None]
+        decay = jnp.exp(-z)
+        return _one_minus_exp(z, 1 - decay) @ p, decay @ p
+
+    # -log φ, from 1 - φ while that is small.
+    parts = _batching.over_outcomes(falls, (p, w), (0.0, 1.0), block=block)
+    lost, phi = (jnp.sum(x, axis=0) for x in parts)
     mostly = lost < 0.5
-    rate = jnp.where(mostly, -jnp.log1p(-jnp.where(mostly, lost, 0.0)), -jnp.log(decay @ p))
+    rate = jnp.where(mostly, -jnp.log1p(-jnp.where(mostly, lost, 0.0)), -jnp.log(phi))
+    fall = -jnp.expm1(-log_n)[:, None] * n * rate[None]  # -(n-1) log φ
+    log_weight = nodes.log_weight[None]
+    rows = jnp.exp(log_n[:, None] + (log_weight + nodes.u[None]) + terms.log_mean - fall)
+    below_two = log_n[:, None] < math.log(2)
+    rise = jnp.expm1(jnp.where(below_two, log_n[:, None] - fall, 0.0))  # n φ^{n-1} - 1
+    eta_rows = rise * jnp.exp(log_weight) * t[None]
 
     # D against the likeliest outcome, with |w(x) - w(y)| from the difference of their rewards.
     above, apart, ref = _leads(terms, temperature, pstar)
     apart = apart * jnp.where(above, w, w[ref])
-    decay_ref = decay[:, ref][:, None]
-    sign = jnp.where(above[None], -decay_ref, decay)
-    x = t[:, None] * apart[None]
-    small = x < _special.SMALL
-    near = _special.one_minus_exp(jnp.where(small, x, 0.0)) * sign
-    contrast = jnp.where(small, near, decay - decay_ref)
+    decay_ref = jnp.exp(-(t * w[ref]))[:, None]
 
-    fall = -jnp.expm1(-log_n)[:, None] * n * rate[None]  # -(n-1) log φ
-    log_weight = nodes.log_weight[None]
-    rows = jnp.exp(log_n[:, None] + (log_weight + nodes.u[None]) + terms.log_mean - fall)
-    ratio, change = rows @ decay, rows @ contrast
-    delta = change - (change @ pstar)[:, None]
+    def integrals(w: Array, apart: Array, above: Array) -> tuple[Array, Array, Array]:
+        decay = jnp.exp(-(t[:, None] * w[None]))  # as in `falls`, so that one serves both
+        sign = jnp.where(above[None], -decay_ref, decay)
+        x = t[:, None] * apart[None]
+        small = x < _special.SMALL
+        near = _special.one_minus_exp(jnp.where(small, x, 0.0)) * sign
+        contrast = jnp.where(small, near, decay - decay_ref)
+        return rows @ decay, rows @ contrast, (eta_rows @ decay) * w[None]
 
-    below_two = log_n[:, None] < math.log(2)
-    rise = jnp.expm1(jnp.where(below_two, log_n[:, None] - fall, 0.0))  # n φ^{n-1} - 1
-    eta = ((rise * jnp.exp(log_weight) * t[None]) @ decay) * w[None]
-    return jnp.log(ratio), delta, eta
+    parts = _batching.over_outcomes(integrals, (w, apart, above), (1.0, 0.0, True), block=block)
+    ratio, change, eta = (_batching.joined(x, size) for x in parts)
+    return jnp.log(ratio), change - (change @ pstar)[:, None], eta
+
+
+def outcomes_at_once(nodes: int) -> int:
+    """So many that an array on nodes × outcomes is small; as many as there are in most problems."""
+    return max(OUTCOMES_AT_ONCE // nodes, 256)
 
 
 def _one_minus_exp(z: Array, otherwise: Array) -> Array:
@@ -230,57 +246,96 @@ def _wide_integrals(
     p, pstar = jnp.exp(log_p), jnp.exp(log_pstar)
     limits = jnp.finfo(log_p.dtype)
     log_n_most = math.log(limits.max) / 1.3
+    size, block = log_p.shape[0], outcomes_at_once(u.shape[0])
 
-    # z = tw on nodes × outcomes; at e^30 nothing is left of e^-z, whatever multiplies it.
-    log_tw = u[:, None] + terms.exponents[None]
-    log_z = jnp.minimum(log_tw, 30.0)
-    z = jnp.exp(log_z)
-    decay, lost_by = jnp.exp(-z), -jnp.expm1(-z)
+    def log_tw(exponents: Array) -> Array:
+        return u[:, None] + exponents[None]
 
-    # log(-log φ): from 1 - φ = Σ P (1 - e^-z) while that is small, else from φ itself. The summand is
-    # P min(z, 1) times a factor between 1 - 1/e and 1.
-    below = log_tw < 0
-    bulk, log_most = _scaled_exp(log_p[None] + jnp.where(below, log_tw, 0.0))
-    inner = z > limits.eps
-    ratio = jnp.where(inner, lost_by / jnp.where(inner, z, 1.0), 1.0)
-    factor = jnp.where(below, ratio, lost_by)
-    log_lost = log_most + jnp.log(jnp.sum(bulk * factor, axis=1))
+    def log_z(exponents: Array) -> Array:
+        # z = tw; at e^30 nothing is left of e^-z, whatever multiplies it.
+        return jnp.minimum(log_tw(exponents), 30.0)
+
+    def falls(log_p: Array, exponents: Array) -> tuple[Array, ...]:
+        below, z = log_tw(exponents) < 0, jnp.exp(log_z(exponents))
+        decay, lost_by = jnp.exp(-z), -jnp.expm1(-z)
+        # Σ P (1 - e^-z), whose summand is P min(z, 1) times a factor between 1 - 1/e and 1.
+        bulk, log_most = _scaled_exp(log_p[None] + jnp.where(below, log_tw(exponents), 0.0))
+        inner = z > limits.eps
+        ratio = jnp.where(inner, lost_by / jnp.where(inner, z, 1.0), 1.0)
+        factor = jnp.where(below, ratio, lost_by)
+        # P w t e^{-tw}, every node scaled by its largest outcome.
+        kernel, log_scale = _scaled_exp(log_p[None] + log_z(exponents) - z)
+        phi = decay @ jnp.exp(log_p)
+        return log_most, jnp.sum(bulk * factor, axis=1), log_scale, jnp.sum(kernel, axis=1), phi
+
+    outcomes = (log_p, terms.exponents)
+    log_most, bulk, log_scale, kernel, phi = _batching.over_outcomes(
+        falls, outcomes, (-jnp.inf, 0.0), block=block
+    )
+    log_most, bulk = _sum_of_scaled(log_most, bulk)
+    log_scale, kernel_sum = _sum_of_scaled(log_scale, kernel)
+    phi = jnp.sum(phi, axis=0)
+
+    # log(-log φ): from 1 - φ while that is small, else from φ itself.
+    log_lost = log_most + jnp.log(bulk)
     small = log_lost < -math.log(2)
     lost = jnp.maximum(jnp.exp(jnp.where(small, log_lost, -1.0)), limits.eps)
-    phi = jnp.maximum(jnp.where(small, 0.25, decay @ p), limits.tiny)
+    phi = jnp.maximum(jnp.where(small, 0.25, phi), limits.tiny)
     log_rate = jnp.where(
         small, log_lost + jnp.log(-jnp.log1p(-lost) / lost), jnp.log(-jnp.log(phi))
     )
-
-    # P w t e^{-tw}, every node scaled by its largest outcome.
-    kernel, log_scale = _scaled_exp(log_p[None] + log_z - z)
+    log_density = log_h + log_scale + jnp.log(kernel_sum) + jnp.exp(log_rate)
+    fewer = -jnp.expm1(-log_n)[:, None]  # (n-1)/n, so that n log φ is formed in logs and n never is
+    fall = fewer * jnp.exp(jnp.minimum(log_rate[None] + log_n[:, None], 30.0))  # -(n-1) log φ
+    log_rows = log_n[:, None] + terms.log_mean + log_h[None] + u[None] - fall
+    change_rows = jnp.exp(log_n[:, None] + log_h[None] + log_scale[None] - fall)
+    # For larger n the law is nowhere near P, and the product would overflow.
+    log_n_squared = 2 * jnp.minimum(log_n, log_n_most)[:, None]
+    rise_rows = fewer * jnp.exp(log_n_squared + log_density[None] - fall)
 
     # D is ∓ e^{-t min w} (1 - e^{-t|w(x) - w(y)|}), y the likeliest under P* for ρ, under P for η.
     above, apart, ref = _leads(terms, temperature, log_pstar)
-    split = -jnp.expm1(-jnp.where(above[None], z, z[:, ref][:, None]) * apart[None])
     odds = jnp.exp(jnp.where(above, log_pstar - log_pstar[ref], 0.0))
-    contrast = split * jnp.where(above[None], -kernel[:, ref][:, None] * odds[None], kernel)
-    above, apart, ref = _leads(terms, temperature, log_p)
-    split = -jnp.expm1(-jnp.where(above[None], z, z[:, ref][:, None]) * apart[None])
-    step = split * jnp.where(above[None], decay[:, ref][:, None], -decay)
-    log_density = log_h + log_scale + jnp.log(jnp.sum(kernel, axis=1)) + jnp.exp(log_rate)
+    log_z_ref = log_z(terms.exponents[ref][None])
+    z_ref = jnp.exp(log_z_ref)
+    kernel_ref = jnp.exp(log_p[ref] + log_z_ref - z_ref - log_scale[:, None])
+    above_p, apart_p, ref_p = _leads(terms, temperature, log_p)
+    z_ref_p = jnp.exp(log_z(terms.exponents[ref_p][None]))
 
-    def at(log_n: Array) -> tuple[Array, Array, Array]:
-        fewer = -jnp.expm1(-log_n)  # (n-1)/n, so that n log φ is formed in logs and n never is
-        fall = fewer * jnp.exp(jnp.minimum(log_rate + log_n, 30.0))  # -(n-1) log φ
-        change = jnp.exp(log_n + log_h + log_scale - fall) @ contrast  # P* (ρ - ρ(ref))
-        log_rows = log_n + terms.log_mean + log_h + u - fall
-        log_ratio = jax.nn.logsumexp(log_rows[:, None] - z, axis=0)
-        usable = (jnp.abs(log_ratio) < _special.NEAR) & (pstar > limits.tiny)
-        delta = change * jnp.exp(jnp.where(usable, -log_pstar, 0.0)) - jnp.sum(change)
-        # Where P* underflows its terms vanish, and its ratio serves as it is.
-        delta = jnp.where(usable, delta, jnp.expm1(jnp.minimum(log_ratio, _special.NEAR)))
-        # For larger n the law is nowhere near P, and the product would overflow.
-        log_n_squared = 2 * jnp.minimum(log_n, log_n_most)
-        rise = fewer * (jnp.exp(log_n_squared + log_density - fall) @ step)
-        return log_ratio, delta, rise - rise @ p
+    def integrals(
+        log_p: Array,
+        exponents: Array,
+        above: Array,
+        apart: Array,
+        odds: Array,
+        above_p: Array,
+        apart_p: Array,
+    ) -> tuple[Array, Array, Array]:
+        z = jnp.exp(log_z(exponents))
+        kernel = jnp.exp(log_p[None] + log_z(exponents) - z - log_scale[:, None])
+        split = -jnp.expm1(-jnp.where(above[None], z, z_ref) * apart[None])
+        contrast = split * jnp.where(above[None], -kernel_ref * odds[None], kernel)
+        split = -jnp.expm1(-jnp.where(above_p[None], z, z_ref_p) * apart_p[None])
+        step = split * jnp.where(above_p[None], jnp.exp(-z_ref_p), -jnp.exp(-z))
+        log_ratio = jax.lax.map(lambda row: jax.nn.logsumexp(row[:, None] - z, axis=0), log_rows)
+        return log_ratio, change_rows @ contrast, rise_rows @ step
 
-    return jax.vmap(at)(log_n)
+    vectors = (*outcomes, above, apart, odds, above_p, apart_p)
+    fills = (-jnp.inf, 0.0, True, 0.0, 0.0, True, 0.0)
+    parts = _batching.over_outcomes(integrals, vectors, fills, block=block)
+    log_ratio, change, rise = (_batching.joined(x, size) for x in parts)
+    usable = (jnp.abs(log_ratio) < _special.NEAR) & (pstar > limits.tiny)[None]
+    total = jnp.sum(change, axis=1, keepdims=True)
+    delta = change * jnp.exp(jnp.where(usable, -log_pstar[None], 0.0)) - total
+    # Where P* underflows its terms vanish, and its ratio serves as it is.
+    delta = jnp.where(usable, delta, jnp.expm1(jnp.minimum(log_ratio, _special.NEAR)))
+    return log_ratio, delta, rise - (rise @ p)[:, None]
+
+
+def _sum_of_scaled(log_scale: Array, mantissa: Array) -> tuple[Array, Array]:
+    """(c, s) with e^c s the sum over blocks of mantissa · e^log_scale `[B, Q]`; c a constant."""
+    largest = jnp.max(log_scale, axis=0)
+    return largest, jnp.sum(mantissa * jnp.exp(log_scale - largest[None]), axis=0)
 
 
 def _scaled_exp(log_x: Array) -> tuple[Array, Array]:

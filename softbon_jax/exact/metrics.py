@@ -220,10 +220,18 @@ def interior_metrics(
 
 @jax.jit
 def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
+    # Not more n at once than fit a chunk of their own.
+    together = max(1, _batching.CHUNK_ELEMENTS // problem.num_outcomes)
     problem = Problem(*(x[..., None, :] for x in problem))
 
     def one(log_probs: Array, rewards: Array, temperature: Array) -> Metrics:
-        return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
+        def curve(log_n: Array) -> Metrics:
+            return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
+
+        if log_n.size <= together:
+            return curve(log_n)
+        groups = jnp.pad(log_n, (0, -log_n.size % together)).reshape(-1, together)
+        return jax.tree.map(lambda x: x.reshape(-1)[: log_n.size], jax.lax.map(curve, groups))
 
     elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
     return _batching.over_batch(one, problem, (temperature,), elements=elements)
