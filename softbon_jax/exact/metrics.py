@@ -198,6 +198,13 @@ def checked_metrics(
 ) -> Metrics:
     """`metrics` of arguments that have been checked."""
     plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
+    return metrics_with_limits(problem, temperature, log_n, plan)
+
+
+def metrics_with_limits(
+    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
+) -> Metrics:
+    """`metrics` of arguments that have been checked, for a given plan."""
     result = interior_metrics(problem, temperature, log_n, plan)
     if not _plan.may_be_limit(temperature):
         return result
