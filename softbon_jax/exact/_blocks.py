@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _arguments, _checks
@@ -48,7 +48,7 @@ def cut(positions: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
 
 
 def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
-    """The law of the total of symbols of these problems, which have been checked."""
+    """The law of the total of symbols of these problems, which have been checked; NumPy arrays."""
     parts, dtypes = [], []
     for i, count in Counter(positions).items():
         if any(isinstance(x, jax.core.Tracer) for x in problems[i]):
@@ -59,9 +59,9 @@ def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
         pair = (np.asarray(x, np.float64) for x in np.broadcast_arrays(*problems[i]))
         parts.append((_sums.of_outcomes(*pair), count))
         dtypes.append(problems[i].rewards.dtype)
-    dtype = jnp.result_type(*dtypes)
+    dtype = jax.numpy.result_type(*dtypes)
     try:
-        total = _sums.of_sum(parts, float(jnp.finfo(dtype).eps))
+        total = _sums.of_sum(parts, float(jax.numpy.finfo(dtype).eps))
     except _sums.TooManyAtomsError as error:
         span = sum(count * float(np.ptp(one.values)) for one, count in parts)
         raise ValueError(
@@ -69,4 +69,5 @@ def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
             f" {_sums.MAX_ATOMS:,} totals, but {error}: their rewards are multiples of no common step"
             f" above {span / _sums.MAX_ATOMS:.3g}; round them with round_to_lattice to one that is"
         ) from None
-    return Problem(*(jnp.asarray(x.astype(dtype)) for x in (total.log_probs, total.values)))
+    arrays: Any = (total.log_probs.astype(dtype), total.values.astype(dtype))
+    return Problem(*arrays)

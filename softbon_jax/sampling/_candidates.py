@@ -93,7 +93,7 @@ def argmax(scores: Array) -> Array:
     return jnp.min(jnp.where(scores == largest, index, scores.shape[-1] - 1), axis=-1)
 
 
-def explain(answer: Array, rewards: Array, where: Array | None) -> None:
+def explain(answer: Any, rewards: Array, where: Array | None) -> None:
     """Raise `ValueError` saying why a row has no selection, where that is known.
 
     A worker finds invalid rows by itself, and answers with a negative index or NaN: reading that costs

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from softbon_jax import _checks
 from softbon_jax.sampling import _noise
@@ -136,7 +137,7 @@ def reservoir_update(
     rewards = rewards.astype(dtype)
     after = _update(key, state, items, rewards, temperature, where)
     value = _checks.concrete(after.reward)
-    if value is not None and jnp.isnan(value):
+    if value is not None and np.isnan(value):
         _explain(state, rewards, temperature, where)
     return after
 
@@ -175,8 +176,9 @@ def reservoir_merge(a: Reservoir, b: Reservoir) -> Reservoir:
     if signature(a) != signature(b):
         raise ValueError(f"states do not match: {signature(a)} and {signature(b)} (dtype, shape)")
     merged = _merge(a, b)
-    clash = _checks.concrete(jnp.isnan(merged.reward) & ~jnp.isnan(a.reward) & ~jnp.isnan(b.reward))
-    if clash is not None and clash.any():
+    rewards = [_checks.concrete(x.reward) for x in (merged, a, b)]
+    spoiled = [np.isnan(x) for x in rewards if x is not None]
+    if len(spoiled) == 3 and (spoiled[0] > spoiled[1] | spoiled[2]).any():
         raise ValueError(
             f"temperature must be that of the other stream, got {a.temperature} and {b.temperature}"
         )
@@ -191,7 +193,7 @@ def signature(tree: Any) -> Any:
 def _explain(state: Reservoir, rewards: Array, temperature: Array, where: Array | None) -> None:
     """Raise `ValueError` for a concrete update whose reward came out NaN."""
     explain_rewards(rewards, where)
-    if not jnp.isnan(state.reward):
+    if not np.isnan(state.reward):
         raise ValueError(
             f"temperature must be that of the stream, {state.temperature}, got {temperature}"
         )

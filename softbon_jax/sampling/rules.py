@@ -197,8 +197,9 @@ def pessimism_log_probs(rewards: Any, regularization: Any, *, where: Any = None)
     """
     rewards, regularization, where = prepare(rewards, regularization, where, "regularization")
     log_probs = _pessimism_log_probs(rewards, regularization, where)
-    if _checks.concrete(log_probs) is not None:
-        explain(-log_probs[..., 0], rewards, where)
+    value = _checks.concrete(log_probs)
+    if value is not None:
+        explain(-value[..., 0], rewards, where)
     return log_probs
 
 

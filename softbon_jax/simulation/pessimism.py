@@ -6,7 +6,6 @@ import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -67,14 +66,8 @@ def simulate_pessimism(
     n, trials = _checks.positive_integer("n", n), _checks.positive_integer("trials", trials, 2)
     _checks.temperature(regularization, "regularization")
     beta = _checks.as_float("regularization", regularization, problem.rewards.dtype)
-    shape = _checks.batch_shape(problem=problem.batch_shape, regularization=beta.shape)
-    keys = jax.random.split(key, shape)
-    flat = Problem(
-        *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)
-    )
-    beta = jnp.broadcast_to(beta, shape).reshape(-1)
-    out = _simulate_pessimism(keys.reshape(-1), flat, beta, n=n, trials=trials)
-    return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)
+    _checks.batch_shape(problem=problem.batch_shape, regularization=beta.shape)
+    return _simulate_pessimism(key, problem, beta, n=n, trials=trials)
 
 
 def pessimism_law(
@@ -119,9 +112,14 @@ def pessimism_law(
 
 @partial(jax.jit, static_argnames=("n", "trials"))
 def _simulate_pessimism(
-    keys: Array, problem: Problem, regularization: Array, *, n: int, trials: int
+    key: Array, problem: Problem, regularization: Array, *, n: int, trials: int
 ) -> PessimismLaw:
-    chex.assert_rank([*problem, regularization], [2, 2, 1])
+    shape = jnp.broadcast_shapes(problem.batch_shape, regularization.shape)
+    keys = jax.random.split(key, shape).reshape(-1)
+    problem = Problem(
+        *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)
+    )
+    regularization = jnp.broadcast_to(regularization, shape).reshape(-1)
     outcomes, dtype = problem.num_outcomes, problem.rewards.dtype
     lanes = min(trials, 1024)
 
@@ -139,4 +137,5 @@ def _simulate_pessimism(
         spread = jnp.std(laws, axis=0, ddof=1) / jnp.sqrt(jnp.asarray(trials, dtype))
         return PessimismLaw(jnp.mean(laws, axis=0), spread)
 
-    return jax.lax.map(one, (keys, problem, regularization))
+    out = jax.lax.map(one, (keys, problem, regularization))
+    return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)
