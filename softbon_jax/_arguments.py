@@ -61,5 +61,7 @@ def checked_problem(problem: Problem) -> Problem:
         _checks.offending(
             "the sum of exp(problem.log_probs)", total, ~(np.abs(total - 1) <= tolerance), "1"
         )
-    dtype = jnp.promote_types(log_probs.dtype, rewards.dtype)
-    return Problem(log_probs.astype(dtype), rewards.astype(dtype))
+    if log_probs.dtype != rewards.dtype:
+        dtype = jnp.promote_types(log_probs.dtype, rewards.dtype)
+        log_probs, rewards = log_probs.astype(dtype), rewards.astype(dtype)
+    return Problem(log_probs, rewards)

@@ -31,7 +31,7 @@ def concrete(x: Any) -> np.ndarray | None:
     """
     try:
         # A Python or NumPy integer may be too large for the integers of `jax.numpy`.
-        return np.asarray(jax.lax.stop_gradient(x) if isinstance(x, jax.Array) else x)
+        return np.asarray(jax.lax.stop_gradient(x) if isinstance(x, jax.core.Tracer) else x)
     except jax.errors.TracerArrayConversionError:
         return None
 
@@ -165,6 +165,8 @@ def as_float(name: str, x: Any, dtype: Any = None) -> Array:
     if dtype is None:
         integer = jnp.issubdtype(x.dtype, jnp.integer)
         dtype = compute_dtype(jax.dtypes.canonicalize_dtype(float if integer else x.dtype))
+    if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
+        return x
     # Naming the dtype moves a NumPy array to the device without compiling a program for it.
     return jnp.asarray(x.astype(dtype), dtype)
 
