@@ -58,6 +58,9 @@ class Tolerances:
       approach: between the gain of hard best-of-n and its limit, in reward units times (1 + log m)/m.
       deviations: between log n for whole sequences and m D, in standard deviations of log W under P*.
       growth: for an exponent in the length m, taken from its last two values.
+      certified_law: between a probability and its enclosure, relative.
+      certified_divergence: the same for a divergence or a gap of any size.
+      certified_constant: the same for a closed form.
     """
 
     rounding: float = 1e-10
@@ -80,6 +83,9 @@ class Tolerances:
     approach: float = 1.0
     deviations: float = 3.0
     growth: float = 0.05
+    certified_law: float = 1e-13
+    certified_divergence: float = 1e-11
+    certified_constant: float = 1e-14
 
 
 TOLERANCES = Tolerances()
