@@ -12,7 +12,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -218,6 +218,22 @@ def copy_with_column(
         _refuse_taken(source, column, header)
         writer.writerow([*header, column])
         writer.writerows([*row, int(value)] for row, value in zip(rows, values, strict=True))
+
+
+def watch(path: Path) -> Callable[[], None]:
+    """A function that refuses, with a `ValueError`, a file that is no longer what it is now."""
+
+    def state() -> tuple[int, int, int]:
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    before = state()
+
+    def check() -> None:
+        if state() != before:
+            raise ValueError(f"{path} has changed while it was read; run the command again")
+
+    return check
 
 
 def _refuse_taken(source: Path, column: str, names: Any) -> None:

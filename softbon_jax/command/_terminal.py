@@ -39,6 +39,11 @@ def say(text: str) -> None:
         raise OSError(f"standard output: {error.strerror}") from None
 
 
+def complain(error: object) -> None:
+    """One line on standard error."""
+    print(f"error: {printable(error):.2000}", file=sys.stderr)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that takes every number that Python reads, and says what is wrong in one line."""
 
@@ -49,5 +54,5 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
-        print(f"error: {printable(message)} (see {self.prog} --help)", file=sys.stderr)
+        complain(f"{message:.1000} (see {self.prog} --help)")
         sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,16 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with jax.enable_x64(True):
             options.work(options)
     except MemoryError:
-        _refuse(f"{getattr(options, 'file', 'the law')} does not fit into memory")
+        _terminal.complain(f"{getattr(options, 'file', 'the law')} does not fit into memory")
         return 2
     except (ValueError, OSError, ImportError) as error:
-        _refuse(error)
+        _terminal.complain(error)
         return 2
     return 0
-
-
-def _refuse(error: object) -> None:
-    print(f"error: {_terminal.printable(error)}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -233,14 +230,14 @@ def _check_file_options(options: argparse.Namespace) -> None:
 
 def _check_outputs(outputs: dict[str, Path | None], source: Path) -> None:
     """That every output can be written, and that none replaces another or the scores."""
-    seen: dict[Path, str] = {source.resolve(): "the file of scores"}
+    seen = {os.path.realpath(source): "the file of scores"}
     for option, path in outputs.items():
         if path is None:
             continue
         with _files.naming(option, path):
             _files.check_output(path)
-            place = path.resolve()
-        if place in seen and place.is_file():
+        place = os.path.realpath(path)
+        if place in seen and (path.is_file() or not path.exists()):
             raise ValueError(f"{option} {path} is {seen[place]}; name another file")
         seen[place] = f"also the file of {option}"
 
@@ -324,6 +321,7 @@ def _select(options: argparse.Namespace) -> None:
         raise ValueError(f"--out must be of the format of {options.file.name}, got {options.out}")
     with _files.naming("--out", options.out):
         _files.check_output(options.out)
+    unchanged = _files.watch(options.file)
     pools = _read(options, least=1)
     if options.n is not None:
         short = int(np.argmin(pools.where.sum(1)))
@@ -342,7 +340,9 @@ def _select(options: argparse.Namespace) -> None:
     chosen = np.zeros(pools.read, int)
     chosen[pools.rows[np.arange(len(pools.prompts)), np.asarray(index)]] = 1
     with _files.naming("--out", options.out), _files.replacing(options.out) as temporary:
+        unchanged()
         _files.copy_with_column(options.file, temporary, options.column, chosen, name=options.out)
+        unchanged()
     _terminal.say(
         f"{_terminal.printable(options.out)}: {chosen.sum()} of {pools.read} responses selected"
     )

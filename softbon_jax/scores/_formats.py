@@ -304,14 +304,17 @@ def _parquet(path: Path, limits: Limits) -> tuple[list[str], Rows]:
 
     def rows(scores: Collection[str], others: Sequence[str]) -> Stream:
         columns = list(dict.fromkeys([*scores, *others]))
+        plain = [name for name in columns if any(x.path_in_schema == name for x in chunks)]
         if limits.size < sum(
-            x.total_uncompressed_size for x in chunks if x.path_in_schema in columns
+            x.total_uncompressed_size for x in chunks if x.path_in_schema in plain
         ):
             raise ValueError(_too_large(path, limits))
         # Strings stay in the dictionaries that the file has: few bytes may stand for many.
         with (
             _refusing(f"{path}: damaged Parquet file"),
-            parquet.ParquetFile(path, read_dictionary=columns) as file,
+            parquet.ParquetFile(
+                path, read_dictionary=plain, page_checksum_verification=True
+            ) as file,
         ):
             for batch in file.iter_batches(batch_size=4096, columns=columns):
                 cells = [_cells(batch.column(name)) for name in columns]
@@ -399,5 +402,5 @@ def _flat(path: Path, arrays: dict[str, np.ndarray], scores: list[str], prompt: 
     # A slot of a [prompts, N] array that is NaN under every reward is empty, not a bad score.
     keep = np.ones(flat[reward].shape, bool)
     if len(shape) == 2:
-        keep = np.any([np.isfinite(flat[name]) for name in scores], axis=0)
+        keep = ~np.all([np.isnan(flat[name]) for name in scores], axis=0)
     return ({name: array[i].item() for name, array in flat.items()} for i in np.flatnonzero(keep))
