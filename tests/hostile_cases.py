@@ -32,18 +32,26 @@ def npy(array):
     return file.getvalue()
 
 
-def header(text, data=b"", version=b"\x01\x00"):
-    """An .npy file with this header, in a zip file under the name of the scores."""
+def header(text, *pieces, version=b"\x01\x00", name="proxy_reward"):
+    """An npz file of one array with this header, and these data."""
     text = text.encode() + b"\n"
     length = struct.pack("<H" if version == b"\x01\x00" else "<I", len(text))
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("proxy_reward.npy", b"\x93NUMPY" + version + length + text + data)
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as array:
+            for piece in (b"\x93NUMPY" + version + length + text, *pieces):
+                array.write(piece)
+        if name != "proxy_reward":
+            archive.writestr("proxy_reward.npy", npy(np.ones(2)))
     return file.getvalue()
 
 
 def claims(shape, descr="<f8", data=b""):
-    return header(f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}", data)
+    return header(described(shape, descr), data)
+
+
+def described(shape, descr):
+    return f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}"
 
 
 def zipped(piece, count, start=""):

@@ -28,7 +28,8 @@ from tests.hostile_cases import (
     LINES,
     ROWS,
     blank,
-    claims,
+    described,
+    header,
     npz,
     parquet,
     zipped,
@@ -201,6 +202,7 @@ def test_a_file_that_grows_while_it_is_read(tmp_path, capsys, monkeypatch):
 
 # Without bounds on memory these end the machine ---------------------------------------------------
 
+NAME = "prompt_id"
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30,) * 2)
@@ -213,6 +215,13 @@ sys.exit(main())
 @pytest.mark.parametrize("kind", ["spaces", "blank", "rows", "json", "parquet", "npz"])
 def test_bombs_in_bounded_memory(tmp_path, kind):
     """Four gigabytes and more in files of a few megabytes, with three for the whole process."""
+    piece = bytes(2**20)
+
+    def large_text():
+        name = pa.DictionaryArray.from_arrays(np.zeros(1000, np.int32), ["x" * 10**7])
+        table = pa.table({NAME: name, "proxy_reward": [1.0] * 1000})
+        return parquet(table, compression="zstd", store_schema=False)
+
     name, content = {
         "spaces": ("x.csv.gz", lambda: zipped(b" " * 2**20, 2**12)),
         "blank": ("x.csv.gz", lambda: blank(GOOD, 2**32)),
@@ -221,14 +230,11 @@ def test_bombs_in_bounded_memory(tmp_path, kind):
             lambda: zipped(b'a,1,"' + b"x" * 2**17 + b'"\n', 2**15, HEAD.replace("\n", ",t\n")),
         ),
         "json": ("x.jsonl.gz", lambda: zipped(b"[" * 2**20, 2**12)),
-        "parquet": (
-            "x.parquet",
-            lambda: parquet(
-                pa.table({"prompt_id": ["x" * 10**7] * 1000, "proxy_reward": [1.0] * 1000}),
-                compression="zstd",
-            ),
+        "parquet": ("x.parquet", large_text),
+        "npz": (
+            "x.npz",
+            lambda: header(described((2**20,), "<U1024"), *[piece] * 2**12, name=NAME),
         ),
-        "npz": ("x.npz", lambda: claims((2, 10**7), data=bytes(16 * 10**7))),
     }[kind]
     path = tmp_path / name
     path.write_bytes(content())
