@@ -74,8 +74,8 @@ def format_of(path: Path | str) -> str:
       >>> sb.scores.format_of("scores.tsv.gz"), sb.scores.format_of("scores.ndjson")
       ('csv', 'jsonl')
     """
-    path, ending = Path(path), _ending(path)
-    kind = FORMATS.get(ending)
+    path = Path(path)
+    kind = FORMATS.get(_ending(path))
     if kind is None or (path.suffix.lower() == ".gz" and kind not in ("csv", "jsonl")):
         known = ", ".join(FORMATS)
         raise ValueError(f"{path}: the name must end in one of {known} (text may be gzipped, .gz)")

@@ -260,12 +260,12 @@ def _number(cell: Any) -> float | None:
     """The cell as a float, None where it is empty; it raises an error if it is not a number."""
     if isinstance(cell, str):
         cell = cell.strip()
+        if "_" in cell:  # which Python, but nothing else, reads as a number
+            raise ValueError("not a number")
     if cell is None or cell == "":
         return None
     if not isinstance(cell, (str, bool, int, float)):
         raise TypeError("not a number")
-    if isinstance(cell, str) and "_" in cell:  # which Python, but nothing else, reads as a number
-        raise ValueError("not a number")
     return float(cell)
 
 
@@ -282,6 +282,7 @@ def _collect(
     `others` are the columns of the prompt and, if there is one, of the response.
     """
     table = _Table([], {name: [] for name in (*selecting, *valuing)}, [])
+    identifiers = list(zip(others, (table.prompt, table.response), strict=False))
     bad = _BadCells()
     for number, row in enumerate(stream, 1):
         if number > limits.rows:
@@ -292,11 +293,12 @@ def _collect(
             except (TypeError, ValueError, OverflowError):
                 values.append(None)
                 bad.add(column, number, row.get(column))
-        for column, names in zip(others, (table.prompt, table.response), strict=False):
+        for column, names in identifiers:
             cell = row.get(column)
             nested = isinstance(cell, (list, dict))
-            names.append("" if nested or cell is None else str(cell).strip())
-            if nested or (column == others[0] and not names[-1]):
+            name = "" if nested or cell is None else str(cell).strip()
+            names.append(name)
+            if nested or (not name and names is table.prompt):
                 bad.add(column, number, cell)
     if not table.prompt:
         raise ValueError(f"{path}: no rows below the header")
