@@ -131,6 +131,14 @@ def test_best_of_poisson_is_the_average_over_n(temperature, mean_extra):
     np.testing.assert_allclose(got, weights @ np.asarray(laws), rtol=1e-12)
 
 
+def test_rejection_where_nearly_all_is_accepted():
+    """One draw is P itself, however seldom it is rejected."""
+    rare = 10.0 ** -np.arange(3, 16)
+    problem = sb.from_probs(np.stack([1 - rare, rare], -1), [1.0, 0.0])
+    law = np.exp(sb.log_rejection(problem, 1, 0.3))
+    np.testing.assert_allclose(law, np.exp(problem.log_probs), rtol=1e-13)
+
+
 def test_rejection_is_what_it_does():
     """Enumeration: the first accepted draw, otherwise one of the rejected or the best of them."""
     n, temperature = 3, 0.3

@@ -407,10 +407,13 @@ def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback:
         accept = jnp.exp(target.log_mean)
         # Nothing is ever rejected: every outcome is best, or the temperature is inf.
         sure = (accept >= 1) | ~jnp.any((terms.log_probs > -jnp.inf) & (lost > 0))
-        log_miss = _rules.finite_n(log_n) * jnp.log1p(-jnp.where(sure, 0.5, accept))
-        log_hit = _special.log1mexp(-log_miss)
         log_rest = terms.log_probs + _special.safe_log(lost)
-        rejected = log_rest - jax.nn.logsumexp(jnp.where(sure, terms.log_probs, log_rest))
+        log_reject = jax.nn.logsumexp(jnp.where(sure, terms.log_probs, log_rest))
+        seldom = sure | (accept < 0.5)  # log(1 - μ) from the smaller of μ and 1 - μ
+        once = jnp.where(seldom, jnp.log1p(-jnp.where(sure | ~seldom, 0.5, accept)), log_reject)
+        log_miss = _rules.finite_n(log_n) * once
+        log_hit = _special.log1mexp(-log_miss)
+        rejected = log_rest - log_reject
         if fallback == "best":
             safe = jnp.where(sure, terms.log_probs, rejected)
             worst = jnp.where(safe > -jnp.inf, terms.rewards, jnp.min(terms.rewards) - 1)
