@@ -39,7 +39,6 @@ NAMES = (
     "poisson",
     "hedging",
     "distillation",
-    "certified",
 )
 """The experiments, in the order in which `reproduce` runs them."""
 
