@@ -7,7 +7,7 @@ READY := .venv/.ready
 
 # Most of the time of a test is compilation, which goes faster without optimization. What has been
 # compiled stays in the user's cache (SOFTBON_CACHE, see `softbon --help`) for the next run.
-TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 
 # The tests that take seconds; those that take longer, or need the results of the experiments, are in
 # `make slow`, and CI runs both.
