@@ -39,6 +39,7 @@ NAMES = (
     "poisson",
     "hedging",
     "distillation",
+    "certified",
 )
 """The experiments, in the order in which `reproduce` runs them."""
 

@@ -1,6 +1,7 @@
-"""Every public function, and legal arguments for it."""
+"""Every public function, legal arguments for it, and what a call of it compiles."""
 
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -117,3 +118,11 @@ def arguments(name):
     if "n" in usable:
         usable.pop("log_n", None)  # exactly one of them
     return usable
+
+
+def programs(caplog, call):
+    """The names of the programs that are compiled for a call."""
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
+        jax.block_until_ready(call())
+    return re.findall(r"Compiling jit\((\w+)\)", caplog.text)

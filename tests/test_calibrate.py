@@ -1,6 +1,5 @@
 """Calibration inverts exact metrics, says what cannot be met, and has the gradients of the inverse."""
 
-import re
 import types
 
 import jax
@@ -11,6 +10,7 @@ from scipy import optimize
 
 import softbon_jax as sb
 from tests import oracles
+from tests.public import programs
 
 PROBS, REWARDS = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]
 PROBLEM = sb.from_probs(PROBS, REWARDS)
@@ -189,19 +189,11 @@ def test_a_temperature_follows_the_units_of_the_reward_and_not_their_order_or_or
         np.testing.assert_allclose(moved, 7.0 * plain, rtol=1e-9)
 
 
-def programs(caplog, call):
-    """What is compiled for a call, by name."""
-    caplog.clear()
-    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
-        call()
-    return sorted(re.findall(r"Compiling jit\((\w+)\)", caplog.text))
-
-
 def test_a_call_compiles_three_programs_and_other_values_none(caplog):
     """These shapes are used nowhere else here, so nothing is compiled before."""
     problem = sb.from_probs([0.2] * 5, [0.0, 0.1, 0.5, 0.7, 1.0])
     first = programs(caplog, lambda: sb.temperature_for_kl(problem, 16, [[0.5], [0.4]]))
-    assert first == ["_solve", "_temperature_answer", "temperature_bracket"]
+    assert first == ["temperature_bracket", "_solve", "_temperature_answer"]
     assert programs(caplog, lambda: sb.temperature_for_kl(problem, 17, [[0.4], [0.6]])) == []
 
 

@@ -1,22 +1,12 @@
 """An eager call compiles its workers and nothing else, and another value compiles nothing."""
 
-import re
-
 import jax
 import pytest
 
-from tests.public import FUNCTIONS, arguments
+from tests.public import FUNCTIONS, arguments, programs
 
 MOST = 3
 """Programs for the first call of a function."""
-
-
-def programs(caplog, call):
-    """The programs that are compiled for a call, by name."""
-    caplog.clear()
-    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
-        jax.block_until_ready(call())
-    return re.findall(r"Compiling jit\((\w+)\)", caplog.text)
 
 
 @pytest.mark.slow

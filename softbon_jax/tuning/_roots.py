@@ -28,7 +28,7 @@ SCANNED = 64
 """Temperatures of a scan, half of them uniform in 1/λ and half in log λ; and of each refinement."""
 
 _ROUNDS = 3
-"""The scan, and what refines its maximum: to about 1e-9 of it."""
+"""The scan, and what refines its maximum."""
 
 
 class Goal(NamedTuple):

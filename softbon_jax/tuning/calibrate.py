@@ -106,7 +106,7 @@ def temperature_for_kl(
     off. Under `jit` temperatures below range/64 are not searched, and a budget that needs one gives
     NaN. KL(P_n‖P) falls as λ grows. The other two need not: at large n they are exponentially small
     near λ = 0, of order 1/n² between, and 0 again at inf. Their maximum and their last fall to the
-    budget are looked for on 64 temperatures, the maximum is refined to 1e-8 of itself, and a fall
+    budget are looked for on 64 temperatures, the maximum is refined to 1e-7 of itself, and a fall
     between two of those temperatures that a rise follows may be missed. Differentiable in every
     traced argument by the implicit function theorem, where feasible.
     Source: derived here; the bracket is KL(P_n‖P) <= (Δ/λ)²/8, by Hoeffding's lemma, which bounds
