@@ -51,7 +51,7 @@ def cells(config: Config) -> list[str]:
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """Every number with its distance from the truth, and every inequality with its ratio."""
+    """Every number with its distance from the truth, and every inequality with its excess."""
     with enclosures.precise():
         rows = [*_of_laws(config), *_of_rates(config), *_of_thresholds(config)]
         names, groups, values, balls = zip(*rows, strict=True)
@@ -62,9 +62,9 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "value": variable(values, ["number"], "as computed in float64", "its own"),
             "distance": variable(far, ["number"], "largest relative distance from the truth", "1"),
             "group": variable(groups, ["number"], "what it belongs to", "1"),
-            "ratio": variable(
-                [ratio for _, _, ratio in inequalities], ["inequality"],
-                "upper end of exact/bound", "1",
+            "excess": variable(
+                [excess for _, _, excess in inequalities], ["inequality"],
+                "upper end of exact/bound - 1", "1",
             ),
             "bound": variable([x for x, _, _ in inequalities], ["inequality"], "the bound", "1"),
         },
@@ -147,7 +147,7 @@ def _of_thresholds(config: Config) -> Iterator[Row]:
 
 
 def _inequalities(config: Config) -> Iterator[tuple[str, str, float]]:
-    """The bound, where, and the upper end of exact/bound."""
+    """The bound, where, and the upper end of exact/bound - 1."""
     places = (
         (EXAMPLE, config.temperature, "example"),
         (RARE, config.rare_temperature, "rare prize"),
@@ -159,8 +159,8 @@ def _inequalities(config: Config) -> Iterator[tuple[str, str, float]]:
         reward = exact.expect(lambda w, r: r)
         excess = exact.expect(lambda w, r: r * w) / reward - 1
         d = exact.expect(lambda w, r: w.log())
-        yield "D ≤ log(1 + CV²)", place, _upper(d / (1 + cv).log())
-        yield "KL(P*‖P) ≤ (Δ/λ)²/8", place, _upper(8 * d / span**2)
+        yield "D ≤ log(1 + CV²)", place, _excess(d / (1 + cv).log())
+        yield "KL(P*‖P) ≤ (Δ/λ)²/8", place, _excess(8 * d / span**2)
         for n in config.n:
             ratios = enclosures.soft_ratios(exact, n)
             kl = enclosures.relative_entropy(exact.tilted, ratios)
@@ -169,16 +169,16 @@ def _inequalities(config: Config) -> Iterator[tuple[str, str, float]]:
             gap = 1 - sum((q * r for q, r in zip(law, exact.rewards, strict=True)), arb(0)) / reward
             most = (n / (1 + (n - 1) * (-span).exp())).log()
             where = f"{place}, n = {n:g}"
-            yield "KL(P*‖P_n) ≤ log(1 + CV²/n)", where, _upper(kl / (1 + cv / n).log())
-            yield "KL(P*‖P_n) ≤ sinh²(Δ/2λ)/n", where, _upper(kl * n / (span / 2).sinh() ** 2)
+            yield "KL(P*‖P_n) ≤ log(1 + CV²/n)", where, _excess(kl / (1 + cv / n).log())
+            yield "KL(P*‖P_n) ≤ sinh²(Δ/2λ)/n", where, _excess(kl * n / (span / 2).sinh() ** 2)
             yield (
                 "relative gap ≤ M/(n + M), M = E_{P*}[rW]/E_{P*}[r] - 1",
                 where,
-                _upper(gap * (n + excess) / excess),
+                _excess(gap * (n + excess) / excess),
             )
-            yield "KL(P_n‖P) ≤ log(n/(1 + (n-1)e^{-Δ/λ}))", where, _upper(spent / most)
-            yield "KL(P_n‖P) ≤ KL(P*‖P)", where, _upper(spent / d)
+            yield "KL(P_n‖P) ≤ log(n/(1 + (n-1)e^{-Δ/λ}))", where, _excess(spent / most)
+            yield "KL(P_n‖P) ≤ KL(P*‖P)", where, _excess(spent / d)
 
 
-def _upper(ball: enclosures.Ball) -> float:
-    return float(ball.upper())
+def _excess(ratio: enclosures.Ball) -> float:
+    return float((ratio - 1).upper())

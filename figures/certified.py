@@ -25,8 +25,8 @@ def draw(dataset: xr.Dataset) -> Figure:
     ax.axhline(np.finfo(float).eps, color=style.GRAY, ls=(0, (1, 1.5)), label="spacing of float64")
     ax.set(
         yscale="log",
-        xlabel="number",
-        ylabel="relative distance from the truth, at most",
+        xlabel="numbers, each group sorted",
+        ylabel="relative error, at most",
         title="digits that are proved",
     )
     style.legend_below(figure, ax)
