@@ -78,8 +78,12 @@ def run(formula: Formula, problem: Problem, temperature: Array, parameter: Array
 
     problem = Problem(*(aligned(x, len(shape) + 1) for x in problem))
     temperature = aligned(jnp.where(temperature >= 0, temperature, jnp.nan), len(shape))
-    terms = tilt(problem, temperature)
-    return jnp.broadcast_to(formula(terms, aligned(parameter, len(shape))), shape)
+    parameter = aligned(parameter, len(shape))
+    result = formula(tilt(problem, temperature), parameter)
+    # A NaN in an argument is a NaN in the result, whatever a limit makes of it.
+    bad = functools.reduce(jnp.logical_or, (jnp.isnan(x).any(-1) for x in problem))
+    bad = bad | jnp.isnan(temperature) | jnp.isnan(parameter)
+    return jnp.where(bad, jnp.nan, jnp.broadcast_to(result, shape))
 
 
 def tilt(problem: Problem, temperature: Array) -> Tilt:

@@ -317,9 +317,8 @@ def log_best_of_poisson(
     """
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
-    _checks.finite_not_negative("mean_extra", mean_extra)
     temperature = _arguments.checked_temperature(temperature, dtype)
-    mean_extra = _checks.as_float("mean_extra", mean_extra, dtype)
+    mean_extra = _checks.finite_not_negative("mean_extra", mean_extra, dtype)
     _checks.batch_shape(
         problem=problem.batch_shape, mean_extra=mean_extra.shape, temperature=temperature.shape
     )

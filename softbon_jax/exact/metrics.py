@@ -161,9 +161,9 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
 
     Raises:
       TypeError: an argument is not real.
-      ValueError: a negative temperature, NaN or infinite rewards, a problem that is not a law,
-        another number of outcomes in `log_law`, or shapes that do not broadcast. Values are checked
-        when concrete; traced bad values give NaN.
+      ValueError: a negative temperature, NaN or infinite rewards, a problem that is not a law, a
+        `log_law` that is NaN or inf or has another number of outcomes, or shapes that do not
+        broadcast. Values are checked when concrete; traced bad values give NaN.
 
     Numerics: differences of probabilities are formed, so a divergence below about 1e-14 in float64
     is not resolved; `metrics` does that for soft best-of-n.
@@ -178,7 +178,7 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
     temperature = _arguments.checked_temperature(temperature, dtype)
-    log_law = _checks.as_float("log_law", log_law, dtype)
+    log_law = _checks.below_inf("log_law", log_law, dtype)
     if log_law.shape[-1:] != problem.rewards.shape[-1:]:
         raise ValueError(
             f"log_law must have the problem's K = {problem.num_outcomes} outcomes on its last axis,"

@@ -11,7 +11,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from softbon_jax import _checks
@@ -32,13 +31,13 @@ def prepare(
     """
     rewards = _checks.as_float("rewards", rewards)
     _checks.outcomes("rewards", rewards, "candidate")
-    _checks.temperature(temperature, name)
-    temperature = _checks.as_float(name, temperature, rewards.dtype)
+    temperature = _checks.temperature(temperature, rewards.dtype, name)
     shapes = {"rewards": rewards.shape[:-1], name: temperature.shape}
     if where is None:
         _checks.batch_shape(**shapes)
         return rewards, temperature, None
-    shape = _checks.batch_shape(**shapes, where=np.shape(where)[:-1])
+    where = _checks.bools("where", where)
+    shape = _checks.batch_shape(**shapes, where=where.shape[:-1])
     return rewards, temperature, _checks.mask(where, (*shape, rewards.shape[-1]))
 
 
