@@ -86,10 +86,13 @@ def as_float(name: str, x: Any, dtype: Any = None) -> Array:
         dtype = compute_dtype(jax.dtypes.canonicalize_dtype(float if integer else x.dtype))
     if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
         return x
-    with np.errstate(over="ignore", under="ignore"):  # inf and 0 are what they round to
-        x = x.astype(dtype)
     # Naming the dtype moves a NumPy array to the device without compiling a program for it.
-    return jnp.asarray(x, dtype)
+    return jnp.asarray(_cast(x, dtype), dtype)
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    with np.errstate(over="ignore", under="ignore"):  # inf and 0 are what numbers round to
+        return x.astype(dtype)
 
 
 def compute_dtype(dtype: Any) -> Any:
@@ -157,8 +160,8 @@ def _values(name: str, x: Any, dtype: Any, legal: Callable[[Any], Any], requirem
     if value is None:
         return jnp.where(legal(given), given, jnp.nan)
     offending(name, value, ~legal(value), requirement)
-    if given.dtype != value.dtype:  # what was finite may not be any more
-        offending(name, value, ~legal(concrete(given)), f"{requirement} in {given.dtype}")
+    if given.dtype != value.dtype:  # in which what was finite may not be
+        offending(name, value, ~legal(_cast(value, given.dtype)), f"{requirement} in {given.dtype}")
     return given
 
 
@@ -211,7 +214,12 @@ def positive_probability(name: str, x: Any, dtype: Any = None) -> Array:
 
 def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
     """Every entry of a temperature is in [0, inf]."""
-    return _values(name, x, dtype, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
+    x = _values(name, x, dtype, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
+    value = None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    if value is not None and ((value > 0) & (value < jnp.finfo(x.dtype).tiny)).any():
+        # Subnormal numbers are 0 to XLA on CPU; what looks at the value must see the same.
+        return jnp.asarray(np.where(value < jnp.finfo(x.dtype).tiny, 0, value), x.dtype)
+    return x
 
 
 # Static arguments --------------------------------------------------------------------------------

@@ -432,4 +432,5 @@ def empirical(rewards: Any, *, where: Any = None, dtype: Any = None) -> Problem:
 def _equally_likely(rewards: Array, where: Array) -> Problem:
     size = jnp.sum(where, axis=-1, keepdims=True).astype(rewards.dtype)
     log_probs = jnp.where(where, -jnp.log(jnp.where(size > 0, size, jnp.nan)), -jnp.inf)
+    rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
     return Problem(log_probs, jnp.where(where, rewards, 0))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _arguments, _batching, _checks, _special
-from softbon_jax.exact import _plan, _rules, _soft
+from softbon_jax.exact import _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import tilted_or_limit
 from softbon_jax.problem import Problem
 
@@ -164,7 +164,7 @@ def compiled_law(
     ) -> tuple[Array, Array]:
         interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
-        soft = jax.tree.map(lambda x: x[0], _soft.soft_terms(terms, interior, log_n[None], plan))
+        soft = jax.tree.map(lambda x: x[0], _steep.soft_terms(terms, interior, log_n[None], plan))
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
         is_hard, is_base = temperature == 0, jnp.isposinf(temperature)
         best = terms.rewards == jnp.max(terms.rewards)
@@ -337,7 +337,10 @@ def _log_poisson(
         soft, hard = (
             _rules.poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False)
         )
-        ratio = jnp.where(temperature == 0, hard, soft)
+        is_hard = temperature == 0
+        if plan.steep:
+            is_hard |= _steep.settled(terms, interior, jnp.log1p(mean_extra))
+        ratio = jnp.where(is_hard, hard, soft)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0 * mean_extra, ratio)
 
     elements = problem.num_outcomes * plan.nodes

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _arguments, _batching, _checks
-from softbon_jax.exact import _divergences, _plan, _rules, _soft
+from softbon_jax.exact import _divergences, _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import Metrics as Metrics
 from softbon_jax.exact._measures import (
     base_metrics,
@@ -241,7 +241,7 @@ def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
     chex.assert_rank([problem.rewards, temperature, log_n], [1, 0, 1])
     interior = _soft.interior_temperature(temperature, problem.rewards)
     terms = _soft.tilted_terms(problem, interior)
-    soft = _soft.soft_terms(terms, interior, log_n, plan)
+    soft = _steep.soft_terms(terms, interior, log_n, plan)
     wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
     tilt = tilt_metrics(terms)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _special
 
 Array = jax.Array
 
@@ -77,8 +77,10 @@ def scaled(rewards: Array, temperature: Array) -> tuple[Array, Array, Array]:
     can_win = (rewards > -jnp.inf) & ((temperature > 0) | (rewards == largest))
     # Every value is made safe before it is used: a NaN behind a `where` spoils gradients.
     finite_positive = (temperature > 0) & (temperature < jnp.inf)
-    below = jnp.where(can_win & finite_positive, rewards - jnp.where(valid, largest, 0), 0)
-    return below / jnp.where(finite_positive, temperature, 1), can_win, valid
+    safe = jnp.where(can_win & finite_positive, rewards, 0)
+    origin = jnp.where(valid & finite_positive, largest, 0)
+    logits = _special.over(safe, origin, jnp.where(finite_positive, temperature, 1))
+    return jnp.where(can_win, logits, 0), can_win, valid
 
 
 def argmax(scores: Array) -> Array:
