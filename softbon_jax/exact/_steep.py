@@ -1,4 +1,4 @@
-"""Soft best-of-n where the temperature is so low that its law is that of hard best-of-n.
+"""Soft best-of-n and the race where the temperature is so low that its law is that of hard best-of-n.
 
 The quadrature loses digits in proportion to range/λ, and has none left at 2^40. But a worse reward is
 selected instead of a better one with probability n e^{-gap/λ} at most, where gap is the smallest between
@@ -39,6 +39,15 @@ def soft_terms(
     terms = jax.tree.map(lambda x, y: jnp.where(safe == temperature, x, y), terms, flat)
     soft = _soft.soft_terms(terms, safe, log_n, plan)
     return jax.tree.map(lambda x, y: jnp.where(is_hard[:, None], x, y), hard, soft)
+
+
+def hard_where_settled(
+    terms: _soft.TiltedTerms, temperature: Array, log_n: Array, other: _soft.SoftTerms
+) -> _soft.SoftTerms:
+    """The law of another rule with the same limit for one n, and the hard law where it is that."""
+    is_hard = settled(terms, temperature, log_n)
+    hard = _hard_law(terms, log_n)
+    return jax.tree.map(lambda x, y: jnp.where(is_hard, x, y), hard, other)
 
 
 def settled(terms: _soft.TiltedTerms, temperature: Array, log_n: Array) -> Array:

@@ -265,7 +265,7 @@ def _log_race(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
         interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
-        race = _rules.race_terms(terms, log_n)
+        race = _steep.hard_where_settled(terms, interior, log_n, _rules.race_terms(terms, log_n))
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
         ratio = jnp.where(temperature == 0, hard, race.log_base_ratio)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0, ratio)
@@ -403,10 +403,14 @@ def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback:
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         target = tilted_or_limit(terms, temperature)
         best = terms.rewards == jnp.max(terms.rewards)
+        # The envelope is 0 in these units, but its slope counts: w is not normalized.
+        possible = jnp.where(terms.log_probs > -jnp.inf, terms.exponents, -jnp.inf)
+        envelope = terms.exponents[jnp.argmax(possible)]
         lost = jnp.where(  # 1 - w
-            temperature == 0, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents)
+            temperature == 0, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents - envelope)
         )
-        accept = jnp.exp(target.log_mean)
+        between = (temperature > 0) & (temperature < jnp.inf)
+        accept = jnp.exp(target.log_mean - jnp.where(between, envelope, 0.0))
         # Nothing is ever rejected: every outcome is best, or the temperature is inf.
         sure = (accept >= 1) | ~jnp.any((terms.log_probs > -jnp.inf) & (lost > 0))
         log_miss = _rules.finite_n(log_n) * jnp.log1p(-jnp.where(sure, 0.5, accept))
@@ -415,10 +419,14 @@ def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback:
         rejected = log_rest - jax.nn.logsumexp(jnp.where(sure, terms.log_probs, log_rest))
         if fallback == "best":
             safe = jnp.where(sure, terms.log_probs, rejected)
-            worst = jnp.where(safe > -jnp.inf, terms.rewards, jnp.min(terms.rewards) - 1)
+            worst, _ = _soft.on_support(safe, terms.rewards)
             ratio = _rules.hard_terms(safe, worst, log_n).log_base_ratio
             rejected = jnp.where(safe > -jnp.inf, safe + ratio, -jnp.inf)
-        mixed = jnp.logaddexp(log_hit + target.log_probs, log_miss + rejected)
+        # Two terms of -inf have no slope: a number in their place, and neither has one.
+        either = (target.log_probs > -jnp.inf) | (rejected > -jnp.inf)
+        accepted = jnp.where(either, log_hit + target.log_probs, 0.0)
+        mixed = jnp.logaddexp(accepted, jnp.where(either, log_miss + rejected, 0.0))
+        mixed = jnp.where(either, mixed, -jnp.inf)
         return jnp.where(sure, terms.log_probs + 0.0 * log_n, mixed)
 
     return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)

@@ -286,7 +286,7 @@ def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics
         interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
-        race = _rules.race_terms(terms, log_n)
+        race = _steep.hard_where_settled(terms, interior, log_n, _rules.race_terms(terms, log_n))
         result = soft_metrics(terms, tilt_metrics(terms), race, wins, wide=True)
         hard, base = hard_metrics(terms, log_n, wins), base_metrics(terms, wins)
         return by_regime(temperature, log_n, result, hard, base)
