@@ -182,7 +182,7 @@ FAST = {
     ("law_metrics", "problem"), ("log_best_of_n", "problem"), ("log_uniform_race", "n"),
     ("log_rejection", "temperature"), ("round_to_lattice", "problem"), ("select", "temperature"),
     ("pool_effective_size", "temperature"), ("temperature_for_kl", "problem"),
-    ("bounds.kl_upper", "problem"), ("bounds.block_kl_lower", "kl"), ("from_probs", "probs"),
+    ("bounds.kl_upper", "problem"), ("bounds.log_n_for_block_kl_lower", "kl"), ("from_probs", "probs"),
 }  # fmt: skip
 
 

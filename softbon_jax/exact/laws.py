@@ -94,7 +94,9 @@ def log_soft_bon(
         give NaN.
 
     Numerics: relative error of the probabilities about 1e-13 in float64 and 1e-5 in float32, growing
-    like eps · range/temperature. Cost O(K · nodes), whatever n is. Differentiable in everything but
+    like eps · range/temperature. Where n e^{-gap/λ}, gap the smallest between two rewards, is below
+    rounding, the law is that of hard best-of-n; where it is not and λ is below range · 2^-40 (2^-18 in
+    float32), it is NaN. Cost O(K · nodes), whatever n is. Differentiable in everything but
     `nodes`; the gradient with respect to the temperature is 0 at the limits 0 and inf.
     Source: the sampler is arXiv:2505.03156; the law is derived here: 1/Σw = ∫ e^{-tΣw} dt makes the
     n - 1 other draws factorize.
