@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from softbon_jax import _special
 from softbon_jax.exact import _rules, _soft
 from softbon_jax.exact._plan import Plan
-from softbon_jax.problem import Problem
 
 Array = jax.Array
 
@@ -32,11 +31,15 @@ def soft_terms(
         return _hard_law(terms, log_n), settled(terms, temperature, log_n)
 
     hard, is_hard = jax.vmap(at)(log_n)
-    # The other law is not wanted anywhere: at the range it has gradients, which must not be NaN.
-    span = jnp.max(terms.rewards) - jnp.min(terms.rewards)
-    safe = jnp.where(is_hard.all() & jnp.isfinite(span), jax.lax.stop_gradient(span), temperature)
-    flat = _soft.tilted_terms(Problem(terms.log_probs, terms.rewards), safe)
-    terms = jax.tree.map(lambda x, y: jnp.where(safe == temperature, x, y), terms, flat)
+    # The other law is not wanted anywhere: at λ = inf it has slopes that are not NaN.
+    unwanted = is_hard.all()
+    safe = jnp.where(unwanted, jnp.inf, temperature)
+    terms = terms._replace(
+        exponents=jnp.where(unwanted, 0.0, terms.exponents),
+        log_mean=jnp.where(unwanted, 0.0, terms.log_mean),
+        log_tilted=jnp.where(unwanted, terms.log_probs, terms.log_tilted),
+        excess=jnp.where(unwanted, 0.0, terms.excess),
+    )
     soft = _soft.soft_terms(terms, safe, log_n, plan)
     return jax.tree.map(lambda x, y: jnp.where(is_hard[:, None], x, y), hard, soft)
 
