@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import example, given
 
 import softbon_jax as sb
@@ -44,6 +45,7 @@ def eager(problem, n, temperature):
 MAPPED = jax.jit(jax.vmap(laws.__wrapped__, in_axes=(None, 0, 0)))
 
 
+@pytest.mark.slow
 @given(cases())
 def test_every_law_is_the_same_eagerly_compiled_and_mapped(case):
     compiled = laws(case.given(), case.n, case.temperature)
@@ -61,6 +63,7 @@ def slopes(log_probs, rewards, n, temperature, weights):
     return jnp.sum(weights * jnp.stack([found[rule] for rule in RULES]))
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from(RULES), st.integers(0, SIZE - 1))
 @example(ALONE, "rejection, best", 0)
 def test_probabilities_have_finite_slopes(case, rule, outcome):
