@@ -19,7 +19,7 @@ slow: $(READY)
 
 # Many more examples for the invariances, with random seeds, which are printed.
 test-long: $(READY)
-	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py tests/test_invariances_of_rules.py
 
 # The wheel on every supported Python that is found, with the oldest and the newest JAX.
 matrix: $(READY)

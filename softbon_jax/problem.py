@@ -82,7 +82,7 @@ def from_probs(probs: Any, rewards: Any, *, dtype: Any = None) -> Problem:
         total = value.sum(-1, dtype=np.float64)
         bad = np.abs(total - 1) > probability_tolerance(probs.dtype)
         _checks.offending("the sum of probs", total, bad, "1")
-    _checks.finite("rewards", rewards)
+    rewards = _checks.finite("rewards", rewards)
     return Problem(_log_of_law(probs), rewards)
 
 
@@ -128,7 +128,7 @@ def from_logits(logits: Any, rewards: Any, *, dtype: Any = None) -> Problem:
         _checks.offending("logits", value, np.isnan(value) | np.isposinf(value), "finite or -inf")
         top = value.max(-1)
         _checks.offending("the largest of logits", top, np.isneginf(top), "finite")
-    _checks.finite("rewards", rewards)
+    rewards = _checks.finite("rewards", rewards)
     return Problem(_log_softmax(logits), rewards)
 
 
@@ -189,7 +189,7 @@ def bernoulli(p: Any, *, dtype: Any = None) -> Problem:
       [0.75, 0.25]
     """
     p = _checks.as_float("p", p, _given(dtype))
-    _checks.inside_unit_interval("p", p)
+    p = _checks.inside_unit_interval("p", p)
     return _bernoulli(p)
 
 
@@ -227,9 +227,9 @@ def dirichlet(
       >>> problem.num_outcomes, round(float(jnp.exp(problem.log_probs).sum()), 4)
       (8, 1.0)
     """
+    _checks.key(key)
     num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
-    concentration = _checks.as_float("concentration", concentration)
-    _checks.finite_positive("concentration", concentration)
+    concentration = _checks.finite_positive("concentration", concentration)
     return _dirichlet(
         key, concentration, num_outcomes=num_outcomes, dtype=_checks.float_dtype(dtype)
     )
@@ -270,8 +270,7 @@ def zipf(num_outcomes: int, exponent: Any = 1.0, *, dtype: Any = None) -> Proble
       ([6.0, 3.0, 2.0], [0.0, 0.5, 1.0])
     """
     num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
-    exponent = _checks.as_float("exponent", exponent, _given(dtype))
-    _checks.finite("exponent", exponent)
+    exponent = _checks.finite("exponent", exponent, _given(dtype))
     return _zipf(exponent, num_outcomes=num_outcomes)
 
 
@@ -343,9 +342,8 @@ def jackpot(num_outcomes: int, p: Any = 1e-6, prize: Any = 2.0, *, dtype: Any = 
     """
     num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes, least=2)
     p = _checks.as_float("p", p, _given(dtype))
-    _checks.inside_unit_interval("p", p)
-    prize = _checks.as_float("prize", prize, p.dtype)
-    _checks.finite("prize", prize)
+    p = _checks.inside_unit_interval("p", p)
+    prize = _checks.finite("prize", prize, p.dtype)
     return _jackpot(p, prize, rest=num_outcomes - 1)
 
 
@@ -381,7 +379,7 @@ def worst_case(range_over_temperature: Any, *, dtype: Any = None) -> Problem:
       (1.3811, 1.3811)
     """
     span = _checks.as_float("range_over_temperature", range_over_temperature, _given(dtype))
-    _checks.finite_positive("range_over_temperature", span)
+    span = _checks.finite_positive("range_over_temperature", span)
     return _worst_case(span)
 
 
@@ -434,4 +432,5 @@ def empirical(rewards: Any, *, where: Any = None, dtype: Any = None) -> Problem:
 def _equally_likely(rewards: Array, where: Array) -> Problem:
     size = jnp.sum(where, axis=-1, keepdims=True).astype(rewards.dtype)
     log_probs = jnp.where(where, -jnp.log(jnp.where(size > 0, size, jnp.nan)), -jnp.inf)
+    rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
     return Problem(log_probs, jnp.where(where, rewards, 0))

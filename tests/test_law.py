@@ -309,7 +309,7 @@ def test_too_few_nodes_is_nan_not_wrong():
     problem = sb.from_probs(PROBS, REWARDS)
     assert np.isnan(sb.metrics(problem, 4, 0.01, nodes=64).kl_tilted_soft)
     traced = jax.jit(lambda t: sb.metrics(problem, 4, t, nodes=512).kl_tilted_soft)
-    assert np.isnan(traced(1e-3))
+    assert np.isnan(traced(8e-3))  # and at 1e-3 the law is that of hard best-of-n
     assert np.isfinite(traced(1.0))
 
 

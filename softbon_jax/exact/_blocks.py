@@ -24,6 +24,13 @@ def distinct(
             raise ValueError("m must be given for a single problem, got None")
         problems, positions = [problem], [0] * _checks.positive_integer("m", m)
     else:
+        sequence = isinstance(problem, Sequence) and not isinstance(problem, (str, bytes))
+        if not sequence or not all(isinstance(x, Problem) for x in problem):
+            raise TypeError(
+                f"problem must be a Problem or a sequence of them, got {_checks.shown(problem)}"
+            )
+        if m is not None:
+            m = _checks.positive_integer("m", m)
         if len(problem) == 0 or m not in (None, len(problem)):
             raise ValueError(f"m must be the number of problems {len(problem)} >= 1, got {m}")
         problems, positions = [], []

@@ -127,7 +127,8 @@ def log_block_law(
       >>> np.round(np.exp(np.float64(sb.log_block_law(block, 4, 0.5))), 3).tolist()
       [0.007, 0.131, 0.506, 0.356]
     """
-    block, temperature, log_n = _arguments.checked_arguments(block, n, temperature, log_n)
+    block = _arguments.checked_problem(block, "block")
+    temperature, log_n = _arguments.checked_parameters(n, temperature, log_n, block.rewards.dtype)
     log_probs, rewards = (_checks.concrete(x) for x in block)
     if block.batch_shape != ():
         raise ValueError(f"block must be of shape [S], got batch shape {block.batch_shape}")
@@ -170,8 +171,7 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
       ([0.0, 0.25, 1.0], 0.05)
     """
     problem = _arguments.checked_problem(problem)
-    _checks.finite_positive("step", step)
-    step = _checks.as_float("step", step, problem.rewards.dtype)
+    step = _checks.finite_positive("step", step, problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, step=step.shape)
     return _rounded(problem, step)
 
@@ -179,13 +179,15 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
 @jax.jit
 def _rounded(problem: Problem, step: Array) -> Rounded:
     log_probs, rewards = jnp.broadcast_arrays(*problem)
+    bad = (jnp.isnan(log_probs) | jnp.isnan(rewards)).any(-1, keepdims=True)
+    log_probs, rewards = (jnp.where(bad, jnp.nan, x) for x in (log_probs, rewards))
     possible = log_probs > -jnp.inf
     lowest = jnp.min(jnp.where(possible, rewards, jnp.inf), axis=-1, keepdims=True)
-    step = jnp.where(step > 0, step, jnp.nan)[..., None]
+    step = step[..., None]
     step = step.reshape((1,) * (rewards.ndim - step.ndim) + step.shape)
     rounded = lowest + step * jnp.round((rewards - lowest) / step)
     error = jnp.max(jnp.where(possible, jnp.abs(rounded - rewards), 0.0), axis=-1)
-    return Rounded(Problem(problem.log_probs, rounded), error)
+    return Rounded(Problem(log_probs, rounded), jnp.where(bad[..., 0], jnp.nan, error))
 
 
 def blockwise_metrics(
@@ -336,9 +338,7 @@ def sequence_costs(
     size = m if block_size is None else _checks.positive_integer("block_size", block_size)
     if size > m:
         raise ValueError(f"block_size must be at most m = {m}, got {size}")
-    given = log_n if n is None else n
-    dtype = _checks.as_float("n", 1.0 if given is None else given).dtype
-    candidates = jnp.exp(_checks.log_candidates(n, log_n, dtype))
+    candidates = jnp.exp(_checks.log_candidates(n, log_n))
     return Costs(candidates * m, candidates * -(-m // size))
 
 

@@ -256,5 +256,6 @@ def _effective_size(pools: _sorted.Pools, temperature: Array) -> Array:
     limit = jnp.where(t == 0, (below == 0).astype(below.dtype), 1.0)
     w = jnp.where(jnp.isfinite(below), jnp.where(between, jnp.exp(scaled), limit), 0.0)
     size = jnp.sum(w, -1) ** 2 / jnp.sum(w**2, -1)
-    size = jnp.where(temperature.reshape(1, -1) >= 0, size, jnp.nan)
+    known = (jnp.isfinite(rewards) | ~pools.where).all(-1, keepdims=True) & (t[..., 0] >= 0)
+    size = jnp.where(known, size, jnp.nan)
     return size.reshape(len(rewards), *temperature.shape)

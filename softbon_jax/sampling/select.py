@@ -156,6 +156,8 @@ def select_many(key: Array, rewards: Any, temperature: Any, *, where: Any = None
       >>> sb.select_many(jax.random.key(0), [0.3, 0.9, 0.4, 0.1], 0.0, k=3).tolist()
       [1, 2, 0]
     """
+    if k is None:  # which stands for one index in the worker
+        raise ValueError("k must be an integer from 1 to n, got None")
     return _select(key, rewards, temperature, where, rule="soft", k=k)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _checks, exact
+from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
 from softbon_jax.sampling import uniform
 from softbon_jax.sampling.rules import pessimism_of_counts
@@ -64,8 +64,7 @@ def simulate_pessimism(
     _checks.key(key)
     problem = _arguments.checked_problem(problem)
     n, trials = _checks.positive_integer("n", n), _checks.positive_integer("trials", trials, 2)
-    _checks.temperature(regularization, "regularization")
-    beta = _checks.as_float("regularization", regularization, problem.rewards.dtype)
+    beta = _checks.temperature(regularization, problem.rewards.dtype, "regularization")
     _checks.batch_shape(problem=problem.batch_shape, regularization=beta.shape)
     return _simulate_pessimism(key, problem, beta, n=n, trials=trials)
 
@@ -135,7 +134,8 @@ def _simulate_pessimism(
 
         laws = jax.lax.map(trial, jax.random.split(key, trials), batch_size=lanes)
         spread = jnp.std(laws, axis=0, ddof=1) / jnp.sqrt(jnp.asarray(trials, dtype))
-        return PessimismLaw(jnp.mean(laws, axis=0), spread)
+        law = PessimismLaw(jnp.mean(laws, axis=0), spread)
+        return _batching.nan_in_nan_out(arguments[1:], law)
 
     out = jax.lax.map(one, (keys, problem, regularization))
     return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)

@@ -119,9 +119,8 @@ def temperature_for_kl(
       ([0.3379, 0.0], [True, False])
     """
     _checks.one_of("divergence", divergence, get_args(Divergence))
-    _checks.not_negative("kl", kl)
     problem = _arguments.checked_problem(problem)
-    kl = _checks.as_float("kl", kl, problem.rewards.dtype)
+    kl = _checks.not_negative("kl", kl, problem.rewards.dtype)
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
     reach, root, _ = _temperature(problem, log_n, kl, divergence, nodes)
     return _temperature_answer(reach, root)
@@ -164,9 +163,8 @@ def temperature_for_reward(
       >>> round(float(answer.value), 4), [round(float(x), 4) for x in (answer.low, answer.high)]
       (0.3492, [0.25, 0.9174])
     """
-    _checks.finite("reward", reward)
     problem = _arguments.checked_problem(problem)
-    reward = _checks.as_float("reward", reward, problem.rewards.dtype)
+    reward = _checks.finite("reward", reward, problem.rewards.dtype)
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
     reach, root, _ = _temperature(problem, log_n, reward, "reward", nodes)
     return _temperature_answer(reach, root)
@@ -214,11 +212,9 @@ def n_for_kl(
       58.44
     """
     _checks.one_of("divergence", divergence, get_args(Divergence))
-    _checks.not_negative("kl", kl)
-    _checks.finite_positive("temperature", temperature)
     problem = _arguments.checked_problem(problem)
-    kl = _checks.as_float("kl", kl, problem.rewards.dtype)
-    temperature = _checks.as_float("temperature", temperature, problem.rewards.dtype)
+    kl = _checks.not_negative("kl", kl, problem.rewards.dtype)
+    temperature = _checks.finite_positive("temperature", temperature, problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, kl=kl.shape)
     reach, low, high = n_bracket(problem, temperature, kl, divergence)
     question = Question(problem, temperature, kl, low, high)
@@ -253,9 +249,8 @@ def frontier(
       >>> np.round(np.float64(sb.frontier(problem, 16, [0.1, 0.5, 3.0]).reward), 3).tolist()
       [0.403, 0.612, 0.917]
     """
-    _checks.not_negative("kl", kl)
     problem = _arguments.checked_problem(problem)
-    kl = _checks.as_float("kl", kl, problem.rewards.dtype)
+    kl = _checks.not_negative("kl", kl, problem.rewards.dtype)
     _checks.vector("kl", kl)
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
     # An axis of budgets.

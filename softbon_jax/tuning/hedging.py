@@ -101,15 +101,13 @@ def hedge(
     choice = _choice(rule, given_n, temperature is not None)
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
-    _checks.finite("gold", gold)
-    gold = _checks.as_float("gold", gold, dtype)
+    gold = _checks.finite("gold", gold, dtype)
     _checks.same_outcomes("gold", gold, problem.num_outcomes)
     known: dict[str, Array] = {}
     if given_n:
         known["n"] = _checks.log_candidates(n, log_n, dtype)
     if temperature is not None:
-        _checks.finite_positive("temperature", temperature)
-        known["temperature"] = _checks.as_float("temperature", temperature, dtype)
+        known["temperature"] = _checks.finite_positive("temperature", temperature, dtype)
     shapes = {name: x.shape for name, x in known.items()}
     _checks.batch_shape(problem=problem.batch_shape, gold=gold.shape[:-1], **shapes)
     at = tuple(known.values())  # one array, or none
