@@ -84,7 +84,9 @@ def of_temperature(values: Any, long_name: str, units: str) -> xr.Variable:
     return variable(values[None], GRID[:2], long_name, units)
 
 
-def cv_squared(problem: sb.Problem, temperature: jax.Array) -> xr.Variable:
-    """CV² of one problem at each temperature."""
-    values = sb.bounds.cv_squared(problem, temperature)
-    return of_temperature(values, "CV² = χ²(P*‖P)", "1")
+def largest_weight(problem: sb.Problem, temperature: jax.Array) -> xr.Variable:
+    """Max W of a problem at each temperature: the power laws hold for n well above it."""
+    log_w = sb.log_tilted(problem, temperature) - problem.log_probs
+    live = problem.log_probs > -jnp.inf
+    values = jnp.exp(jnp.max(jnp.where(live, log_w, -jnp.inf), axis=-1))
+    return of_temperature(values, "max W", "1")

@@ -20,7 +20,7 @@ from experiments.dataset import METRICS, REWARD, assemble, grid, metric_variable
 from softbon_jax import scores as score_files
 
 GRID = ("prompt", "temperature", "n")
-SOFT = ("reward", "kl_soft_base")
+SOFT = ("reward", "kl_soft_base", "kl_soft_tilted")
 TILTED = ("tilted_reward", "kl_tilted_base")
 
 
