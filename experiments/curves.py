@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 import softbon_jax as sb
@@ -86,7 +87,7 @@ def of_temperature(values: Any, long_name: str, units: str) -> xr.Variable:
 
 def largest_weight(problem: sb.Problem, temperature: jax.Array) -> xr.Variable:
     """Max W of a problem at each temperature: the power laws hold for n well above it."""
-    log_w = sb.log_tilted(problem, temperature) - problem.log_probs
-    live = problem.log_probs > -jnp.inf
-    values = jnp.exp(jnp.max(jnp.where(live, log_w, -jnp.inf), axis=-1))
+    log_p = np.asarray(problem.log_probs)
+    log_w = np.asarray(sb.log_tilted(problem, temperature))[:, log_p > -np.inf]
+    values = np.exp((log_w - log_p[log_p > -np.inf]).max(-1))
     return of_temperature(values, "max W", "1")

@@ -20,7 +20,7 @@ from experiments.dataset import METRICS, REWARD, assemble, grid, metric_variable
 from softbon_jax import scores as score_files
 
 GRID = ("prompt", "temperature", "n")
-SOFT = ("reward", "kl_soft_base", "kl_soft_tilted")
+SOFT = ("reward", "kl_soft_base")
 TILTED = ("tilted_reward", "kl_tilted_base")
 
 
@@ -105,7 +105,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     exact = sb.sweep(sb.empirical(rewards[part], where=where[part]), n, jnp.asarray(temperature))
     return xr.Dataset(
         {
-            **metric_variables(exact, SOFT, GRID),
+            **metric_variables(exact, (*SOFT, "kl_soft_tilted"), GRID),
             **{
                 field: variable(getattr(exact, field)[..., 0], GRID[:2], *METRICS[field])
                 for field in TILTED

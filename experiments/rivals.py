@@ -79,8 +79,8 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     size = float(config.plane_n)
     laws = jnp.stack([log_law(rule, problem, size, between) for rule in RULES])
     plane = sb.law_metrics(problem, laws, between[None])
-    live = problem.log_probs > -jnp.inf
-    best = live & (problem.rewards == jnp.max(jnp.where(live, problem.rewards, -jnp.inf)))
+    tilted = np.exp(sb.log_tilted(problem, on.temperature))
+    rewards = np.where(np.isfinite(problem.log_probs), problem.rewards, -np.inf)
     hard = sb.law_metrics(problem, sb.log_best_of_n(problem, n), 0.0)
     pessimism_key, race_key = (problems.cell_key(config.seed, cell, i) for i in (0, 1))
     beta = jnp.asarray(config.regularizations)
@@ -108,7 +108,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "plane_kl_tilted": of_plane(plane.kl_soft_tilted, "KL from the tilted law", "nats"),
             "plane_total": of_plane(jnp.exp(laws).sum(-1), "sum of the probabilities", "1"),
             "best": of_temperature(
-                jnp.max(jnp.where(best, jnp.exp(sb.log_tilted(problem, on.temperature)), 0), -1),
+                tilted[:, rewards == rewards.max()].sum(-1),
                 "P*(best outcome)",
                 "1",
             ),

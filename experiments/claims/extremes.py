@@ -55,9 +55,11 @@ def _attained(dataset: xr.Dataset) -> list[Claim]:
 def _random(dataset: xr.Dataset) -> list[Claim]:
     t = TOLERANCES
     fields = dataset[list(FIELDS)].transpose(..., "real_n")
-    # In units of what each may be: a divergence is compared with itself, a reward with the range 1.
-    steps = {name: np.diff(x.values) / (1 if name == "reward" else x.values[..., 1:] + t.rounding**2)
-             for name, x in fields.items()}  # fmt: skip
+    steps = {}
+    for name, x in fields.items():
+        # A divergence is compared with itself, a reward with the range 1.
+        unit = 1.0 if name == "reward" else abs(x.values[..., 1:]) + t.rounding**2
+        steps[name] = np.diff(x.values) / unit
     ratios = [dataset.kl_tilted_soft / dataset[x] for x in UPPERS]
     rises = [-steps[x] for x in ("reward", "kl_soft_base")]
     falls = [steps[x] for x in ("kl_tilted_soft", "kl_soft_tilted", "tv")]
@@ -157,7 +159,7 @@ def _two_outcomes(dataset: xr.Dataset) -> list[Claim]:
         ),
         bound(
             NAME,
-            "E[A log A] ≤ log(1 + CV²/n)",
+            "E[A log A] is at most log(1 + CV²/n)",
             dataset.two_entropy,
             dataset.two_bound,
             source=DERIVED,

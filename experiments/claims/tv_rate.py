@@ -43,7 +43,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
         *rows,
         at_most(
             NAME,
-            "no converse TV(P_n, P*) ≥ C/√(n-1) for a fixed problem: √(n-1) TV → 0",
+            "no converse TV(P_n, P*) ≥ C/√(n-1) on a fixed problem: √(n-1) TV → 0",
             left,
             TOLERANCES.vanished,
             f"largest share of its peak that √(n-1) TV has at n = {int(dataset.n[-1]):,}",
