@@ -21,7 +21,7 @@ from experiments.dataset import METRICS, REWARD, metric_variables, variable
 from experiments.families import FAMILIES, STEPS
 from softbon_jax import bounds
 
-NODES = 512
+NODES = 2048
 SEARCH_NODES = 1024
 RANDOM = ("draw", "temperature", "real_n")
 FIELDS = ("reward", "kl_soft_base", "kl_tilted_soft", "kl_soft_tilted", "tv")
@@ -155,7 +155,7 @@ def _pairs(config: Config) -> xr.Dataset:
     )
 
     def divergence(problem: sb.Problem) -> jax.Array:
-        return sb.sweep(problem, n, temperature, nodes=2 * NODES).kl_tilted_soft
+        return sb.sweep(problem, n, temperature, nodes=NODES).kl_tilted_soft
 
     apart, block = divergence(one) + divergence(other), divergence(together)
     pairs = ("pair", *RANDOM[1:])

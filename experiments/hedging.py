@@ -23,7 +23,7 @@ import softbon_jax as sb
 from experiments.dataset import REWARD, assemble, grid, variable
 
 PLAIN = ("hard", "poisson", "tilted")
-STEP = 0.05
+STEP = 0.01
 """Relative change of a budget from which its worth is computed."""
 
 
@@ -53,7 +53,7 @@ class Config:
 
 
 PAPER = Config()
-SMOKE = Config(outcomes=128, points=9, prompts=2, kl=(0.2,))
+SMOKE = Config(outcomes=128, points=9, prompts=2, draws=4.0, kl=(0.38,))
 
 
 def cells(config: Config) -> list[str]:

@@ -86,7 +86,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             NAME,
             "the value of the best of eight equal points is corrected for the choice",
             abs(dataset.advised_value) - 2 * dataset.advised_value_se,
-            float(dataset.largest_mean) / 3,
+            float(dataset.largest_mean) / 2,
             f"largest mean {float(dataset.largest_mean):.2g}; what is left, less two standard errors,",
             source=EFRON,
         ),
