@@ -58,7 +58,7 @@ class Config:
 
 PAPER = Config()
 SMOKE = Config(
-    problems=100, n=(1.0, 1.5, 2.5, 9.7, 1e3), population=128, generations=30, highs=41,
+    problems=50, n=(1.0, 1.5, 2.5, 9.7, 1e3), population=128, generations=30, highs=41,
     ranges=(0.1, 1.0, 4.0, 12.0), draws=(1, 2, 5, 30, 1000),
 )  # fmt: skip
 
