@@ -22,6 +22,8 @@ PAPER_RATE = f"rate: {PAPER}; form: derived here"
 PAPER_RATE_OF_PRODUCTS = f"rate: {PAPER}, for the product law; form: derived here"
 PAPER_RATE_SOLVED = f"rate: {PAPER}, solved for n; form: derived here"
 DERIVED = "derived here"
+MEASURED = "measured here"
+OPEN = "open; measured here"
 CHECK = "check of the computation"
 BEIRAMI = "arXiv:2401.01879"
 AMINIAN = "arXiv:2507.05913"
@@ -38,8 +40,10 @@ class Tolerances:
       rounding: for quantities of order 1 in float64, and for ratios that should not exceed 1.
       exponent: for a fitted exponent; the local slope still moves at the last n.
       constant: for a fitted constant against its formula, relative, for the same reason.
-      asymptotic: a curve must be a power law once n reaches this multiple of 1 + CV², at which the
-        effective sample size is 1.
+      asymptotic: a curve must be a power law once n reaches this multiple of max W, from which the
+        expansion in W/n takes over.
+      vanished: share of its peak that a curve that tends to 0 may have left at the largest n.
+      near: largest shortfall from the frontier at the largest n, in reward ranges.
       near_zero: between soft best-of-n at the smallest temperature and hard best-of-n, for near ties.
       near_infinity: for first-order expansions in 1/λ, relative, times λ/range.
       standard_errors: between a simulation and the exact value.
@@ -67,6 +71,8 @@ class Tolerances:
     exponent: float = 0.01
     constant: float = 0.01
     asymptotic: float = 1e3
+    vanished: float = 0.05
+    near: float = 0.05
     near_zero: float = 1e-6
     near_infinity: float = 1.0
     standard_errors: float = 5.0
@@ -158,7 +164,7 @@ def power_laws(
 ) -> list[Claim]:
     """Two claims on `curves` `[C, N]`: they fall as n^exponent, and with these coefficients `[C]`.
 
-    `starts` `[C]` is 1 + CV². If n reaches `TOLERANCES.asymptotic` times that, the curve must be a power
+    `starts` `[C]` is max W. If n reaches `TOLERANCES.asymptotic` times that, the curve must be a power
     law; if not, a fit that is refused does not count. `errors` `[C, N]` are the standard errors of
     simulated curves, whose intervals have confidence 1 - `TOLERANCES.level`.
     """
