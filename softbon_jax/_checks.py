@@ -25,6 +25,8 @@ R = TypeVar("R")
 
 LARGEST_SIZE = 2**31 - 1
 """The most that a static number may be: sizes and indices are 32-bit integers."""
+LARGEST_FILE = 2**63 - 1
+"""The most bytes that can be counted."""
 
 # Arrays ------------------------------------------------------------------------------------------
 
@@ -226,12 +228,15 @@ def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
 
 
 def positive_integer(name: str, x: Any, least: int = 1, most: int | None = None) -> int:
-    """`x` as an int of at least `least` and at most `most`; `ValueError` for anything else."""
+    """`x` as an int of at least `least` and at most `most`, without which at most `LARGEST_SIZE`.
+
+    `ValueError` for anything else.
+    """
     legal = isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.timedelta64))
     if not legal or x < least or (most is not None and x > most):
         span = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be an integer {span}, got {shown(x)}")
-    if x > LARGEST_SIZE:
+    if x > LARGEST_SIZE and most is None:
         raise ValueError(f"{name} must be at most {LARGEST_SIZE}, got {shown(x)}")
     return int(x)
 

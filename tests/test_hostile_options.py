@@ -43,7 +43,7 @@ BOTH = [
     (["--n", HUGE], "--n "),
     (["--n", "1.5"], "argument --n: invalid int value"),
     (["--max-rows", "0"], "--max-rows must be an integer of at least 1, got 0"),
-    (["--max-bytes", "-5"], "--max-bytes must be an integer of at least 1, got -5"),
+    (["--max-bytes", "-5"], "--max-bytes must be an integer from 1 to 9223372036854775807, got -5"),
     (["--max-bytes", "1"], "good.csv holds more than 1 bytes"),
     (["--temperature", "-1e308"], "--temperature must be at least 0"),
     (["--temperature", "-inf"], "--temperature must be at least 0"),
@@ -64,7 +64,7 @@ ANALYZE = [
     (["--kl", "-1e308"], "--kl must be positive, got -1e+308"),
     (["--kl", "nan"], "--kl must be positive, got nan"),
     (["--budget-n", "-3"], "--budget-n must be positive, got -3"),
-    (["--n", "1", "2", HUGE], f"--n must be at most 2, the largest pool, got {HUGE}"),
+    (["--n", "1", "2", HUGE], f"--n must be at most 2147483647, got {HUGE}"),
     (["--leave-one-out"], "takes two or more reward columns"),
     (["--html", ""], "--html . is not written: it is a folder"),
     (

@@ -222,10 +222,10 @@ def _check_file_options(options: argparse.Namespace) -> None:
     """What `analyze` and `select` both take, before anything is read."""
     scores.format_of(options.file)
     _checks.positive_integer("--max-rows", options.max_rows)
-    _checks.positive_integer("--max-bytes", options.max_bytes)
+    _checks.positive_integer("--max-bytes", options.max_bytes, most=_checks.LARGEST_FILE)
     _checks.positive_integer("--seed", options.seed, least=0, most=2**63 - 1)
     if options.temperature is not None:
-        _checks.temperature(options.temperature, "--temperature")
+        _checks.temperature(options.temperature, name="--temperature")
 
 
 def _check_outputs(outputs: dict[str, Path | None], source: Path) -> None:
@@ -352,7 +352,7 @@ def _plan(options: argparse.Namespace) -> None:
     _positive("--kl", options.kl)
     _checks.finite_at_least("--n", options.n, 1)
     if options.temperature is not None:
-        _checks.temperature(options.temperature, "--temperature")
+        _checks.temperature(options.temperature, name="--temperature")
     if options.rewards is None:
         if options.probs is not None:
             raise ValueError("--probs needs --rewards")

@@ -93,7 +93,7 @@ def read(
     least = _checks.positive_integer("least", least)
     limits = Limits(
         _checks.positive_integer("most_rows", most_rows),
-        _checks.positive_integer("most_bytes", most_bytes),
+        _checks.positive_integer("most_bytes", most_bytes, most=_checks.LARGEST_FILE),
     )
     if leave_one_out:
         if gold is not None and gold != "auto":
