@@ -152,6 +152,7 @@ def _checked_curve(
     n: Any, values: Any, standard_error: Any, noise_floor: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """The curve as float64 arrays in increasing n."""
+    n, values = _checks.real("n", n), _checks.real("values", values)
     _checks.finite_positive("n", n)
     _checks.finite("values", values)
     _checks.finite_not_negative("noise_floor", 0.0 if noise_floor is None else noise_floor)
@@ -186,10 +187,10 @@ def _check_options(
     relative_error: float,
 ) -> None:
     if exponent is not None:
-        _checks.finite("exponent", exponent)
-    _checks.inside_unit_interval("confidence", confidence)
+        _checks.finite("exponent", _checks.number("exponent", exponent))
+    _checks.inside_unit_interval("confidence", _checks.number("confidence", confidence))
     _checks.positive_integer("min_points", min_points, least=4)
-    if not tolerance > 0:
+    if not _checks.number("tolerance", tolerance) > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance}")
-    if not 0 <= relative_error < 1:
+    if not 0 <= _checks.number("relative_error", relative_error) < 1:
         raise ValueError(f"relative_error must be in [0, 1), got {relative_error}")
