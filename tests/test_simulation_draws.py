@@ -88,7 +88,7 @@ def test_few_draws_take_the_random_words_of_many(select, size, monkeypatch):
 
 
 def test_few_draws_run_the_generator_seldom(monkeypatch):
-    """At most one run for each draw and one more, where 16 draws take nine."""
+    """Up to four draws take fewer runs of the generator than 16, and those a single batch."""
     runs = []
 
     def counted(key, x0, x1):
@@ -102,10 +102,10 @@ def test_few_draws_run_the_generator_seldom(monkeypatch):
         jnp.float32(1),
     )
     jax.eval_shape(_draws.select_race, jax.random.key(0), tables, jnp.int32(1))
-    assert runs[:3] == [2, 4, 16]
+    assert runs[:2] == [4, 16]
     runs.clear()
     jax.eval_shape(_draws.select_soft, jax.random.key(0), tables, jnp.int32(1))
-    assert runs[:3] == [4, 6, 9]
+    assert runs[:2] == [6, 9]
 
 
 draw_binomial = jax.jit(_binomial.binomial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -305,12 +306,30 @@ def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics
 @jax.jit
 def _law_metrics(problem: Problem, log_law: Array, temperature: Array) -> Metrics:
     def one(log_probs: Array, rewards: Array, log_law: Array, temperature: Array) -> Metrics:
-        interior = _soft.interior_temperature(temperature, rewards)
-        terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
-        log_target = tilted_or_limit(terms, temperature).log_probs
-        chex.assert_equal_shape([log_law, log_target])
-        p, q, target = jnp.exp(terms.log_probs), jnp.exp(log_law), jnp.exp(log_target)
-        center = target @ terms.rewards
+        measure = against_tilted(Problem(log_probs, rewards), temperature)
+        return measure(jnp.exp(log_law), log_law)
+
+    return _batching.over_batch(
+        one, (*problem, log_law), (temperature,), elements=problem.num_outcomes
+    )
+
+
+def against_tilted(problem: Problem, temperature: Array) -> Callable[[Array, Array], Metrics]:
+    """What gives the metrics of any law of one `[K]` problem, from the law and its logarithm.
+
+    Where an estimated law is negative, its logarithm -inf, all but the divergences are those of the
+    signed law.
+    """
+    interior = _soft.interior_temperature(temperature, problem.rewards)
+    terms = _soft.tilted_terms(problem, interior)
+    log_target = tilted_or_limit(terms, temperature).log_probs
+    target = jnp.exp(log_target)
+    center = target @ terms.rewards
+    wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
+    kl_tilted_base = _divergences.relative_entropy(log_target, terms.log_probs)
+
+    def measure(q: Array, log_law: Array) -> Metrics:
+        chex.assert_equal_shape([q, log_law, log_target])
         gap = (target - q) @ (terms.rewards - center)
         return Metrics(
             reward=q @ terms.rewards,
@@ -320,12 +339,10 @@ def _law_metrics(problem: Problem, log_law: Array, temperature: Array) -> Metric
             kl_tilted_soft=_divergences.relative_entropy(log_target, log_law),
             kl_soft_tilted=_divergences.relative_entropy(log_law, log_target),
             kl_soft_base=_divergences.relative_entropy(log_law, terms.log_probs),
-            kl_tilted_base=_divergences.relative_entropy(log_target, terms.log_probs),
+            kl_tilted_base=kl_tilted_base,
             tv=jnp.sum(jnp.abs(q - target)) / 2,
             chi2=jnp.sum(jnp.where(q > 0, (q - target) * jnp.expm1(log_law - log_target), target)),
-            win_rate=q @ _divergences.win_chances(p, terms.rewards),
+            win_rate=q @ wins,
         )
 
-    return _batching.over_batch(
-        one, (*problem, log_law), (temperature,), elements=problem.num_outcomes
-    )
+    return measure

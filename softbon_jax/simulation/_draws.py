@@ -28,7 +28,7 @@ LANES = 128
 # Candidates drawn and reduced at once by each trial of a literal simulation.
 BATCH = 16
 # Fewer, where that is all there are.
-FEW = (2, 4)
+FEW = 4
 # With more columns than 2 to this power the alias threshold gets a random word of its own.
 ONE_WORD_BITS = 10
 
@@ -184,7 +184,7 @@ def _over_draws(
         words = _first_words(key, rows, list(itertools.chain(*layout(size))))
         return step(words, jnp.arange(size, dtype=jnp.int32)[:, None] < n, start)
 
-    sizes = (*FEW, BATCH)
+    sizes = (FEW, BATCH)
     branches: list[Callable[[], Any]] = [partial(at_once, size) for size in sizes]
     branches.append(lambda: _over_batches(key, rows, n, step, start))
     return lax.switch(jnp.sum(n > np.array(sizes, np.int32)), branches)
@@ -261,6 +261,8 @@ def _soft(key: Array, tables: Stream, n: Array, *, rescale: bool) -> Array:
 
     lowest = jnp.full((LANES,), jnp.min(tables.levels))
     start = (lowest, jnp.zeros_like(lowest), jnp.zeros((LANES,), jnp.int32))
+    if rescale:  # Seldom needed: one program for all n, for the sake of what is compiled.
+        return _over_batches(key, 2 + per_draw * BATCH, n, step, start)[2]
     return _over_draws(key, n, layout, step, start)[2]
 
 
@@ -292,7 +294,12 @@ def select_race(key: Array, tables: Stream, n: Array) -> Array:
 
 
 def counts(key: Array, log_probs: Array, n: Array) -> Array:
-    """Multinomial counts `[LANES, K]` of n draws, in the dtype of `log_probs` and `n`.
+    """Multinomial counts `[LANES, K]` of n draws, in the dtype of `log_probs` and `n`."""
+    return counts_by_outcome(key, log_probs, n).T
+
+
+def counts_by_outcome(key: Array, log_probs: Array, n: Array) -> Array:
+    """The same counts as `[K, LANES]`, as they are drawn.
 
     Outcome by outcome, each a binomial share of the draws that are left. All trials of a step have
     nearly the same mean, so that a step rarely runs both branches of the sampler.
@@ -309,7 +316,7 @@ def counts(key: Array, log_probs: Array, n: Array) -> Array:
 
     start = jnp.broadcast_to(n, (LANES,)).astype(log_probs.dtype)
     index = jnp.arange(shares.shape[0], dtype=jnp.int32)
-    return lax.scan(step, start, (index, shares))[1].T
+    return lax.scan(step, start, (index, shares))[1]
 
 
 def largest_exponential(key: Array, counts: Array) -> Array:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from softbon_jax.exact.laws import log_tilted
 from softbon_jax.problem import Problem
 from softbon_jax.sampling import scaled
-from softbon_jax.simulation import _draws
+from softbon_jax.simulation import _draws, _jackknife
+from softbon_jax.simulation._draws import LANES
 
 Array = jax.Array
+
+# Counts of a block, trials × outcomes, that are turned into laws at once.
+TOGETHER = 2**23
 
 
 def softmax_measure(counts: Array, problem: Problem, temperature: Array) -> Array:
@@ -20,10 +27,11 @@ def softmax_measure(counts: Array, problem: Problem, temperature: Array) -> Arra
     return weights / jnp.sum(weights, axis=-1, keepdims=True)
 
 
-def controlled_law(key: Array, problem: Problem, n: Array, temperature: Array) -> Array:
-    """Unbiased estimates `[LANES, K]` of P_n: P* + (1 - c s)(R - P*), see `sb.simulate`."""
-    counts = _draws.counts(key, problem.log_probs, n)
-    measure = softmax_measure(counts, problem, temperature)
+def controlled_law(problem: Problem, n: Array, temperature: Array) -> Callable[[Array], Array]:
+    """What gives, from counts `[B, K]`, unbiased estimates `[B, K]` of P_n: P* + (1 - c s)(R - P*).
+
+    See `sb.simulate`.
+    """
     target = jnp.exp(log_tilted(problem, temperature))
     logits, _ = _scaled_where(problem.log_probs > -jnp.inf, problem.rewards, temperature)
     log_weights = logits - jax.nn.logsumexp(logits + problem.log_probs)
@@ -32,10 +40,41 @@ def controlled_law(key: Array, problem: Problem, n: Array, temperature: Array) -
     log_terms = problem.log_probs + log_weights + log_away
     log_ratio = jax.nn.logsumexp(log_terms + log_weights) - jax.nn.logsumexp(log_terms)
     log_control = -jnp.logaddexp(jnp.log(n - 1), log_ratio)  # of c/n
-    shares = counts * jnp.exp(log_weights + log_control)[None]
     useful = (temperature > 0) & jnp.isfinite(log_ratio)  # not if P* is on one outcome
-    control = jnp.where(useful, jnp.sum(shares, axis=-1, keepdims=True), 0)
-    return target[None] + (1 - control) * (measure - target[None])
+
+    def law(counts: Array) -> Array:
+        measure = softmax_measure(counts, problem, temperature)
+        shares = counts * jnp.exp(log_weights + log_control)[None]
+        control = jnp.where(useful, jnp.sum(shares, axis=-1, keepdims=True), 0)
+        return target[None] + (1 - control) * (measure - target[None])
+
+    return law
+
+
+def averaged(
+    value: Callable[[Array], Array], problem: Problem, n: Array
+) -> tuple[Callable[[Array], Array], Callable[[Array, Array, Array], Array]]:
+    """`simulate` and `add` of `_jackknife.accumulate` for the average of `value(counts [B, K])`.
+
+    With many outcomes the counts of a block are kept, and its trials added a few at a time.
+    """
+    few = TOGETHER // problem.num_outcomes
+    if few >= LANES:
+        return lambda key: value(_draws.counts(key, problem.log_probs, n)), _jackknife.add_rows
+    few = 1 << max(few, 1).bit_length() - 1
+
+    def add(total: Array, counts: Array, live: Array) -> Array:
+        def some(i: Array, total: Array) -> Array:
+            rows = value(lax.dynamic_slice_in_dim(counts, i * few, few, axis=1).T)
+            live_rows = lax.dynamic_slice_in_dim(live, i * few, few)
+            live_rows = live_rows.reshape(few, *(1,) * (rows.ndim - 1))
+            rows = jnp.where(live_rows, rows, 0)
+            rows = rows + lax.dynamic_slice_in_dim(total, i * few, few)
+            return lax.dynamic_update_slice_in_dim(total, rows, i * few, axis=0)
+
+        return lax.fori_loop(0, LANES // few, some, total)
+
+    return lambda key: _draws.counts_by_outcome(key, problem.log_probs, n), add
 
 
 def race_winner(key: Array, problem: Problem, n: Array, temperature: Array) -> Array:

@@ -7,6 +7,7 @@ spread between groups gives standard errors; the delete-a-group jackknife remove
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -75,6 +76,21 @@ def means(totals: Array, sizes: Array) -> tuple[Array, Array]:
     """The mean `[...]` of all trials and the means `[LANES, ...]` with each group left out."""
     total, trials = jnp.sum(totals, axis=0), jnp.sum(sizes)
     return total / trials, (total[None] - totals) / (trials - sizes)[:, None]
+
+
+def mean_and_error(totals: Array, trials: Array, dtype: Any) -> tuple[Array, Array]:
+    """The mean `[K]` of all trials and its standard error, from totals `[LANES, K]`.
+
+    `jackknife` of `means` with less memory.
+    """
+    sizes = group_sizes(trials).astype(dtype)
+    trials, some = trials.astype(dtype), sizes > 0
+    mean = jnp.sum(totals.astype(dtype), axis=0) / trials
+    # With s of T trials in a group, (pseudo-value - mean)²/(T/s - 1) is this square over s (T - s).
+    weight = jnp.where(some, 1 / (jnp.where(some, sizes, 1) * (trials - sizes)), 0)
+    away = totals.astype(dtype) - sizes[:, None] * mean[None]
+    # As a product: XLA's own loop over groups is a hundred times slower with many outcomes.
+    return mean, jnp.sqrt(weight @ (away * away) / jnp.sum(some).astype(dtype))
 
 
 def jackknife(value: Array, without: Array, sizes: Array) -> tuple[Array, Array]:

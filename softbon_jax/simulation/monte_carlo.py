@@ -6,6 +6,7 @@ from a grouped jackknife over the trials, which serves every metric alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks
+from softbon_jax._batching import over_batch
 from softbon_jax.exact.laws import log_tilted
-from softbon_jax.exact.metrics import Metrics, law_metrics
+from softbon_jax.exact.metrics import Metrics, against_tilted
 from softbon_jax.problem import Problem
 from softbon_jax.simulation import _draws, _given_counts, _jackknife
 from softbon_jax.simulation._cells import Cells, over_cells, prepare
@@ -209,25 +211,23 @@ def _estimate(
         dtype = problem.rewards.dtype
         selecting = jnp.where(hard, 0, temperature)  # the temperature of the rule, not of P*
         zeros = jnp.zeros((LANES, problem.num_outcomes), jnp.int32 if literal else dtype)
-
-        def literally(key: Array) -> Array:
-            return (_draws.select_race if race else _draws.select_soft)(key, tables, n)
-
-        def given_counts(key: Array) -> Array:
-            law = _given_counts.race_winner if race else _given_counts.controlled_law
-            return law(key, problem, n, selecting)
-
+        add: Callable[..., Array] = _jackknife.add_rows
         if literal:
             tables = _draws.stream(problem, selecting)
+            select = _draws.select_race if race else _draws.select_soft
+            simulated: Callable[[Array], Array] = partial(select, tables=tables, n=n)
+            add = _jackknife.add_selected
+        elif race:
+            simulated = partial(
+                _given_counts.race_winner, problem=problem, n=n, temperature=selecting
+            )
+        else:
+            law = _given_counts.controlled_law(problem, n, selecting)
+            simulated, add = _given_counts.averaged(law, problem, n)
         totals = _jackknife.accumulate(
-            key,
-            trials,
-            simulate=literally if literal else given_counts,
-            add=_jackknife.add_selected if literal else _jackknife.add_rows,
-            start=zeros,
-            blocks=blocks,
+            key, trials, simulate=simulated, add=add, start=zeros, blocks=blocks
         )
-        return _summary(totals.astype(dtype), problem, temperature, trials)
+        return _summary(totals, problem, temperature, trials)
 
     return over_cells(one, cells)
 
@@ -237,18 +237,14 @@ def _fluctuation(cells: Cells, trials: Array, *, blocks: int) -> Fluctuation:
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Fluctuation:
         target = jnp.exp(log_tilted(problem, temperature))
 
-        def distance(key: Array) -> Array:
-            counts = _draws.counts(key, problem.log_probs, n)
+        def distance(counts: Array) -> Array:
             measure = _given_counts.softmax_measure(counts, problem, temperature)
             return jnp.sum(jnp.abs(measure - target[None]), axis=-1) / 2
 
+        simulated, add = _given_counts.averaged(distance, problem, n)
+        start = jnp.zeros((LANES,), target.dtype)
         totals = _jackknife.accumulate(
-            key,
-            trials,
-            simulate=distance,
-            add=_jackknife.add_rows,
-            start=jnp.zeros((LANES,), target.dtype),
-            blocks=blocks,
+            key, trials, simulate=simulated, add=add, start=start, blocks=blocks
         )
         sizes = _jackknife.group_sizes(trials).astype(target.dtype)
         mean, without = _jackknife.means(totals[:, None], sizes)
@@ -261,14 +257,30 @@ def _fluctuation(cells: Cells, trials: Array, *, blocks: int) -> Fluctuation:
 
 
 def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array) -> Estimate:
-    sizes = _jackknife.group_sizes(trials).astype(totals.dtype)
-    probs, without = _jackknife.means(totals, sizes)
-    _, probs_se = _jackknife.jackknife(probs, without, sizes)
-    # One call for the law and for those with a group left out; one row a metric.
-    laws = jnp.concatenate([probs[None], without])
-    rows = jnp.stack(_metrics_of(laws, problem, temperature))
-    plain = rows[:, 0]
-    corrected, errors = _jackknife.jackknife(plain, rows[:, 1:].T, sizes)
+    dtype = problem.rewards.dtype
+    sizes = _jackknife.group_sizes(trials).astype(dtype)
+    probs, probs_se = _jackknife.mean_and_error(totals, trials, dtype)
+    measure = against_tilted(problem, temperature)
+    total = jnp.sum(totals.astype(dtype), axis=0)
+
+    def without(left_out: Array, size: Array) -> Array:
+        """Metrics with the trials of one group left out."""
+        law = (total - left_out.astype(dtype)) / (trials.astype(dtype) - size)
+        value = measure(law, jnp.log(jnp.maximum(law, 0)))
+        below = jnp.any(law < 0)
+        divergences = ("kl_tilted_soft", "kl_soft_tilted", "kl_soft_base", "chi2")
+        value = value._replace(
+            **{name: jnp.where(below, jnp.nan, getattr(value, name)) for name in divergences}
+        )
+        return jnp.stack(value)
+
+    # The last row leaves out nothing. Of one program with the others: the correction of the bias is 127
+    # times a mean difference to them, and so would be a rounding that they do not share.
+    left_out = jnp.concatenate([totals, jnp.zeros_like(totals[:1])])
+    left_sizes = jnp.concatenate([sizes, jnp.zeros_like(sizes[:1])])
+    rows = over_batch(without, (left_out,), (left_sizes,), elements=4 * problem.num_outcomes)
+    plain, rows = rows[LANES], rows[:LANES]
+    corrected, errors = _jackknife.jackknife(plain, rows, sizes)
     floor = _noise_floor(problem, temperature, probs, probs_se)
 
     clear = (jnp.stack(floor) == 0) | (corrected >= jnp.stack(floor) + 2 * errors)
@@ -280,21 +292,6 @@ def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array)
     missed = jnp.isposinf(metrics.kl_tilted_soft)
     metrics = metrics._replace(kl_tilted_soft=jnp.where(missed, jnp.nan, metrics.kl_tilted_soft))
     return Estimate(probs, probs_se, metrics, Metrics(*errors), floor)
-
-
-def _metrics_of(laws: Array, problem: Problem, temperature: Array) -> Metrics:
-    """Metrics `[B]` of estimates `[B, K]`; where one is negative somewhere, no divergence but TV."""
-    positive, negative = jnp.maximum(laws, 0), jnp.maximum(-laws, 0)
-    both = law_metrics(problem, jnp.log(jnp.stack([positive, negative])), temperature)
-    value = Metrics(*(x[0] for x in both))
-    below = jnp.sum(negative, axis=-1)
-    linear = ("reward", "reward_gap", "relative_reward_gap", "win_rate")
-    divergences = ("kl_tilted_soft", "kl_soft_tilted", "kl_soft_base", "chi2")
-    return value._replace(
-        **{name: getattr(value, name) - getattr(both, name)[1] for name in linear},
-        **{name: jnp.where(below > 0, jnp.nan, getattr(value, name)) for name in divergences},
-        tv=value.tv + below / 2,
-    )
 
 
 def _noise_floor(problem: Problem, temperature: Array, probs: Array, se: Array) -> Metrics:
