@@ -199,7 +199,11 @@ def _narrow_integrals(
     # D against the likeliest outcome, with |w(x) - w(y)| from the difference of their rewards.
     above, apart, ref = _leads(terms, temperature, pstar)
     apart = apart * jnp.where(above, w, w[ref])
-    decay_ref = jnp.exp(-(t * w[ref]))[:, None]
+    if size <= block:
+        # Out of the array of `falls`, which XLA then stores and does not compute twice.
+        decay_ref = jnp.exp(-(t[:, None] * w[None]))[:, ref][:, None]
+    else:
+        decay_ref = jnp.exp(-(t * w[ref]))[:, None]
 
     def integrals(w: Array, apart: Array, above: Array) -> tuple[Array, Array, Array]:
         decay = jnp.exp(-(t[:, None] * w[None]))  # as in `falls`, so that one serves both
