@@ -10,6 +10,7 @@ status is 0 if at least 97 % are killed, and every survivor has its reason in th
 from __future__ import annotations
 
 import argparse
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -158,11 +159,17 @@ def run(
     mutants: Sequence[Mutant], known: dict[str, dict[str, Any]], jobs: int, folder: Path
 ) -> Iterator[tuple[Mutant, dict[str, Any]]]:
     """(mutant, who kills it) as they come; those in `known` are not run again."""
-    cache = folder / "cache"
+    cache = Path(os.environ.get("SOFTBON_CACHE") or folder / "cache")
     trees: queue.Queue[Path] = queue.Queue()
     for i in range(jobs):
         trees.put(copy_of_repository(folder / f"copy{i}"))
     waiting = [one for one in mutants if one.identity not in known]
+    seen: collections.Counter[str] = collections.Counter()
+    turn = {}
+    for one in waiting:
+        seen[one.file] += 1
+        turn[one] = seen[one.file]
+    waiting.sort(key=turn.__getitem__)  # one of every file, then a second
     yield from ((one, known[one.identity]) for one in mutants if one.identity in known)
     if waiting:
         failed = baseline(waiting, folder / "copy0", cache)
@@ -201,7 +208,7 @@ def page(results: Sequence[tuple[Mutant, dict[str, Any]]]) -> str:
         "Single mistakes, each made in a copy of the repository, where the tests of its file and the",
         "claims of the experiments that use it (smoke settings) then run. Made by `make mutants`.",
         "",
-        f"- {killed} of {len(results)} are killed ({share:.1f} %), in {files} files;",
+        f"- {killed} of {len(results)} are killed ({share:.1f} %), number of files: {files};",
         f"- {len(by_test)} by tests, {len(by_claim)} by claims alone;",
         f"- the claims kill {noticed} of the {len(public)} that change a formula of a public function.",
     ]
