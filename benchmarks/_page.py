@@ -12,9 +12,9 @@ PAGE = _records.FOLDER.parent / "docs" / "speed.md"
 HEAD = """# Speed
 
 Written by `python -m benchmarks baseline` from the runs in `benchmarks/baselines/`, one for each device;
-`make bench` makes a run ([how](benchmarks.md)). Medians over the rounds of one run, with the smallest and
-the largest; ratios are taken round by round between contestants that take turns. Where there is a target,
-it says whether it was met.
+`make bench` makes a run ([how](benchmarks.md)). Medians over the rounds of one run, with the smallest
+and the largest; ratios are taken round by round between contestants that take turns. Where there is a
+target, it says whether it was met.
 """
 
 

@@ -87,10 +87,10 @@ def as_page(claims: Sequence[Claim], size: str) -> str:
     """The page of the documentation; other pages quote the rows between the two comments."""
     return f"""# The claims, as measured
 
-Written by `python -m experiments reproduce --config {size}`, which computes every number here; `make
-verify` checks the same claims on the `smoke` settings. A claim that fails ends either command with exit
-status 1. Where the O(1/n) of a bound and the measured rate differ, the table says so: the bound holds at
-every point, and the exponent is -2.
+Written by `python -m experiments reproduce --config {size}`, which computes every number here.
+`make verify` checks the same claims on the `smoke` settings. A claim that fails ends either command with
+exit status 1. Where the O(1/n) of a bound and the measured rate differ, the table says so: the bound
+holds at every point, and the exponent is -2.
 
 <!-- claims: begin -->
 {as_markdown(claims)}
