@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: test slow test-long matrix lint bench reproduce figures verify docs clean
+.PHONY: test slow test-long matrix mutants lint bench reproduce figures verify docs clean
 
 # Most of the time of a test is compilation, which goes faster without optimization. What has been
 # compiled stays in the user's cache (SOFTBON_CACHE, see `softbon --help`) for the next run.
@@ -24,6 +24,10 @@ test-long: $(READY)
 # The wheel on every supported Python that is found, with the oldest and the newest JAX.
 matrix: $(READY)
 	$(PY) -m tests.matrix
+
+# Single mistakes in the formulas, one after another: what do the tests and the claims notice?
+mutants: $(READY)
+	$(PY) -m tests.mutants --markdown docs/mutants.md
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -2,7 +2,7 @@
 
 python -m benchmarks [PART ...]                 time some parts, or all of them, and save the run
 python -m benchmarks compare [RUN] [BASELINE]   what got slower or faster than in the baseline
-python -m benchmarks baseline [RUN]             make a run the baseline of its device
+python -m benchmarks baseline [RUN]             make a run the baseline of its device; docs/speed.md
 
 RUN is the newest one by default, BASELINE that of the device of the run.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import _compare, _records, _timing
+from benchmarks import _compare, _page, _records, _timing
 from softbon_jax.command import compilation_cache
 
 PARTS = (
@@ -93,11 +93,13 @@ def compare(arguments: Sequence[str]) -> int:
 
 
 def baseline(arguments: Sequence[str]) -> int:
-    """Store a run as the baseline of its device."""
+    """Store a run as the baseline of its device, and write the page that shows all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks baseline")
     parser.add_argument("run", nargs="?", type=Path, help="the newest by default")
     options = parser.parse_args(arguments)
     print(f"stored in {_records.store(_records.read(options.run), PARTS)}")
+    _page.PAGE.write_text(_page.text(), encoding="utf-8")
+    print(f"written {_page.PAGE}")
     return 0
 
 

@@ -43,6 +43,7 @@ class Reproduce:
       out: folder of results; results/CONFIG by default. The report is OUT/report.html.
       only: names of experiments; all by default.
       gallery: folder of figures; figures/gallery for the paper config, else OUT/figures.
+      page: the table of claims as a page; docs/claims.md for all of the paper config, else none.
       force: compute again what is up to date.
     """
 
@@ -50,6 +51,7 @@ class Reproduce:
     out: Path | None = None
     only: tuple[str, ...] = ()
     gallery: Path | None = None
+    page: Path | None = None
     force: bool = False
 
 
@@ -157,15 +159,19 @@ def _reproduce(arguments: Sequence[str]) -> int:
     paper_gallery = runner.REPOSITORY / "figures" / "gallery"
     gallery = options.gallery or (paper_gallery if options.config == "paper" else out / "figures")
     names = _names(options.only)
-    with Progress(verify.steps(options.config, names) + len(names) + 1) as progress:
+    whole = options.config == "paper" and not options.only
+    table = options.page or (runner.REPOSITORY / "docs" / "claims.md" if whole else None)
+    with Progress(verify.steps(options.config, names) + len(names) + 1 + bool(table)) as progress:
         claims = verify.check(options.config, out, names, progress, force=options.force)
         for path in draw.render(out, gallery, names):
             progress.step(f"drawn {path}")
-        page = out / "report.html"
-        text = report.as_html(claims, options.config, out, gallery)
-        with replacing(page) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        progress.step(f"written {page}")
+        pages = {out / "report.html": report.as_html(claims, options.config, out, gallery)}
+        if table:
+            pages[table] = verify.as_page(claims, options.config)
+        for page, text in pages.items():
+            with replacing(page) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            progress.step(f"written {page}")
     return _print(claims, "table")
 
 

@@ -83,6 +83,21 @@ def as_markdown(claims: Sequence[Claim]) -> str:
     return f"{table}\n\n{summary(claims)}"
 
 
+def as_page(claims: Sequence[Claim], size: str) -> str:
+    """The page of the documentation; other pages quote the rows between the two comments."""
+    return f"""# The claims, as measured
+
+Written by `python -m experiments reproduce --config {size}`, which computes every number here.
+`make verify` checks the same claims on the `smoke` settings. A claim that fails ends either command with
+exit status 1. Where the O(1/n) of a bound and the measured rate differ, the table says so: the bound
+holds at every point, and the exponent is -2.
+
+<!-- claims: begin -->
+{as_markdown(claims)}
+<!-- claims: end -->
+"""
+
+
 def as_json(claims: Sequence[Claim]) -> str:
     """For a program: a list of objects, with NaN as null."""
     rows = [dataclasses.asdict(claim) for claim in claims]

@@ -1,4 +1,4 @@
-"""The README's Python runs, its figures exist, and its table of claims is what `verify` says."""
+"""The README is short, its Python prints what it shows, its links lead somewhere; the page of claims."""
 
 import contextlib
 import io
@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import softbon_jax as sb
 from experiments import NAMES
 from tests import smoke
 
-TEXT = (Path(__file__).parents[1] / "README.md").read_text()
-TABLE = TEXT.split("<!-- claims: begin -->")[1].split("<!-- claims: end -->")[0]
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "claims.md").read_text()
+TABLE = PAGE.split("<!-- claims: begin -->")[1].split("<!-- claims: end -->")[0]
 NUMBER = r"(-?[\d.]+(?:e[+-]\d+)?)"
 
 
@@ -39,18 +42,30 @@ def passes(measured, allowed):
     return float(value) <= float(re.fullmatch(rf"≤ {NUMBER}", allowed)[1])
 
 
-def test_quickstart_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+def test_it_is_short():
+    assert len(TEXT.encode()) <= 6 * 1024
+
+
+def test_quickstart_prints_what_it_shows():
+    ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", TEXT, flags=re.S)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
+    assert out.getvalue() == shown
     # 16380995e-9 by multinomial enumeration.
-    assert "KL(P*||P_n) 0.016381" in out.getvalue()
+    assert "KL(P*‖P_n) 0.016381" in shown
 
 
-def test_every_figure_is_there():
-    for path in re.findall(r"!\[.*?\]\((.*?)\)", TEXT):
-        assert (Path(__file__).parents[1] / path).is_file(), path
+def test_every_link_leads_somewhere():
+    paths = re.findall(r"\]\((?!https:)(.*?)\)", TEXT)
+    assert len(paths) > 10
+    for path in paths:
+        assert (ROOT / path).is_file(), path
+
+
+def test_the_citation_names_the_version():
+    (version,) = re.findall(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert version == sb.__version__
 
 
 def test_verdicts_follow_from_the_numbers_beside_them():

@@ -1,4 +1,4 @@
-"""Rows of the table of claims in the README, so that no page quotes a number of its own.
+"""Rows of the table of claims in claims.md, so that no page quotes a number of its own.
 
     ```{claims}
     kl_rate: falls as
@@ -16,12 +16,12 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[1] / "claims.md"
 
 
 def rows() -> list[str]:
     """The lines of the table, its head first, without the last column, which is the verdict."""
-    table = README.read_text().split("<!-- claims: begin -->")[1].split("<!-- claims: end -->")[0]
+    table = PAGE.read_text().split("<!-- claims: begin -->")[1].split("<!-- claims: end -->")[0]
     lines = [line for line in table.splitlines() if line.startswith("| ")]
     return [line.rsplit("|", 2)[0] + "|" for line in lines]
 
@@ -46,7 +46,7 @@ class Claims(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The table, or an error where a line asks for what is not there."""
-        self.env.note_dependency(str(README))
+        self.env.note_dependency(str(PAGE))
         table = rows()[:2]
         try:
             for wanted in self.content:
@@ -54,7 +54,7 @@ class Claims(SphinxDirective):
         except ValueError as error:
             raise self.error(str(error)) from error
         parent = nodes.container(classes=["claims"])
-        self.state.nested_parse(StringList(table, str(README)), self.content_offset, parent)
+        self.state.nested_parse(StringList(table, str(PAGE)), self.content_offset, parent)
         return [parent]
 
 

@@ -342,7 +342,7 @@ def drawing() -> tuple[Any, Any]:
         return importlib.import_module("matplotlib"), importlib.import_module("matplotlib.figure")
     except ImportError:
         raise ImportError(
-            "an HTML report (--html) needs Matplotlib: pip install 'softbon-jax[experiments]'"
+            "an HTML report (--html) needs Matplotlib: pip install 'softbon-jax[command]'"
         ) from None
 
 

@@ -289,7 +289,7 @@ def _parquet(path: Path, limits: Limits) -> tuple[list[str], Rows]:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise ImportError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'softbon-jax[experiments]'"
+            f"{path}: reading Parquet needs pyarrow: pip install 'softbon-jax[command]'"
         ) from None
     with _refusing(f"{path}: not a Parquet file, or cut short"), parquet.ParquetFile(path) as file:
         names = list(file.schema_arrow.names)

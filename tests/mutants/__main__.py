@@ -1,0 +1,265 @@
+"""python -m tests.mutants: does anything notice when a formula is wrong?
+
+`table.toml` lists single mistakes that somebody might make: a sign, n for n - 1, one divergence for the
+other. Each is made in a copy of the repository; then the tests of its file run there, and the claims of
+the experiments that use it, on the smoke settings. Who notices is printed and, with --markdown, written
+to a page: what the tests kill, what the claims kill without them, and what nothing kills. The exit
+status is 0 if at least 97 % are killed, and every survivor has its reason in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TABLE = Path(__file__).with_name("table.toml")
+PACKAGE = "softbon_jax"
+PARTS = ("softbon_jax", "experiments", "figures", "benchmarks", "tests", "docs", "README.md")
+LEAST = 0.97
+"""The share of the mutants that must be killed."""
+SLOWEST = 240.0
+"""Seconds that one test file or one experiment may take; a mutant that takes longer is killed."""
+FLAGS = "--xla_backend_optimization_level=0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """One mistake, and who should notice it."""
+
+    file: str
+    what: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    experiments: tuple[str, ...]
+    survives: str | None = None
+    public: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Changes with the mistake and with the file that it is made in."""
+        source = (ROOT / PACKAGE / self.file).read_text()
+        return hashlib.sha256("\0".join((source, self.old, self.new)).encode()).hexdigest()
+
+    def write(self, tree: Path) -> None:
+        """Make the mistake in a copy of the repository."""
+        source = (ROOT / PACKAGE / self.file).read_text()
+        (tree / PACKAGE / self.file).write_text(source.replace(self.old, self.new))
+
+    def mend(self, tree: Path) -> None:
+        """Undo it."""
+        shutil.copy(ROOT / PACKAGE / self.file, tree / PACKAGE / self.file)
+
+
+def load(table: Path = TABLE) -> list[Mutant]:
+    """The mutants of a table; `ValueError` for one that does not fit the source."""
+    mutants = []
+    for file, entry in tomllib.loads(table.read_text())["files"].items():
+        source = (ROOT / PACKAGE / file).read_text()
+        for row in entry["mutants"]:
+            one = Mutant(
+                file=file,
+                tests=tuple(entry["tests"]),
+                experiments=tuple(entry.get("experiments", ())),
+                **row,
+            )
+            if source.count(one.old) != 1 or one.old == one.new:
+                raise ValueError(f"{file}, {one.what!r}: its text must occur once and change")
+            compile(source.replace(one.old, one.new), file, "exec")
+            mutants.append(one)
+    return mutants
+
+
+# One copy of the repository for each worker -------------------------------------------------------
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """The parts that tests and claims need."""
+    skipped = shutil.ignore_patterns("__pycache__", "_build", "results")
+    for name in (*PARTS, "pyproject.toml", "requirements"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=skipped)
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def _passes(tree: Path, cache: Path, *arguments: str) -> bool:
+    environment = os.environ | {
+        "SOFTBON_CACHE": str(cache),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip(),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=tree, env=environment, timeout=SLOWEST, check=False,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def test_passes(tree: Path, cache: Path, file: str) -> bool:
+    """Whether a file of tests passes in the copy."""
+    return _passes(
+        tree, cache, "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", file
+    )
+
+
+def claims_pass(tree: Path, cache: Path, experiment: str) -> bool:
+    """Whether an experiment, computed afresh in the copy, passes its claims."""
+    with tempfile.TemporaryDirectory() as out:
+        return _passes(
+            tree, cache, "experiments", "verify", "--config", "smoke", "--out", out, "--only", experiment
+        )  # fmt: skip
+
+
+def judged(mutant: Mutant, tree: Path, cache: Path) -> dict[str, Any]:
+    """Who kills the mutant: the first file of tests and the first experiment that fail."""
+    began = time.perf_counter()
+    mutant.write(tree)
+    try:
+        by_test = next((x for x in mutant.tests if not test_passes(tree, cache, x)), None)
+        by_claim = next((x for x in mutant.experiments if not claims_pass(tree, cache, x)), None)
+    finally:
+        mutant.mend(tree)
+    seconds = time.perf_counter() - began
+    return {"test": by_test, "claim": by_claim, "seconds": round(seconds, 1)}
+
+
+def baseline(mutants: Sequence[Mutant], tree: Path, cache: Path) -> list[str]:
+    """What fails without any mistake; must be empty, or nothing that follows means anything."""
+    tests = dict.fromkeys(x for one in mutants for x in one.tests)
+    names = dict.fromkeys(x for one in mutants for x in one.experiments)
+    failed = [x for x in tests if not test_passes(tree, cache, x)]
+    return failed + [x for x in names if not claims_pass(tree, cache, x)]
+
+
+def run(
+    mutants: Sequence[Mutant], known: dict[str, dict[str, Any]], jobs: int, folder: Path
+) -> Iterator[tuple[Mutant, dict[str, Any]]]:
+    """(mutant, who kills it) as they come; those in `known` are not run again."""
+    cache = Path(os.environ.get("SOFTBON_CACHE") or folder / "cache")
+    trees: queue.Queue[Path] = queue.Queue()
+    for i in range(jobs):
+        trees.put(copy_of_repository(folder / f"copy{i}"))
+    waiting = [one for one in mutants if one.identity not in known]
+    seen: collections.Counter[str] = collections.Counter()
+    turn = {}
+    for one in waiting:
+        seen[one.file] += 1
+        turn[one] = seen[one.file]
+    waiting.sort(key=turn.__getitem__)  # one of every file, then a second
+    yield from ((one, known[one.identity]) for one in mutants if one.identity in known)
+    if waiting:
+        failed = baseline(waiting, folder / "copy0", cache)
+        if failed:
+            raise ValueError(f"these fail without any mistake: {', '.join(failed)}")
+
+    def one_of(mutant: Mutant) -> tuple[Mutant, dict[str, Any]]:
+        tree = trees.get()
+        try:
+            return mutant, judged(mutant, tree, cache)
+        finally:
+            trees.put(tree)
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        tasks = [pool.submit(one_of, one) for one in waiting]
+        for task in concurrent.futures.as_completed(tasks):
+            yield task.result()
+
+
+# The report ---------------------------------------------------------------------------------------
+
+
+def page(results: Sequence[tuple[Mutant, dict[str, Any]]]) -> str:
+    """The two lists and the survivors, as Markdown."""
+    alive = [one for one, found in results if not (found["test"] or found["claim"])]
+    killed = len(results) - len(alive)
+    by_test = [(one, found["test"]) for one, found in results if found["test"]]
+    by_claim = [(one, found["claim"]) for one, found in results if found["claim"]]
+    public = [(one, found) for one, found in results if one.public]
+    noticed = sum(bool(found["claim"]) for _, found in public)
+    share = 100 * killed / len(results)
+    files = len({one.file for one, _ in results})
+    lines = [
+        "# Mutants",
+        "",
+        "Single mistakes, each made in a copy of the repository, where the tests of its file and the",
+        "claims of the experiments that use it (smoke settings) then run. Made by `make mutants`.",
+        "",
+        f"- {killed} of {len(results)} are killed ({share:.1f} %), number of files: {files};",
+        f"- {len(by_test)} by tests, {len(by_claim)} by claims alone;",
+        f"- the claims kill {noticed} of the {len(public)} that change a formula of a public function.",
+    ]
+    for title, rows in (("Killed by tests", by_test), ("Killed by claims alone", by_claim)):
+        lines += ["", f"## {title}", "", "| file | mistake | noticed by |", "| --- | --- | --- |"]
+        lines += [f"| {one.file} | {_cell(one.what)} | {who} |" for one, who in rows]
+    lines += ["", "## Survivors", ""]
+    lines += [f"- {one.file}: {one.what}. {one.survives or 'No reason is known.'}" for one in alive]
+    return "\n".join(lines if alive else [*lines, "None."]) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the mutants: 0 if enough are killed, 1 if not, 2 if they cannot be run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="FILE", help="files of the package")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
+    parser.add_argument("--known", type=Path, help="results so far, to go on with (JSON lines)")
+    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    given = parser.parse_args(arguments)
+    known: dict[str, dict[str, Any]] = {}
+    if given.known and given.known.exists():
+        records = map(json.loads, given.known.read_text().splitlines())
+        known = {record.pop("identity"): record for record in records}
+    results = []
+    try:
+        mutants = [one for one in load() if not given.only or one.file in given.only]
+        with tempfile.TemporaryDirectory() as folder:
+            for one, found in run(mutants, known, given.jobs, Path(folder)):
+                results.append((one, found))
+                who = " and ".join(filter(None, (found["test"], found["claim"]))) or "SURVIVES"
+                print(f"{len(results)}/{len(mutants)} {one.file}: {one.what}: {who}", flush=True)
+                if given.known and one.identity not in known:
+                    with given.known.open("a") as file:
+                        file.write(json.dumps({"identity": one.identity, **found}) + "\n")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    order = {one: i for i, one in enumerate(mutants)}
+    results.sort(key=lambda pair: order[pair[0]])
+    text = page(results)
+    if given.markdown:
+        given.markdown.write_text(text)
+    alive = [one for one, found in results if not (found["test"] or found["claim"])]
+    print(text.partition("\n## ")[0])
+    enough = len(alive) <= (1 - LEAST) * len(results)
+    return 0 if enough and all(one.survives for one in alive) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
