@@ -33,8 +33,9 @@ PACKAGE = "softbon_jax"
 PARTS = ("softbon_jax", "experiments", "figures", "benchmarks", "tests", "docs", "README.md")
 LEAST = 0.97
 """The share of the mutants that must be killed."""
-SLOWEST = 240.0
-"""Seconds that one test file or one experiment may take; a mutant that takes longer is killed."""
+PATIENCE, SLOWEST = 5.0, 180.0
+"""A mutant is killed, too, if a file of tests or an experiment takes this many times as long as without
+it, and longer than this many seconds."""
 FLAGS = "--xla_backend_optimization_level=0"
 
 
@@ -101,58 +102,57 @@ def copy_of_repository(folder: Path) -> Path:
     return folder
 
 
-def _passes(tree: Path, cache: Path, *arguments: str) -> bool:
-    environment = os.environ | {
-        "SOFTBON_CACHE": str(cache),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip(),
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
-            cwd=tree, env=environment, timeout=SLOWEST, check=False,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+@dataclasses.dataclass
+class Copy:
+    """A copy of the repository, and how long each check took there without any mistake."""
 
+    tree: Path
+    cache: Path
+    seconds: dict[str, float]
 
-def test_passes(tree: Path, cache: Path, file: str) -> bool:
-    """Whether a file of tests passes in the copy."""
-    return _passes(
-        tree, cache, "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", file
-    )
+    def passes(self, check: str) -> bool:
+        """Whether a file of tests, or an experiment computed afresh, passes here in time."""
+        limit = max(SLOWEST, PATIENCE * self.seconds[check]) if check in self.seconds else None
+        environment = os.environ | {
+            "SOFTBON_CACHE": str(self.cache),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip(),
+        }
+        with tempfile.TemporaryDirectory() as out:
+            if check.endswith(".py"):
+                how = ["pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", check]
+            else:
+                how = ["experiments", "verify", "--config", "smoke", "--out", out, "--only", check]
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-m", *how],
+                    cwd=self.tree, env=environment, timeout=limit, check=False,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                return False
+        return done.returncode == 0
 
+    def baseline(self, mutants: Sequence[Mutant]) -> None:
+        """Run every check once without a mistake; `ValueError` if one fails: no other means anything."""
+        for check in dict.fromkeys(x for one in mutants for x in (*one.tests, *one.experiments)):
+            began = time.perf_counter()
+            if not self.passes(check):
+                raise ValueError(f"{check} fails without any mistake")
+            self.seconds[check] = time.perf_counter() - began
 
-def claims_pass(tree: Path, cache: Path, experiment: str) -> bool:
-    """Whether an experiment, computed afresh in the copy, passes its claims."""
-    with tempfile.TemporaryDirectory() as out:
-        return _passes(
-            tree, cache, "experiments", "verify", "--config", "smoke", "--out", out, "--only", experiment
-        )  # fmt: skip
-
-
-def judged(mutant: Mutant, tree: Path, cache: Path) -> dict[str, Any]:
-    """Who kills the mutant: the first file of tests and the first experiment that fail."""
-    began = time.perf_counter()
-    mutant.write(tree)
-    try:
-        by_test = next((x for x in mutant.tests if not test_passes(tree, cache, x)), None)
-        by_claim = next((x for x in mutant.experiments if not claims_pass(tree, cache, x)), None)
-    finally:
-        mutant.mend(tree)
-    seconds = time.perf_counter() - began
-    return {"test": by_test, "claim": by_claim, "seconds": round(seconds, 1)}
-
-
-def baseline(mutants: Sequence[Mutant], tree: Path, cache: Path) -> list[str]:
-    """What fails without any mistake; must be empty, or nothing that follows means anything."""
-    tests = dict.fromkeys(x for one in mutants for x in one.tests)
-    names = dict.fromkeys(x for one in mutants for x in one.experiments)
-    failed = [x for x in tests if not test_passes(tree, cache, x)]
-    return failed + [x for x in names if not claims_pass(tree, cache, x)]
+    def judge(self, mutant: Mutant) -> dict[str, Any]:
+        """Who kills the mutant: the first file of tests and the first experiment that fail."""
+        began = time.perf_counter()
+        mutant.write(self.tree)
+        try:
+            by_test = next((x for x in mutant.tests if not self.passes(x)), None)
+            by_claim = next((x for x in mutant.experiments if not self.passes(x)), None)
+        finally:
+            mutant.mend(self.tree)
+        seconds = time.perf_counter() - began
+        return {"test": by_test, "claim": by_claim, "seconds": round(seconds, 1)}
 
 
 def run(
@@ -160,29 +160,29 @@ def run(
 ) -> Iterator[tuple[Mutant, dict[str, Any]]]:
     """(mutant, who kills it) as they come; those in `known` are not run again."""
     cache = Path(os.environ.get("SOFTBON_CACHE") or folder / "cache")
-    trees: queue.Queue[Path] = queue.Queue()
-    for i in range(jobs):
-        trees.put(copy_of_repository(folder / f"copy{i}"))
+    yield from ((one, known[one.identity]) for one in mutants if one.identity in known)
     waiting = [one for one in mutants if one.identity not in known]
+    if not waiting:
+        return
+    seconds: dict[str, float] = {}
+    copies: queue.Queue[Copy] = queue.Queue()
+    for i in range(jobs):
+        copies.put(Copy(copy_of_repository(folder / f"copy{i}"), cache, seconds))
+    copies.queue[0].baseline(waiting)
+
+    def one_of(mutant: Mutant) -> tuple[Mutant, dict[str, Any]]:
+        copy = copies.get()
+        try:
+            return mutant, copy.judge(mutant)
+        finally:
+            copies.put(copy)
+
     seen: collections.Counter[str] = collections.Counter()
     turn = {}
     for one in waiting:
         seen[one.file] += 1
         turn[one] = seen[one.file]
     waiting.sort(key=turn.__getitem__)  # one of every file, then a second
-    yield from ((one, known[one.identity]) for one in mutants if one.identity in known)
-    if waiting:
-        failed = baseline(waiting, folder / "copy0", cache)
-        if failed:
-            raise ValueError(f"these fail without any mistake: {', '.join(failed)}")
-
-    def one_of(mutant: Mutant) -> tuple[Mutant, dict[str, Any]]:
-        tree = trees.get()
-        try:
-            return mutant, judged(mutant, tree, cache)
-        finally:
-            trees.put(tree)
-
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         tasks = [pool.submit(one_of, one) for one in waiting]
         for task in concurrent.futures.as_completed(tasks):
