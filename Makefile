@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: test slow test-long lint bench reproduce figures verify docs clean
+.PHONY: test slow test-long matrix lint bench reproduce figures verify docs clean
 
 # Most of the time of a test is compilation, which goes faster without optimization. What has been
 # compiled stays in the user's cache (SOFTBON_CACHE, see `softbon --help`) for the next run.
@@ -19,7 +19,11 @@ slow: $(READY)
 
 # Many more examples for the invariances, with random seeds, which are printed.
 test-long: $(READY)
-	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py tests/test_invariances_of_rules.py
+
+# The wheel on every supported Python that is found, with the oldest and the newest JAX.
+matrix: $(READY)
+	$(PY) -m tests.matrix
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 
@@ -14,8 +12,8 @@ DOUBLE, ROUNDS = True, 10
 OUTCOMES, PROBLEMS, N, BUDGET = 64, 1000, 16, 0.7
 
 
-def run(rounds: int, json: Path | None) -> None:
-    """Time both calls, and print the largest relative error in the budget."""
+def run(rounds: int, quick: bool) -> _timing.Report:
+    """Time both calls, and find the largest relative error in the budget."""
     keys = jax.random.split(jax.random.key(0), PROBLEMS)
     batch = jax.vmap(lambda key: sb.dirichlet(key, OUTCOMES))(keys)
     one = jax.tree.map(lambda x: x[0], batch)
@@ -24,8 +22,7 @@ def run(rounds: int, json: Path | None) -> None:
         f"{PROBLEMS} problems": lambda: sb.temperature_for_kl(batch, N, BUDGET),
     }
     times = _timing.race(calls, rounds)
-    _timing.print_times(f"K = {OUTCOMES}, n = {N}, budget {BUDGET} nats", times)
     answer = sb.temperature_for_kl(batch, N, BUDGET)
     met = sb.metrics(batch, N, answer.value).kl_soft_base
-    print(f"largest relative miss {float(jnp.max(jnp.abs(met / BUDGET - 1))):.1e}")
-    _timing.write_json(json, {"calibration": times}, {})
+    miss = f"largest relative miss {float(jnp.max(jnp.abs(met / BUDGET - 1))):.1e}"
+    return _timing.Report({f"K = {OUTCOMES}, n = {N}, budget {BUDGET} nats": times}, {}, [miss])

@@ -7,8 +7,6 @@ none.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -32,8 +30,8 @@ def resample(rewards: np.ndarray, numbers: list[int], rng: np.random.Generator) 
     return result
 
 
-def run(rounds: int, json: Path | None) -> None:
-    """Run all contestants and print the tables."""
+def run(rounds: int, quick: bool) -> _timing.Report:
+    """Race all contestants."""
     rng = np.random.default_rng(0)
     small, large = rng.normal(size=(200, 256)), rng.normal(size=(10_000, 64))
     small_n, large_n = 2 ** np.arange(9), 2 ** np.arange(7)
@@ -46,14 +44,12 @@ def run(rounds: int, json: Path | None) -> None:
         "NumPy subsets, 10 x 256, 9 n": lambda: resample(few, small_n.tolist(), rng),
     }
     times = _timing.race(calls, rounds)
-    _timing.print_times("float64, one λ", times)
     ratios = {
         "NumPy subsets / pool_curve, a prompt": _timing.ratio(
             times, ["NumPy subsets, 10 x 256, 9 n"], ["pool_curve, 200 x 256, 9 n"], scale=20.0
         )
     }
-    _timing.print_ratios("ratios of times, median and range over the rounds", ratios)
     exact = sb.pool_curve(few, small_n, TEMPERATURE).per_prompt
     error = jnp.sqrt(jnp.mean((exact - resample(few, small_n.tolist(), rng)) ** 2, axis=0))
-    print(f"error of {SUBSETS:,} subsets, rms over prompts: {[f'{x:.2g}' for x in error]}")
-    _timing.write_json(json, {"pools": times}, ratios)
+    remark = f"error of {SUBSETS:,} subsets, rms over prompts: {[f'{x:.2g}' for x in error]}"
+    return _timing.Report({"float64, one λ": times}, ratios, [remark])

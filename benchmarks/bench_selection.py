@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,8 @@ SHAPE = (4096, 256)
 TEMPERATURE = 0.5
 
 
-def run(rounds: int, json: Path | None) -> None:
-    """Run all contestants and print the tables."""
+def run(rounds: int, quick: bool) -> _timing.Report:
+    """Race all contestants."""
     rewards = jax.random.normal(jax.random.key(0), SHAPE)
     temperature = jnp.float32(TEMPERATURE)
     keys = {name: jax.random.key(1, impl=name) for name in ("threefry2x32", "rbg", "philox2x32")}
@@ -50,7 +49,6 @@ def run(rounds: int, json: Path | None) -> None:
         "gumbel noise alone": lambda: noise(key),
     }
     times = _timing.race(calls, rounds)
-    _timing.print_times(f"{SHAPE[0]} x {SHAPE[1]}, float32", times)
 
     stream = jnp.ravel(rewards)
     empty = sb.reservoir_init(jnp.int32(0), dtype=jnp.float32)
@@ -63,7 +61,6 @@ def run(rounds: int, json: Path | None) -> None:
         "reservoir_update": lambda: update(key, empty, items, stream, temperature),
     }
     long_times = _timing.race(long_calls, rounds)
-    _timing.print_times(f"one pool of {stream.size}, float32", long_times)
 
     ratios = {
         "select / categorical": _timing.ratio(times, ["select"], ["categorical"]),
@@ -78,5 +75,8 @@ def run(rounds: int, json: Path | None) -> None:
             long_times, ["select, one pool"], ["categorical, one pool, mode high"]
         ),
     }
-    _timing.print_ratios("ratios of times, median and range over the rounds", ratios)
-    _timing.write_json(json, {"pools": times, "one pool": long_times}, ratios)
+    tables = {
+        f"{SHAPE[0]} x {SHAPE[1]}, float32": times,
+        f"one pool of {stream.size}, float32": long_times,
+    }
+    return _timing.Report(tables, ratios)

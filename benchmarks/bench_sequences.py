@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ DOUBLE, ROUNDS = True, 20
 WIDTH, LENGTH, CANDIDATES = 256, 64, 64
 
 
-def run(rounds: int, json: Path | None) -> None:
+def run(rounds: int, quick: bool) -> _timing.Report:
     """Time a recurrent model decoded by blocks beside its bare steps, and the law of long blocks."""
     weights = jax.random.normal(jax.random.key(0), (WIDTH, WIDTH), jnp.float32) / WIDTH**0.5
     direction = jax.random.normal(jax.random.key(1), (WIDTH,), jnp.float32) / WIDTH**0.5
@@ -55,13 +54,11 @@ def run(rounds: int, json: Path | None) -> None:
         "whole, 16 candidates at once": lambda: decode(LENGTH, 16),
     }
     times = _timing.race(calls, rounds)
-    _timing.print_times(f"{CANDIDATES} candidates, {LENGTH} tokens, width {WIDTH}, float32", times)
     bare_name = next(iter(calls))
     ratios = {
         f"{name} / bare steps": _timing.ratio(times, [name], [bare_name])
         for name in list(calls)[1:]
     }
-    _timing.print_ratios("ratios of times, median and range over the rounds", ratios)
 
     symbol = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 1 / 3, 2 / 3, 1.0])
     log_n = np.array([200.0, 600.0, 1400.0])
@@ -75,5 +72,8 @@ def run(rounds: int, json: Path | None) -> None:
         ),
     }
     law_times = _timing.race(laws, max(3, rounds // 4))
-    _timing.print_times("exact laws, float64", law_times)
-    _timing.write_json(json, {"decoding": times, "laws": law_times}, ratios)
+    tables = {
+        f"{CANDIDATES} candidates, {LENGTH} tokens, width {WIDTH}, float32": times,
+        "exact laws, float64": law_times,
+    }
+    return _timing.Report(tables, ratios)

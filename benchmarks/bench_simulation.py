@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -132,8 +131,8 @@ def numpy_counts(trials: int) -> tuple[np.ndarray, float]:
 # The race ----------------------------------------------------------------------------------------
 
 
-def run(rounds: int, json: Path | None) -> None:
-    """Run all contestants and print the tables."""
+def run(rounds: int, quick: bool) -> _timing.Report:
+    """Race all contestants, and find how far each estimated law is from the exact one."""
     single = sb.from_probs(PROBS.astype(np.float32), REWARDS.astype(np.float32))
     double = sb.from_probs(PROBS, REWARDS)
 
@@ -148,24 +147,20 @@ def run(rounds: int, json: Path | None) -> None:
         "JAX choice + categorical": lambda: jax_literal(jax.random.key(1), THEIRS),
     }
     rivals = torch_literal()
-    if not rivals:
-        print("PyTorch is not installed: its contestants are left out")
     literal |= {name: partial(call, THEIRS) for name, call in rivals.items()}
-    times = _timing.race(literal, rounds)
-    work = {name: OURS if name.startswith("softbon") else THEIRS for name in literal}
-    _timing.print_times(f"literal, K = {OUTCOMES}, n = {N}", times, work, "trials")
-
     counts: dict[str, Callable[[], Any]] = {
         "softbon_jax counts": lambda: ours(double, COUNTS, "counts"),
         "softbon_jax counts, float32": lambda: ours(single, COUNTS, "counts"),
         "NumPy multinomial": lambda: numpy_counts(COUNTS),
     }
-    counts_times = _timing.race(counts, rounds)
-    work_counts = dict.fromkeys(counts, float(COUNTS))
-    _timing.print_times(f"counts, K = {OUTCOMES}, n = {N}", counts_times, work_counts, "trials")
+    times, counts_times = _timing.race(literal, rounds), _timing.race(counts, rounds)
 
     first = "softbon_jax literal"
-    ratios = {
+    trials = {name: OURS if name.startswith("softbon") else THEIRS for name in literal}
+    values = {
+        f"{name}, trials/s": _timing.per_second(times[name], trials[name]) for name in literal
+    }
+    values |= {
         f"{name} / {first}, time a trial": _timing.ratio(times, [name], [first], OURS / THEIRS)
         for name in literal
         if not name.startswith("softbon")
@@ -173,21 +168,23 @@ def run(rounds: int, json: Path | None) -> None:
     numpy_variance = numpy_counts(COUNTS)[1]
     for name in list(counts)[:-1]:
         variance = float(np.sum(np.asarray(counts[name]().probs_se, np.float64) ** 2))
-        ratios[f"NumPy multinomial / {name}, variance"] = _timing.Ratio(
-            *(3 * (numpy_variance / variance,))
+        gain = numpy_variance / variance
+        values[f"NumPy multinomial / {name}, variance"] = _timing.spread([gain])
+        values[f"NumPy multinomial / {name}, variance x time"] = _timing.ratio(
+            counts_times, ["NumPy multinomial"], [name], gain
         )
-        ratios[f"NumPy multinomial / {name}, variance x time"] = _timing.ratio(
-            counts_times, ["NumPy multinomial"], [name], numpy_variance / variance
-        )
-    _timing.print_ratios("how many times better, median and range over the rounds", ratios)
-    _timing.write_json(json, {"literal": times, "counts": counts_times}, ratios)
 
     exact = np.exp(np.asarray(sb.log_soft_bon(double, N, TEMPERATURE)))
-    print("\nlargest distance of each estimated law from the exact one")
+    remarks = [] if rivals else ["PyTorch is not installed: its contestants are left out"]
+    remarks.append("\nlargest distance of each estimated law from the exact one")
     for name, call in (literal | counts).items():
         result = call()
         if isinstance(result, sb.Estimate):
             result = result.probs
         elif isinstance(result, tuple):
             result = result[0]
-        print(f"{name:34}{np.max(np.abs(np.asarray(result) - exact)):10.1e}")
+        remarks.append(f"{name:34}{np.max(np.abs(np.asarray(result) - exact)):10.1e}")
+    title = f"K = {OUTCOMES}, n = {N}"
+    return _timing.Report(
+        {f"literal, {title}": times, f"counts, {title}": counts_times}, values, remarks
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -276,29 +275,28 @@ def contestant(variant: Variant, trials: int) -> Callable[[], Array]:
     return lambda: compiled(key)
 
 
-def run(rounds: int, json: Path | None) -> None:
-    """Run all variants and print the tables."""
+def run(rounds: int, quick: bool) -> _timing.Report:
+    """Race all variants, and find how far the law of each is from the exact one."""
     calls = {name: contestant(variant, TRIALS) for name, variant in VARIANTS.items()}
     times = _timing.race(calls, rounds)
-    work = dict.fromkeys(calls, float(TRIALS))
-    _timing.print_times(f"literal, K = {OUTCOMES}, n = {N}", times, work, "trials")
-    ratios = {
-        name: _timing.ratio(times, [name], [SHIPPED_RACE if name.startswith("race") else SHIPPED])
-        for name in calls
-    }
-    _timing.print_ratios("time over that of the same rule as shipped", ratios)
-    _timing.write_json(json, {"variants": times}, ratios)
+    values = {}
+    for name in calls:
+        shipped = SHIPPED_RACE if name.startswith("race") else SHIPPED
+        values[f"{name} / {shipped}"] = _timing.ratio(times, [name], [shipped])
 
     problem = sb.from_probs(PROBS, REWARDS)
     soft = np.exp(np.asarray(sb.log_soft_bon(problem, N, TEMPERATURE)))
     race = np.exp(np.asarray(sb.log_uniform_race(problem, N, TEMPERATURE)))
-    print("\nlargest distance of each estimated law from the exact one, and in standard errors")
+    remarks = [
+        "\nlargest distance of each estimated law from the exact one, and in standard errors"
+    ]
     for name, call in calls.items():
         exact = race if name.startswith("race") else soft
         distance = np.abs(np.asarray(call()) - exact)
         # Standard errors, of what should come up ten times at least: rarer counts are not normal.
         error = np.sqrt(np.maximum(exact, 10 / TRIALS) * (1 - exact) / TRIALS)
         deviation = np.max(distance / error)
-        print(f"{name:40}{np.max(distance):10.1e}{deviation:8.1f}")
+        remarks.append(f"{name:40}{np.max(distance):10.1e}{deviation:8.1f}")
     largest, tv = error_of_halves(soft)
-    print(f"two draws a word: P_n off by up to {largest:.1e}, TV {tv:.1e}, by computation")
+    remarks.append(f"two draws a word: P_n off by up to {largest:.1e}, TV {tv:.1e}, by computation")
+    return _timing.Report({f"literal, K = {OUTCOMES}, n = {N}": times}, values, remarks)

@@ -25,6 +25,7 @@ NAMES = (
     "kl_rate",
     "reward_rate",
     "tv_rate",
+    "extremes",
     "simulation_check",
     "blocks",
     "threshold",
@@ -39,6 +40,7 @@ NAMES = (
     "poisson",
     "hedging",
     "distillation",
+    "certified",
 )
 """The experiments, in the order in which `reproduce` runs them."""
 

@@ -17,7 +17,7 @@ import experiments
 from experiments import runner, verify
 from experiments.claims import Claim
 from experiments.progress import Progress
-from softbon_jax.command import compilation_cache, replacing
+from softbon_jax.command import check_output, compilation_cache, naming, printable, replacing
 
 Size = Literal["smoke", "paper"]
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return commands[command](rest)
     except (runner.ResultError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
 
 
@@ -162,7 +162,9 @@ def _reproduce(arguments: Sequence[str]) -> int:
         for path in draw.render(out, gallery, names):
             progress.step(f"drawn {path}")
         page = out / "report.html"
-        _save(page, report.as_html(claims, options.config, out, gallery))
+        text = report.as_html(claims, options.config, out, gallery)
+        with replacing(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         progress.step(f"written {page}")
     return _print(claims, "table")
 
@@ -170,10 +172,23 @@ def _reproduce(arguments: Sequence[str]) -> int:
 def _verify(arguments: Sequence[str]) -> int:
     options = tyro.cli(Verify, args=arguments, prog="python -m experiments verify")
     out = options.out or runner.default_results(options.config)
-    claims = verify.check(options.config, out, _names(options.only))
-    for path, text in ((options.json, verify.as_json), (options.junit, verify.as_junit)):
-        if path is not None:
-            _save(path, text(claims) + "\n")
+    names = _names(options.only)
+    files = [
+        (option, path, text)
+        for option, path, text in (
+            ("--json", options.json, verify.as_json),
+            ("--junit", options.junit, verify.as_junit),
+        )
+        if path is not None
+    ]
+    for option, path, _ in files:  # before anything is computed
+        with naming(option, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            check_output(path)
+    claims = verify.check(options.config, out, names)
+    for option, path, text in files:
+        with naming(option, path), replacing(path) as temporary:
+            temporary.write_text(text(claims) + "\n", encoding="utf-8")
     return _print(claims, options.format)
 
 
@@ -193,12 +208,6 @@ def _print(claims: list[Claim], style: str) -> int:
         formats = {"markdown": verify.as_markdown, "json": verify.as_json, "junit": verify.as_junit}
         print(formats[style](claims))
     return 0 if all(claim.passed for claim in claims) else 1
-
-
-def _save(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

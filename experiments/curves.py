@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 import softbon_jax as sb
@@ -84,7 +85,9 @@ def of_temperature(values: Any, long_name: str, units: str) -> xr.Variable:
     return variable(values[None], GRID[:2], long_name, units)
 
 
-def cv_squared(problem: sb.Problem, temperature: jax.Array) -> xr.Variable:
-    """CV² of one problem at each temperature."""
-    values = sb.bounds.cv_squared(problem, temperature)
-    return of_temperature(values, "CV² = χ²(P*‖P)", "1")
+def largest_weight(problem: sb.Problem, temperature: jax.Array) -> xr.Variable:
+    """Max W of a problem at each temperature: the power laws hold for n well above it."""
+    log_p = np.asarray(problem.log_probs)
+    log_w = np.asarray(sb.log_tilted(problem, temperature))[:, log_p > -np.inf]
+    values = np.exp((log_w - log_p[log_p > -np.inf]).max(-1))
+    return of_temperature(values, "max W", "1")

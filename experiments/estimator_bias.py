@@ -4,6 +4,9 @@ Pools are drawn from a known law, so that the truth is exact. The U-statistic av
 of the pool; the plug-in treats the pool as the law; the bootstrap draws n candidates from the pool with
 replacement, which is a noisy plug-in. The last two are too low, the more so the closer n is to N.
 Besides the studies of small pools, the U-statistic is averaged over very many large ones.
+
+Further cells: the divergence from pools, with and without the jackknife; selection by all noisy judges
+but one, valued by that one or by all; and advice on tables in which no point is better than another.
 """
 
 from __future__ import annotations
@@ -18,9 +21,14 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments.dataset import REWARD, assemble, grid, variable
+from softbon_jax.command import advice
 
 GRID = ("temperature", "estimator", "n")
-ATTRIBUTES = ("size", "prompts", "studies", "large_size", "large_pools")
+ATTRIBUTES = ("size", "prompts", "studies", "large_size", "large_pools", "tables")
+OTHERS = ("divergence", "judges", "advice")
+JUDGES = 4
+NOISE = 1.5
+"""Standard deviation of the noise of a judge; that of the true score is 1."""
 ESTIMATORS = ("U-statistic", "plug-in", "bootstrap")
 
 
@@ -40,6 +48,9 @@ class Config:
       large_size: N of the large pools.
       large_pools: how many of them.
       large_n: numbers of candidates from them.
+      divergence_pools: pools from which a divergence is estimated.
+      judged_pools: pools that judges score.
+      tables: tables for advice.
     """
 
     outcomes: int = 256
@@ -53,6 +64,9 @@ class Config:
     large_size: int = 256
     large_pools: int = 20_000
     large_n: tuple[int, ...] = (16, 64, 256)
+    divergence_pools: int = 4000
+    judged_pools: int = 20_000
+    tables: int = 2000
 
 
 PAPER = Config()
@@ -66,12 +80,15 @@ SMOKE = Config(
     large_size=64,
     large_pools=1000,
     large_n=(4, 16, 64),
+    divergence_pools=2000,
+    judged_pools=2000,
+    tables=200,
 )
 
 
 def cells(config: Config) -> list[str]:
-    """A cell for each temperature."""
-    return [f"{temperature:g}" for temperature in config.temperatures]
+    """A cell for each temperature, and one each for divergences, judges and advice."""
+    return [*(f"{temperature:g}" for temperature in config.temperatures), *OTHERS]
 
 
 def law(config: Config) -> sb.Problem:
@@ -81,7 +98,10 @@ def law(config: Config) -> sb.Problem:
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """All estimates at one temperature."""
+    """All estimates at one temperature, or one of the other studies."""
+    others = {"divergence": _divergence, "judges": _judges, "advice": _advice}
+    if cell in others:
+        return others[cell](config)
     index = cells(config).index(cell)
     temperature, problem = config.temperatures[index], law(config)
     draw_key, boot_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index))
@@ -146,6 +166,77 @@ def _large(
     return np.asarray(curve.mean - truth), np.asarray(curve.standard_error)
 
 
+def _mean_and_error(values: np.ndarray, name: str, units: str) -> dict[str, xr.Variable]:
+    error = values.std(0, ddof=1) / np.sqrt(len(values))
+    return {
+        name: variable(values.mean(0), [], f"mean error, {name.replace('_', ' ')}", units),
+        f"{name}_se": variable(error, [], "standard error of it", units),
+    }
+
+
+def _divergence(config: Config) -> xr.Dataset:
+    """KL(P_n‖P) from pools of 32 at n = 8: the plug-in and the jackknife."""
+    problem, size, n, temperature = law(config), 32, 8, 1.0
+    key = jax.random.fold_in(jax.random.key(config.seed), 100)
+    drawn = jax.random.randint(key, (config.divergence_pools, size), 0, config.outcomes)
+    estimate = sb.pool_kl(problem.rewards[drawn], n, temperature)
+    truth = float(sb.metrics(problem, float(n), temperature).kl_soft_base)
+    return xr.Dataset(
+        {
+            **_mean_and_error(np.ravel(estimate.plug_in) - truth, "plug_in_kl", "nats"),
+            **_mean_and_error(np.ravel(estimate.per_prompt) - truth, "jackknifed_kl", "nats"),
+        }
+    )
+
+
+def _judges(config: Config) -> xr.Dataset:
+    """What the best of 8 by all judges but one is worth, by that judge and by all of them.
+
+    For normal scores E_{P_n}[true score] is Cov(true, mean of judges)/Var(mean) times E_{P_n}[mean].
+    """
+    random, n, size = np.random.default_rng(config.seed), 8, 16
+    true = random.normal(size=(config.judged_pools, size))
+    noise = NOISE * random.normal(size=(config.judged_pools, size, JUDGES))
+    judges = true[..., None] + noise
+    left_out = sb.leave_one_out_curve(judges, n, 0.0).per_prompt
+    by_all = sb.pool_curve(judges[..., 1:].mean(-1), n, 0.0).per_prompt
+    variance = 1 + NOISE**2 / (JUDGES - 1)
+    u, weight = np.polynomial.legendre.leggauss(200)
+    quantile = jax.scipy.special.ndtri((u + 1) / 2)
+    largest = np.sum(weight / 2 * n * ((u + 1) / 2) ** (n - 1) * np.asarray(quantile))
+    truth = largest / np.sqrt(variance)
+    return xr.Dataset(
+        {
+            **_mean_and_error(np.ravel(left_out) - truth, "left_out", REWARD),
+            **_mean_and_error(np.ravel(by_all) - truth, "by_the_same", REWARD),
+        }
+    )
+
+
+def _advice(config: Config) -> xr.Dataset:
+    """The value of the best of eight equal points, and false alarms of over-optimization."""
+    random, prompts, n = (
+        np.random.default_rng(config.seed),
+        60,
+        np.array([1, 2, 3, 4, 6, 8, 12, 16, 32]),
+    )
+    corrected, alarms = np.zeros((config.tables, 2)), 0
+    for i in range(config.tables):
+        gold = random.normal(size=(prompts, 1, n.size))
+        even = advice.Table(np.zeros(1), n, gold, gold, np.zeros_like(gold), np.arange(prompts))
+        alarms += advice.overoptimized(even, 0.0, seed=i, samples=400).finding == "turns down"
+        gold[:, :, 0] -= 2  # of a single response, so that the advice is clear
+        choice = advice.choose(even, seed=i, samples=400)
+        corrected[i] = choice.value, gold.mean(0).max()
+    return xr.Dataset(
+        {
+            **_mean_and_error(corrected[:, 0], "advised_value", REWARD),
+            **_mean_and_error(corrected[:, 1], "largest_mean", REWARD),
+            "false_alarms": variable(alarms / config.tables, [], "share that turns down", "1"),
+        }
+    )
+
+
 def _bootstrap(key: jax.Array, pools: jax.Array, config: Config, temperature: float) -> np.ndarray:
     """`[pools, M]`: the softmax average of n draws with replacement, averaged over resamples."""
     columns = []
@@ -165,5 +256,7 @@ def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The whole result from the pieces of `cells(config)`, in order."""
     title = f"estimates of best-of-n from pools of {config.size}"
     attributes = {name: getattr(config, name) for name in ATTRIBUTES}
-    whole = assemble(parts, "temperature", {"title": title, **attributes})
+    count = len(config.temperatures)
+    whole = assemble(parts[:count], "temperature", {"title": title, **attributes})
+    whole = whole.merge(xr.merge(parts[count:]))
     return whole.assign_coords(grid(temperature=config.temperatures))

@@ -78,7 +78,9 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 
     return xr.Dataset(
         {
-            **metric_variables(exact, ("reward", "kl_soft_base", "win_rate"), GRID),
+            **metric_variables(
+                exact, ("reward", "kl_soft_base", "kl_soft_tilted", "win_rate"), GRID
+            ),
             **{
                 field: variable(getattr(exact, field)[..., 0], GRID[:2], *METRICS[field])
                 for field in ("tilted_reward", "kl_tilted_base")

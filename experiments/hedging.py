@@ -23,6 +23,8 @@ import softbon_jax as sb
 from experiments.dataset import REWARD, assemble, grid, variable
 
 PLAIN = ("hard", "poisson", "tilted")
+STEP = 0.01
+"""Relative change of a budget from which its worth is computed."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Config:
 
 
 PAPER = Config()
-SMOKE = Config(outcomes=128, points=9, prompts=2, kl=(0.2,))
+SMOKE = Config(outcomes=128, points=9, prompts=2, draws=4.0, kl=(0.38,))
 
 
 def cells(config: Config) -> list[str]:
@@ -127,8 +129,22 @@ def _allocation(config: Config) -> xr.Dataset:
             max(float(x.kl_base.mean()) / kl, float(x.n.mean()) / config.draws)
             for x in (common, each)
         ]
+        # What a little more or less of a budget earns, beside its price.
+        less_kl, more_kl, fewer, more = (
+            float(sb.allocate(prompts, gold, draws=config.draws * x, kl=kl * y).gold.mean())
+            for x, y in ((1, 1 - STEP), (1, 1 + STEP), (1 - STEP, 1), (1 + STEP, 1))
+        )
         columns.append(
-            (on_grid, common.gold.mean(), each.gold.mean(), max(overdraft), each.price_kl)
+            (
+                on_grid,
+                common.gold.mean(),
+                each.gold.mean(),
+                max(overdraft),
+                each.price_kl,
+                each.price_draws,
+                (more_kl - less_kl) / (2 * STEP * kl),
+                (more - fewer) / (2 * STEP * config.draws),
+            )
         )
     names = {
         "grid_gold": ("largest mean gold reward of a grid of common n and λ", REWARD),
@@ -136,6 +152,9 @@ def _allocation(config: Config) -> xr.Dataset:
         "each_gold": ("mean gold reward with n and λ for each prompt", REWARD),
         "budget_used": ("largest share of a budget that is used", "1"),
         "price_kl": ("mean gold reward that one more nat would earn", f"{REWARD} per nat"),
+        "price_draws": ("mean gold reward that one more draw would earn", f"{REWARD} per draw"),
+        "worth_kl": ("difference quotient of it in the budget of KL", f"{REWARD} per nat"),
+        "worth_draws": ("difference quotient of it in the budget of draws", f"{REWARD} per draw"),
     }
     values = zip(names.items(), np.asarray(columns).T, strict=True)
     return xr.Dataset(

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from experiments import problems
-from experiments.curves import curves, cv_squared, of_n, of_temperature
+from experiments.curves import curves, largest_weight, of_n, of_temperature
 from experiments.dataset import a_cell_a_problem, assemble, grid, variable
 from experiments.simulation import simulated
 from softbon_jax import bounds
@@ -78,7 +78,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             ),
             "kl_asymptote": of_n(bounds.kl_asymptote(*on.pairs), "Var_{P*}(W)/2n²", "nats"),
             "tv_asymptote": of_n(bounds.tv_asymptote(*on.pairs), "E_{P*}|1 + CV² - W|/2n", "1"),
-            "cv_squared": cv_squared(*constants),
+            "largest_weight": largest_weight(*constants),
             "kl_coefficient": of_temperature(
                 bounds.kl_asymptote_coefficient(*constants), "Var_{P*}(W)/2", "nats"
             ),

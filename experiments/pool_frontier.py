@@ -105,7 +105,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     exact = sb.sweep(sb.empirical(rewards[part], where=where[part]), n, jnp.asarray(temperature))
     return xr.Dataset(
         {
-            **metric_variables(exact, SOFT, GRID),
+            **metric_variables(exact, (*SOFT, "kl_soft_tilted"), GRID),
             **{
                 field: variable(getattr(exact, field)[..., 0], GRID[:2], *METRICS[field])
                 for field in TILTED

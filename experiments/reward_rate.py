@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from experiments.curves import curves, cv_squared, of_n, of_temperature
+from experiments.curves import curves, largest_weight, of_n, of_temperature
 from experiments.dataset import REWARD, assemble, grid
 from experiments.kl_rate import PAPER, SMOKE, Config, cells
 from experiments.simulation import simulated
@@ -38,7 +38,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "gap_coefficient": of_temperature(
                 bounds.reward_gap_asymptote_coefficient(*constants), "Cov_{P*}(r, W)", REWARD
             ),
-            "cv_squared": cv_squared(*constants),
+            "largest_weight": largest_weight(*constants),
             **simulated(cell, on.problem, config, SIMULATED),
         },
         coords=grid(

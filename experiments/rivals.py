@@ -17,7 +17,7 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import problems
-from experiments.curves import curves, of_n
+from experiments.curves import curves, of_n, of_temperature
 from experiments.dataset import REWARD, a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 from softbon_jax.sampling import select as selection
@@ -79,6 +79,8 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     size = float(config.plane_n)
     laws = jnp.stack([log_law(rule, problem, size, between) for rule in RULES])
     plane = sb.law_metrics(problem, laws, between[None])
+    tilted = np.exp(sb.log_tilted(problem, on.temperature))
+    rewards = np.where(np.isfinite(problem.log_probs), problem.rewards, -np.inf)
     hard = sb.law_metrics(problem, sb.log_best_of_n(problem, n), 0.0)
     pessimism_key, race_key = (problems.cell_key(config.seed, cell, i) for i in (0, 1))
     beta = jnp.asarray(config.regularizations)
@@ -103,6 +105,13 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "soft_kl": of_n(soft.kl_tilted_soft, "KL(P*‖P_n), soft best-of-n", "nats"),
             "race_kl": of_n(race.kl_tilted_soft, "KL(P*‖P_n), race", "nats"),
             "plane_kl": of_plane(plane.kl_soft_base, "KL from the reference law", "nats"),
+            "plane_kl_tilted": of_plane(plane.kl_soft_tilted, "KL from the tilted law", "nats"),
+            "plane_total": of_plane(jnp.exp(laws).sum(-1), "sum of the probabilities", "1"),
+            "best": of_temperature(
+                tilted[:, rewards == rewards.max()].sum(-1),
+                "P*(best outcome)",
+                "1",
+            ),
             "plane_reward": of_plane(plane.reward, "mean reward", REWARD),
             "tilted_kl": of_plane(plane.kl_tilted_base, "KL(P*‖P)", "nats"),
             "tilted_reward": of_plane(plane.tilted_reward, "mean reward of the tilted law", REWARD),

@@ -5,7 +5,11 @@ A result is a folder `<out>/<name>/` with `data.nc` and `manifest.json`. Cells a
 files it reads, the source of the library and of what the experiment imports, and the compiler. A rerun
 therefore computes only what is missing and never mixes results of two versions. A result that is out of
 date is computed again, with the reason given, and the old one is kept under `<out>/.replaced/`. Files
-are replaced atomically; the manifest is written last and marks the result as complete.
+are replaced atomically; the manifest is written last and marks the result as complete. Of two runs of
+one experiment in one folder the second waits for the first.
+
+Every file is checked before it is used: the name of a cell has the checksum of its bytes, the manifest
+has that of `data.nc` and its own. What is damaged is moved to `<out>/.replaced/` and computed again.
 
 `data.nc` depends only on config, inputs and code: the same ones give the same bytes on one machine. What
 differs between runs (wall time, date, device) is in the manifest, which names no path of the machine.
@@ -16,14 +20,19 @@ from __future__ import annotations
 import ast
 import dataclasses
 import datetime
+import fcntl
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +45,13 @@ from experiments.progress import Progress
 from softbon_jax.command import replacing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OUTSIDE = ("__main__.py", "command/main.py", "command/_files.py", "command/compilation_cache.py")
+OUTSIDE = (
+    "__main__.py",
+    "command/main.py",
+    "command/_files.py",
+    "command/_terminal.py",
+    "command/compilation_cache.py",
+)
 """Files of the library that no result depends on."""
 PACKAGES = ("softbon-jax", "jax", "jaxlib", "numpy", "xarray", "h5netcdf", "h5py")
 
@@ -62,18 +77,37 @@ def load(name: str, out: Path) -> xr.Dataset:
     manifest = read_manifest(name, out)
     if manifest is None:
         raise ResultError(f"no result of {name} in {out}: run `python -m experiments run {name}`")
-    data = out / name / "data.nc"
-    if not data.exists() or _sha256(data) != manifest["data_sha256"]:
+    path = out / name / "data.nc"
+    data = path.read_bytes() if path.is_file() else b""
+    if _sha256(data) != manifest["data_sha256"]:
         raise ResultError(
-            f"{data} is not what its manifest describes: run {name} again with --force"
+            f"{path} is not what its manifest describes: run `python -m experiments run {name}`, which "
+            "computes it again"
         )
     return _read(data)
 
 
 def read_manifest(name: str, out: Path) -> dict[str, Any] | None:
-    """The manifest of a finished result, or None."""
+    """The manifest of a finished result, or None.
+
+    Raises:
+      ResultError: it is damaged, or another version of this program saved it.
+    """
     path = out / name / "manifest.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_bytes())
+        digest = manifest.pop("manifest_sha256", None)
+        intact = digest == _digest(manifest)
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        digest, intact = "", False
+    if not intact:
+        reason = "is damaged" if digest is not None else "was saved by another version"
+        raise ResultError(
+            f"{path} {reason}: run `python -m experiments run {name}`, which computes it again"
+        )
+    return manifest
 
 
 # Computing and writing ---------------------------------------------------------------------------
@@ -99,44 +133,54 @@ def execute(
     if progress is None:
         with Progress(len(cells)) as own:
             return execute(name, config, out, force=force, progress=own)
+    with _alone(name, out, progress):
+        return _execute(name, config, out, force, progress)
+
+
+def _execute(name: str, config: Any, out: Path, force: bool, progress: Progress) -> xr.Dataset:
+    experiment = module(name)
+    cells = experiment.cells(config)
     basis = _basis(name, config)
-    key = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
-    manifest = read_manifest(name, out)
-    if manifest is not None and not force:
-        changes = _changes(manifest.get("basis"), basis)
-        if not changes:
-            try:
+    key = _digest(basis)
+    folder = out / name
+    manifest, changes = None, ""
+    try:
+        manifest = read_manifest(name, out)
+        if manifest is not None and not force:
+            changes = _changes(manifest["basis"], basis)
+            if not changes:
                 dataset = load(name, out)
-            except ResultError:
-                changes = "the saved data are damaged"
-            else:
                 progress.skip(len(cells))
                 progress.say(f"{name}: up to date")
                 return dataset
+    except ResultError as error:
+        manifest, changes = None, str(error).split(": ")[0]
+        changes += f", which is now in {_set_aside(folder, out, 'damaged')}"
+    if changes:
         progress.say(f"{name}: computing it again, because {changes}")
 
     cells_dir = out / ".cells" / f"{name}-{key[:16]}"
     if force:
         shutil.rmtree(cells_dir, ignore_errors=True)
-    paths = [cells_dir / f"{i:04d}.nc" for i in range(len(cells))]
+    cells_dir.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     resumed = 0
-    for cell, path in zip(cells, paths, strict=True):
-        if path.exists():
-            resumed += 1
+    parts = []
+    for i, cell in enumerate(cells):
+        part = _saved_cell(cells_dir, i, out, progress)
+        if part is None:
+            data = _as_bytes(experiment.compute(config, cell))
+            _write(cells_dir / f"{i:04d}.{_sha256(data)}.nc", data)
+            part = _read(data)
         else:
-            _write_dataset(experiment.compute(config, cell), path)
+            resumed += 1
+        parts.append(part)
         progress.step(f"{name}: {cell}")
-    dataset = experiment.assemble_cells(config, [_read(path) for path in paths])
-
-    folder, fresh = out / name, cells_dir / "data.nc"
-    _write_dataset(dataset, fresh)
-    digest = _sha256(fresh)
+    data = _as_bytes(experiment.assemble_cells(config, parts))
+    digest, dataset = _sha256(data), _read(data)
     if manifest is not None and manifest["data_sha256"] != digest:
-        progress.say(f"{name}: the old result is kept in {_set_aside(folder, manifest, out)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
-    os.replace(fresh, folder / "data.nc")
+        place = _set_aside(folder, out, manifest["data_sha256"][:8])
+        progress.say(f"{name}: the old result is kept in {place}")
     manifest = {
         "experiment": name,
         "basis": basis,
@@ -152,19 +196,55 @@ def execute(
         "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
         **_commit(),
     }
+    manifest["manifest_sha256"] = _digest(manifest)
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    with replacing(folder / "manifest.json") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    # Written where nothing of a stopped run is left behind, and moved.
+    for file, content in (("data.nc", data), ("manifest.json", text.encode())):
+        _write(cells_dir / file, content)
+        os.replace(cells_dir / file, folder / file)
     shutil.rmtree(cells_dir)
-    return _read(folder / "data.nc")
+    return dataset
 
 
-def _set_aside(folder: Path, manifest: dict[str, Any], out: Path) -> Path:
-    """Move a finished result to `out/.replaced/`; the folder that it is in now."""
-    place = out / ".replaced" / f"{folder.name}-{manifest['data_sha256'][:8]}"
-    shutil.rmtree(place, ignore_errors=True)  # the same data
+@contextmanager
+def _alone(name: str, out: Path, progress: Progress) -> Iterator[None]:
+    """No other run of the experiment in this folder; the system frees the lock of one that dies."""
+    path = out / ".locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            process = lock.read().strip()
+            progress.say(f"{name}: waiting for process {process}, which computes it in {out}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _saved_cell(cells_dir: Path, index: int, out: Path, progress: Progress) -> xr.Dataset | None:
+    """A cell that an earlier run has saved; what is damaged is set aside."""
+    for path in sorted(cells_dir.glob(f"{index:04d}.*.nc")):
+        data = path.read_bytes()
+        if path.name == f"{index:04d}.{_sha256(data)}.nc":
+            return _read(data)
+        place = _set_aside(path, out, "damaged")
+        progress.say(f"{path} is damaged, and is now in {place}; it is computed again")
+    return None
+
+
+def _set_aside(path: Path, out: Path, suffix: str) -> Path:
+    """Move a file or a folder to `out/.replaced/`; the place that it is in now."""
+    place = out / ".replaced" / f"{path.name}-{suffix}"
+    if place.is_dir():  # of the same data, or damaged earlier
+        shutil.rmtree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(folder, place)
+    os.replace(path, place)
     return place
 
 
@@ -177,7 +257,7 @@ def _basis(name: str, config: Any) -> dict[str, Any]:
     inputs = experiment.inputs(config) if hasattr(experiment, "inputs") else []
     basis = {
         "config": dataclasses.asdict(config),
-        "inputs": {path.name: _sha256(path) for path in inputs},
+        "inputs": {path.name: _sha256_of_file(path) for path in inputs},
         "source": sources(name),
         "jaxlib": importlib.metadata.version("jaxlib"),
         "precision": _precision(),
@@ -199,7 +279,7 @@ def sources(name: str) -> dict[str, str]:
         waiting += [x for x in _imported(path, own) if x not in found]
     roots = (library.parent, own.parent)
     return {
-        path.relative_to(root).as_posix(): _sha256(path)
+        path.relative_to(root).as_posix(): _sha256_of_file(path)
         for path in sorted(found)
         for root in roots
         if path.is_relative_to(root)
@@ -219,10 +299,8 @@ def _imported(path: Path, own: Path) -> list[Path]:
     return [x for x in paths if x.exists()]
 
 
-def _changes(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
     """The differences between two bases, in words; empty if they are equal."""
-    if old is None:
-        return "an older version of this program saved it"
     parts = []
     for group, what in (("config", "setting"), ("inputs", "input file"), ("source", "source file")):
         names = [x for x in {**old[group], **new[group]} if old[group].get(x) != new[group].get(x)]
@@ -245,8 +323,19 @@ def _precision() -> str:
     return "float64" if jax.config.jax_enable_x64 else "float32"  # type: ignore[attr-defined]
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sha256_of_file(path: Path) -> str:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return _sha256(json.dumps(record, sort_keys=True).encode())
 
 
 def _commit() -> dict[str, Any]:
@@ -270,11 +359,19 @@ def _commit() -> dict[str, Any]:
 # Files -------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> xr.Dataset:
-    return xr.load_dataset(path, engine="h5netcdf")
+# The file library never sees a disk: on a full one it ends in a segmentation fault.
 
 
-def _write_dataset(dataset: xr.Dataset, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _read(data: bytes) -> xr.Dataset:
+    return xr.load_dataset(io.BytesIO(data), engine="h5netcdf")
+
+
+def _as_bytes(dataset: xr.Dataset) -> bytes:
+    file = io.BytesIO()
+    dataset.to_netcdf(file, engine="h5netcdf")
+    return file.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
     with replacing(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf")
+        temporary.write_bytes(data)

@@ -16,7 +16,7 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments import problems
-from experiments.curves import curves, cv_squared, of_n, of_temperature
+from experiments.curves import curves, largest_weight, of_n, of_temperature
 from experiments.dataset import a_cell_a_problem, assemble, grid, variable
 from softbon_jax import bounds
 
@@ -98,7 +98,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
                 "Σ_x sd(W (1_x - P*(x)))/√(2π)",
                 "1",
             ),
-            "cv_squared": cv_squared(*constants),
+            "largest_weight": largest_weight(*constants),
         },
         coords=grid(
             problem=[cell],

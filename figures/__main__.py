@@ -11,6 +11,7 @@ from pathlib import Path
 
 from experiments import NAMES, module, runner
 from figures import style
+from softbon_jax.command import replacing
 
 
 def render(
@@ -29,7 +30,8 @@ def render(
         with style.one_column() if columns == 1 else nullcontext():
             figure = importlib.import_module(f"figures.{name}").draw(dataset)
         path = out / f"{name}.{suffix}"
-        style.save(figure, path, suffix)
+        with replacing(path) as temporary:
+            style.save(figure, temporary, suffix)
         yield path
 
 
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = options.names or NAMES
         for path in render(options.results, options.out, names, options.format, options.columns):
             print(path)
-    except (runner.ResultError, ValueError) as error:
+    except (runner.ResultError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,6 +1,19 @@
 """`python -m softbon_jax` is the command `softbon`."""
 
+import os
+import sys
+
 from softbon_jax.command.main import main
 
+
+def run() -> int:
+    """The command in a process of its own."""
+    if sys.argv[1:2] == ["plan"]:
+        # It computes for milliseconds, and most of its time would be compilation.
+        quick = "--xla_backend_optimization_level=0"
+        os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()
+    return main()
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run())

@@ -41,25 +41,38 @@ def checked_parameters(n: Any, temperature: Any, log_n: Any, dtype: Any) -> tupl
 
 def checked_temperature(temperature: Any, dtype: Any) -> Array:
     """The temperature as an array of `dtype`; ValueError where it is negative or NaN."""
-    _checks.temperature(temperature)
-    return _checks.as_float("temperature", temperature, dtype)
+    return _checks.temperature(temperature, dtype)
 
 
-def checked_problem(problem: Problem) -> Problem:
+def checked_problem(problem: Problem, name: str = "problem") -> Problem:
     """The problem's two arrays in one float dtype; ValueError where their last axes differ."""
-    log_probs = _checks.as_float("problem.log_probs", problem.log_probs)
-    rewards = _checks.as_float("problem.rewards", problem.rewards)
+    _checks.instance(name, problem, Problem)
+    log_probs = _checks.as_float(f"{name}.log_probs", problem.log_probs)
+    rewards = _checks.finite(f"{name}.rewards", problem.rewards)
     shapes = (log_probs.shape, rewards.shape)
     if min(map(len, shapes)) == 0 or shapes[0][-1] != shapes[1][-1] or shapes[0][-1] == 0:
-        raise ValueError(f"problem must have K >= 1 outcomes on its last axis, got shapes {shapes}")
-    _checks.finite("problem.rewards", rewards)
+        raise ValueError(f"{name} must have K >= 1 outcomes on its last axis, got shapes {shapes}")
+    if shapes[0] != shapes[1]:
+        _checks.batch_shape(log_probs=shapes[0][:-1], rewards=shapes[1][:-1])
     value = _checks.concrete(log_probs)
     if value is not None:
         with np.errstate(over="ignore"):
             total = np.exp(value.astype(np.float64)).sum(-1)
         tolerance = probability_tolerance(log_probs.dtype)
         _checks.offending(
-            "the sum of exp(problem.log_probs)", total, ~(np.abs(total - 1) <= tolerance), "1"
+            f"the sum of exp({name}.log_probs)", total, ~(np.abs(total - 1) <= tolerance), "1"
         )
-    dtype = jnp.promote_types(log_probs.dtype, rewards.dtype)
-    return Problem(log_probs.astype(dtype), rewards.astype(dtype))
+    else:
+        log_probs = _nan_unless_law(log_probs)
+    if log_probs.dtype != rewards.dtype:
+        dtype = jnp.promote_types(log_probs.dtype, rewards.dtype)
+        log_probs, rewards = log_probs.astype(dtype), rewards.astype(dtype)
+    return Problem(log_probs, rewards)
+
+
+@jax.jit
+def _nan_unless_law(log_probs: Array) -> Array:
+    """The log-probabilities, NaN where they are not those of a law."""
+    log_sum = jax.nn.logsumexp(log_probs, axis=-1, keepdims=True)
+    tolerance = 2 * probability_tolerance(log_probs.dtype)
+    return jnp.where(jnp.abs(log_sum) <= tolerance, log_probs, jnp.nan)

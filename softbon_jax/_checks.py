@@ -1,13 +1,15 @@
 """Argument checks that name the argument and the offending value, before any work is done.
 
-Types and shapes are always checked. Values are checked when they are concrete; under `jit` or `vmap`
-they are unknown, and the functions that call these checks document what they return instead (NaN).
+Types and shapes are always checked. Values are checked when they are concrete. Under `jit` or `vmap`
+they are unknown, and the same check puts NaN in the place of an illegal value; what is computed from it
+is NaN (`_batching.nan_in_nan_out`).
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -21,6 +23,113 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+LARGEST_SIZE = 2**31 - 1
+"""The most that a static number may be: sizes and indices are 32-bit integers."""
+LARGEST_FILE = 2**63 - 1
+"""The most bytes that can be counted."""
+
+# Arrays ------------------------------------------------------------------------------------------
+
+
+def shown(x: Any) -> str:
+    """`x` for a message, in at most 60 characters."""
+    try:
+        text = repr(x)
+    except Exception:  # such as that of an integer of more than 4300 digits
+        return f"a value of type {type(x).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _array(name: str, x: Any, kind: str) -> Any:
+    """`x` as a NumPy or JAX array of any dtype; TypeError if it is no array of numbers at all."""
+    if isinstance(x, jax.Array):
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be {kind}, got a masked array, whose mask would be lost")
+    try:
+        return np.asarray(x)
+    except jax.errors.TracerArrayConversionError:
+        pass  # a list that holds a tracer
+    except Exception:
+        raise TypeError(f"{name} must be {kind}, got {shown(x)}") from None
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be {kind}, got a list of tracers and others") from None
+
+
+def real(name: str, x: Any) -> Any:
+    """`x` as a NumPy or JAX array of real numbers, traced or not; TypeError for anything else."""
+    array = _array(name, x, "real numbers")
+    dtype = array.dtype
+    kind = getattr(dtype, "kind", "")  # which a dtype of keys does not have
+    if kind == "O" and all(type(item) in (int, float) for item in array.flat):
+        try:
+            return array.astype(np.float64)  # integers that are too large for a dtype of NumPy
+        except OverflowError:
+            raise ValueError(f"{name} must be below 1.8e308, got a larger integer") from None
+    if kind and kind in "iuf" and dtype.itemsize <= 8:
+        return array
+    if kind == "V" and jnp.issubdtype(dtype, jnp.number):  # bfloat16 and narrower types
+        return array
+    given = f"dtype {dtype}" if isinstance(x, (np.generic, np.ndarray, jax.Array)) else shown(x)
+    raise TypeError(f"{name} must be real numbers, got {given}")
+
+
+def as_float(name: str, x: Any, dtype: Any = None) -> Array:
+    """`x` as a real floating array in `dtype`; `TypeError` for anything else.
+
+    Without a `dtype` float32 and float64 keep theirs, half precision becomes float32, and integers
+    become the default float of `jax.numpy`, without passing through a narrower integer type.
+    """
+    x = real(name, x)
+    if dtype is None:
+        integer = jnp.issubdtype(x.dtype, jnp.integer)
+        dtype = compute_dtype(jax.dtypes.canonicalize_dtype(float if integer else x.dtype))
+    if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
+        return x
+    # Naming the dtype moves a NumPy array to the device without compiling a program for it.
+    return jnp.asarray(_cast(x, dtype), dtype)
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    with np.errstate(over="ignore", under="ignore"):  # inf and 0 are what numbers round to
+        return x.astype(dtype)
+
+
+def compute_dtype(dtype: Any) -> Any:
+    """The float dtype of computations: half precision is promoted to float32, everywhere alike."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def bools(name: str, x: Any) -> Any:
+    """`x` as a NumPy or JAX array of bool; `ValueError` for another dtype."""
+    array = _array(name, x, "bool")
+    if array.dtype != bool:
+        raise ValueError(f"{name} must be bool, got dtype {array.dtype}")
+    return array
+
+
+def leaves(name: str, tree: Any) -> Any:
+    """A pytree with every leaf as a JAX array; `TypeError` where one is none."""
+
+    def leaf(x: Any) -> Array:
+        try:
+            return jnp.asarray(x)
+        except (TypeError, ValueError, OverflowError):
+            raise TypeError(
+                f"{name} must be a pytree of arrays or numbers, got a leaf {shown(x)}"
+            ) from None
+
+    return jax.tree.map(leaf, tree)
+
+
+def instance(name: str, x: Any, kind: type) -> None:
+    """`x` is a `kind`; `TypeError` otherwise."""
+    if not isinstance(x, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {shown(x)}")
+
+
 # Values ------------------------------------------------------------------------------------------
 
 
@@ -30,8 +139,7 @@ def concrete(x: Any) -> np.ndarray | None:
     Under an eager `jax.grad` the primal value is known and is returned.
     """
     try:
-        # A Python or NumPy integer may be too large for the integers of `jax.numpy`.
-        return np.asarray(jax.lax.stop_gradient(x) if isinstance(x, jax.Array) else x)
+        return np.asarray(jax.lax.stop_gradient(x) if isinstance(x, jax.core.Tracer) else x)
     except jax.errors.TracerArrayConversionError:
         return None
 
@@ -47,87 +155,112 @@ def offending(name: str, x: np.ndarray, bad: np.ndarray, requirement: str) -> No
     raise ValueError(f"{name} must be {requirement}, got {x[index]} at index {label}")
 
 
-def _values(name: str, x: Any, legal: Callable[[np.ndarray], np.ndarray], requirement: str) -> None:
-    value = concrete(x)
-    if value is not None:
-        real(name, value)
-        offending(name, value, ~legal(value), requirement)
+def _values(name: str, x: Any, dtype: Any, legal: Callable[[Any], Any], requirement: str) -> Array:
+    """`x` as `as_float` has it, where it is legal: else `ValueError`, or NaN where it is traced."""
+    x = real(name, x)
+    value, given = concrete(x), as_float(name, x, dtype)
+    if value is None:
+        return jnp.where(legal(given), given, jnp.nan)
+    offending(name, value, ~legal(value), requirement)
+    if given.dtype != value.dtype:  # in which what was finite may not be
+        offending(name, value, ~legal(_cast(value, given.dtype)), f"{requirement} in {given.dtype}")
+    return given
 
 
-def finite(name: str, x: Any) -> None:
-    """Every entry of a concrete `x` is finite."""
-    _values(name, x, np.isfinite, "finite")
+def finite(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is finite."""
+    return _values(name, x, dtype, lambda v: abs(v) < math.inf, "finite")
 
 
-def finite_positive(name: str, x: Any) -> None:
-    """Every entry of a concrete `x` is positive and finite."""
-    _values(name, x, lambda v: (v > 0) & np.isfinite(v), "positive and finite")
+def finite_positive(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is positive and finite."""
+    return _values(name, x, dtype, lambda v: (v > 0) & (v < math.inf), "positive and finite")
 
 
-def not_negative(name: str, x: Any) -> None:
-    """Every entry of a concrete `x` is in [0, inf]."""
-    _values(name, x, lambda v: v >= 0, "at least 0")
+def not_negative(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is in [0, inf]."""
+    return _values(name, x, dtype, lambda v: v >= 0, "at least 0")
 
 
-def finite_not_negative(name: str, x: Any) -> None:
-    """Every entry of a concrete `x` is in [0, inf)."""
-    _values(name, x, lambda v: (v >= 0) & np.isfinite(v), "finite and at least 0")
+def finite_not_negative(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is in [0, inf)."""
+    return finite_at_least(name, x, 0, dtype)
 
 
-def finite_at_least(name: str, x: Any, least: float) -> None:
-    """Every entry of a concrete `x` is in [least, inf)."""
-    _values(name, x, lambda v: (v >= least) & np.isfinite(v), f"finite and at least {least}")
+def finite_at_least(name: str, x: Any, least: float, dtype: Any = None) -> Array:
+    """Every entry of `x` is in [least, inf)."""
+    requirement = f"finite and at least {least}"
+    return _values(name, x, dtype, lambda v: (v >= least) & (v < math.inf), requirement)
 
 
-def inside_unit_interval(name: str, x: Any) -> None:
-    """Every entry of a concrete `x` is in (0, 1)."""
-    _values(name, x, lambda v: (v > 0) & (v < 1), "strictly between 0 and 1")
+def finite_above(name: str, x: Any, least: float, dtype: Any = None) -> Array:
+    """Every entry of `x` is in (least, inf)."""
+    requirement = f"finite and above {least:g}"
+    return _values(name, x, dtype, lambda v: (v > least) & (v < math.inf), requirement)
 
 
-def integers_at_least(name: str, x: Any, least: int) -> None:
-    """Every entry of a concrete `x` is an integer, of any real type, of at least `least`."""
-
-    def legal(v: np.ndarray) -> np.ndarray:
-        return (v >= least) & (v == np.floor(v)) & np.isfinite(v)
-
-    _values(name, x, legal, f"an integer of at least {least}")
+def below_inf(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is finite or -inf."""
+    return _values(name, x, dtype, lambda v: v < math.inf, "finite or -inf")
 
 
-def positive_probability(name: str, x: Any) -> None:
-    """Every entry of a concrete `x` is in (0, 1]."""
-    _values(name, x, lambda v: (v > 0) & (v <= 1), "in (0, 1]")
+def inside_unit_interval(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is in (0, 1)."""
+    return _values(name, x, dtype, lambda v: (v > 0) & (v < 1), "strictly between 0 and 1")
 
 
-def temperature(x: Any, name: str = "temperature") -> None:
-    """Every entry of a concrete temperature is in [0, inf]."""
-    _values(name, x, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
+def positive_probability(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is in (0, 1]."""
+    return _values(name, x, dtype, lambda v: (v > 0) & (v <= 1), "in (0, 1]")
+
+
+def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
+    """Every entry of a temperature is in [0, inf]."""
+    x = _values(name, x, dtype, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
+    value = None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    if value is not None and ((value > 0) & (value < jnp.finfo(x.dtype).tiny)).any():
+        # Subnormal numbers are 0 to XLA on CPU; what looks at the value must see the same.
+        return jnp.asarray(np.where(value < jnp.finfo(x.dtype).tiny, 0, value), x.dtype)
+    return x
 
 
 # Static arguments --------------------------------------------------------------------------------
 
 
 def positive_integer(name: str, x: Any, least: int = 1, most: int | None = None) -> int:
-    """`x` as an int of at least `least` and at most `most`; `ValueError` for anything else."""
-    legal = isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.bool_))
+    """`x` as an int of at least `least` and at most `most`, without which at most `LARGEST_SIZE`.
+
+    `ValueError` for anything else.
+    """
+    legal = isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.timedelta64))
     if not legal or x < least or (most is not None and x > most):
-        upper = "of at least" if most is None else "from"
-        span = f"{upper} {least}" if most is None else f"{upper} {least} to {most}"
-        raise ValueError(f"{name} must be an integer {span}, got {x!r}")
+        span = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be an integer {span}, got {shown(x)}")
+    if x > LARGEST_SIZE and most is None:
+        raise ValueError(f"{name} must be at most {LARGEST_SIZE}, got {shown(x)}")
     return int(x)
+
+
+def number(name: str, x: Any) -> float:
+    """`x` as a Python float; `TypeError` if it is not one concrete real number."""
+    value = concrete(real(name, x))
+    if value is None or value.ndim != 0:
+        raise TypeError(f"{name} must be one real number, got {shown(x)}")
+    return float(value)
 
 
 def one_of(name: str, x: Any, choices: Sequence[str]) -> None:
     """`x` is one of the strings `choices`."""
-    if x not in choices:
+    if not isinstance(x, str) or x not in choices:
         listed = [repr(choice) for choice in choices]
         listing = " or ".join([", ".join(listed[:-1]), listed[-1]] if listed[1:] else listed)
-        raise ValueError(f"{name} must be {listing}, got {x!r}")
+        raise ValueError(f"{name} must be {listing}, got {shown(x)}")
 
 
 def key(x: Any) -> None:
     """`x` is one typed PRNG key."""
     if not (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key must be a typed PRNG key (jax.random.key), got {type(x).__name__}")
+        raise TypeError(f"key must be a typed PRNG key (jax.random.key), got {shown(x)}")
     if x.shape != ():
         raise ValueError(f"key must be a single key, got an array of keys of shape {x.shape}")
 
@@ -135,48 +268,11 @@ def key(x: Any) -> None:
 # Types and shapes --------------------------------------------------------------------------------
 
 
-def real(name: str, x: Any) -> None:
-    """The array `x` holds real numbers."""
-    if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-        shown = repr(x.item() if x.ndim == 0 else x.tolist()) if x.dtype == object else ""
-        what = f"{shown:.60}" if shown else f"dtype {x.dtype}"
-        raise TypeError(f"{name} must be real numbers, got {what}")
-
-
-def compute_dtype(dtype: Any) -> Any:
-    """The float dtype of computations: half precision is promoted to float32, everywhere alike."""
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
-
-
-def as_float(name: str, x: Any, dtype: Any = None) -> Array:
-    """`x` as a real floating array in `dtype`; `TypeError` for anything else.
-
-    Without a `dtype` float32 and float64 keep theirs, half precision becomes float32, and integers
-    become the default float of `jax.numpy`, without passing through a narrower integer type.
-    """
-    if not isinstance(x, jax.Array):
-        try:
-            x = np.asarray(x)
-        except jax.errors.TracerArrayConversionError:
-            x = jnp.asarray(x)  # a list that holds a tracer
-        except (ValueError, TypeError, OverflowError):
-            raise TypeError(f"{name} must be real numbers, got {x!r:.60}") from None
-    real(name, x)
-    if dtype is None:
-        integer = jnp.issubdtype(x.dtype, jnp.integer)
-        dtype = compute_dtype(jax.dtypes.canonicalize_dtype(float if integer else x.dtype))
-    # Naming the dtype moves a NumPy array to the device without compiling a program for it.
-    return jnp.asarray(x.astype(dtype), dtype)
-
-
 def mask(where: Any, shape: tuple[int, ...], of: str = "rewards") -> Array:
     """`where` as a bool array of `shape`, against which it may broadcast; all True if it is None."""
     if where is None:
         return jnp.ones(shape, bool)
-    named = bool if isinstance(where, np.ndarray) and where.dtype.kind == "b" else None
-    where = jnp.asarray(where, named)
-    if where.dtype != bool:
-        raise ValueError(f"where must be bool, got dtype {where.dtype}")
+    where = jnp.asarray(bools("where", where), bool)
     try:
         return jnp.broadcast_to(where, shape)
     except ValueError:
@@ -216,12 +312,15 @@ def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def float_dtype(dtype: Any = None) -> Any:
     """The float dtype of computations that `dtype` stands for; without one the default float."""
+    given = dtype
     try:
+        if isinstance(dtype, tuple):  # NumPy would take (None, None) for the default
+            raise TypeError
         dtype = jnp.dtype(float if dtype is None else dtype)
-    except TypeError:
-        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be a floating dtype, got {dtype}")
+    except Exception:
+        raise TypeError(f"dtype must be a floating dtype, got {shown(given)}") from None
+    if not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 8:
+        raise TypeError(f"dtype must be a floating dtype of at most 64 bits, got {dtype}")
     return compute_dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
@@ -243,12 +342,14 @@ def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
     Without a `dtype` in the float dtype of the one that is given, as `as_float` has it.
     """
     if (n is None) == (log_n is None):
-        raise ValueError(f"give exactly one of n and log_n, got n={n!r} and log_n={log_n!r}")
+        raise ValueError(
+            f"give exactly one of n and log_n, got n={shown(n)} and log_n={shown(log_n)}"
+        )
     name, given, least = ("n", n, 1) if log_n is None else ("log_n", log_n, 0)
     dtype = as_float(name, given).dtype if dtype is None else dtype
+    given = real(name, given)
     value = concrete(given)
     if value is not None:
-        real(name, value)
         legal = (value >= least) & np.isfinite(value)
         offending(name, value, ~legal, f"finite and at least {least}")
     if value is not None and not isinstance(given, jax.core.Tracer):
@@ -256,7 +357,7 @@ def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
         value = np.asarray(np.log(value) if log_n is None else value, dtype)
         return jnp.asarray(value, dtype)
     given = as_float(name, given)
-    given = jnp.where(given >= least, given, jnp.nan)
+    given = jnp.where((given >= least) & (given < math.inf), given, jnp.nan)
     return (jnp.log(given) if log_n is None else given).astype(dtype)
 
 

@@ -17,6 +17,17 @@ SMALL = 0.0625
 """Below this `one_minus_exp` is a polynomial."""
 
 
+def over(rewards: Array, origin: Array, temperature: Array) -> Array:
+    """(rewards - origin)/temperature, λ > 0, also where the difference or 1/λ leaves the range.
+
+    XLA multiplies by 1/λ, which is 0 where it would be subnormal. From half the exponents of the float
+    type on, both are in units of a power of 2 of that size, which is exact.
+    """
+    huge = 2.0 ** (jnp.finfo(temperature.dtype).maxexp // 2)
+    unit = jnp.where(temperature > huge, 1 / huge, 1.0).astype(temperature.dtype)
+    return (rewards * unit - origin * unit) / (temperature * unit)
+
+
 def refined(log_ratio: Array, excess: Array) -> tuple[Array, Array]:
     """(log ratio, ratio - 1), the first from the second where it is near 0, the second 0 elsewhere."""
     near = jnp.abs(log_ratio) < NEAR

@@ -82,7 +82,7 @@ def from_probs(probs: Any, rewards: Any, *, dtype: Any = None) -> Problem:
         total = value.sum(-1, dtype=np.float64)
         bad = np.abs(total - 1) > probability_tolerance(probs.dtype)
         _checks.offending("the sum of probs", total, bad, "1")
-    _checks.finite("rewards", rewards)
+    rewards = _checks.finite("rewards", rewards)
     return Problem(_log_of_law(probs), rewards)
 
 
@@ -128,7 +128,7 @@ def from_logits(logits: Any, rewards: Any, *, dtype: Any = None) -> Problem:
         _checks.offending("logits", value, np.isnan(value) | np.isposinf(value), "finite or -inf")
         top = value.max(-1)
         _checks.offending("the largest of logits", top, np.isneginf(top), "finite")
-    _checks.finite("rewards", rewards)
+    rewards = _checks.finite("rewards", rewards)
     return Problem(_log_softmax(logits), rewards)
 
 
@@ -189,7 +189,12 @@ def bernoulli(p: Any, *, dtype: Any = None) -> Problem:
       [0.75, 0.25]
     """
     p = _checks.as_float("p", p, _given(dtype))
-    _checks.inside_unit_interval("p", p)
+    p = _checks.inside_unit_interval("p", p)
+    return _bernoulli(p)
+
+
+@jax.jit
+def _bernoulli(p: Array) -> Problem:
     rewards = jnp.broadcast_to(jnp.asarray([0, 1], p.dtype), (*p.shape, 2))
     return Problem(jnp.stack([jnp.log1p(-p), jnp.log(p)], -1), rewards)
 
@@ -222,15 +227,20 @@ def dirichlet(
       >>> problem.num_outcomes, round(float(jnp.exp(problem.log_probs).sum()), 4)
       (8, 1.0)
     """
+    _checks.key(key)
     num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
-    concentration = _checks.as_float("concentration", concentration)
-    _checks.finite_positive("concentration", concentration)
+    concentration = _checks.finite_positive("concentration", concentration)
+    return _dirichlet(
+        key, concentration, num_outcomes=num_outcomes, dtype=_checks.float_dtype(dtype)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("num_outcomes", "dtype"))
+def _dirichlet(key: Array, concentration: Array, *, num_outcomes: int, dtype: Any) -> Problem:
     probs_key, rewards_key = jax.random.split(key)
     # Normalizing in logs keeps outcomes whose gamma variate would underflow.
-    log_gamma = jax.random.loggamma(
-        probs_key, concentration, (num_outcomes,), _checks.float_dtype(dtype)
-    )
-    rewards = jax.random.normal(rewards_key, (num_outcomes,), log_gamma.dtype)
+    log_gamma = jax.random.loggamma(probs_key, concentration, (num_outcomes,), dtype)
+    rewards = jax.random.normal(rewards_key, (num_outcomes,), dtype)
     return Problem(jax.nn.log_softmax(log_gamma), rewards)
 
 
@@ -260,8 +270,12 @@ def zipf(num_outcomes: int, exponent: Any = 1.0, *, dtype: Any = None) -> Proble
       ([6.0, 3.0, 2.0], [0.0, 0.5, 1.0])
     """
     num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
-    exponent = _checks.as_float("exponent", exponent, _given(dtype))
-    _checks.finite("exponent", exponent)
+    exponent = _checks.finite("exponent", exponent, _given(dtype))
+    return _zipf(exponent, num_outcomes=num_outcomes)
+
+
+@functools.partial(jax.jit, static_argnames="num_outcomes")
+def _zipf(exponent: Array, *, num_outcomes: int) -> Problem:
     ranks = jnp.arange(1, num_outcomes + 1, dtype=exponent.dtype)
     log_probs = jax.nn.log_softmax(-exponent * jnp.log(ranks))
     return Problem(log_probs, jnp.linspace(0, 1, num_outcomes, dtype=exponent.dtype))
@@ -293,8 +307,12 @@ def uniform_quantiles(num_outcomes: int, *, dtype: Any = None) -> Problem:
       [0.125, 0.375, 0.625, 0.875]
     """
     num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes)
-    ranks = jnp.arange(num_outcomes, dtype=_checks.float_dtype(dtype))
-    rewards = (ranks + 0.5) / num_outcomes
+    return _uniform_quantiles(num_outcomes=num_outcomes, dtype=_checks.float_dtype(dtype))
+
+
+@functools.partial(jax.jit, static_argnames=("num_outcomes", "dtype"))
+def _uniform_quantiles(*, num_outcomes: int, dtype: Any) -> Problem:
+    rewards = (jnp.arange(num_outcomes, dtype=dtype) + 0.5) / num_outcomes
     return Problem(jnp.full_like(rewards, -np.log(num_outcomes)), rewards)
 
 
@@ -324,10 +342,13 @@ def jackpot(num_outcomes: int, p: Any = 1e-6, prize: Any = 2.0, *, dtype: Any = 
     """
     num_outcomes = _checks.positive_integer("num_outcomes", num_outcomes, least=2)
     p = _checks.as_float("p", p, _given(dtype))
-    _checks.inside_unit_interval("p", p)
-    prize = _checks.as_float("prize", prize, p.dtype)
-    _checks.finite("prize", prize)
-    rest = num_outcomes - 1
+    p = _checks.inside_unit_interval("p", p)
+    prize = _checks.finite("prize", prize, p.dtype)
+    return _jackpot(p, prize, rest=num_outcomes - 1)
+
+
+@functools.partial(jax.jit, static_argnames="rest")
+def _jackpot(p: Array, prize: Array, *, rest: int) -> Problem:
     log_probs = jnp.append(jnp.full((rest,), jnp.log1p(-p) - math.log(rest)), jnp.log(p))
     return Problem(log_probs, jnp.append(jnp.linspace(0, 1, rest, dtype=p.dtype), prize))
 
@@ -358,7 +379,12 @@ def worst_case(range_over_temperature: Any, *, dtype: Any = None) -> Problem:
       (1.3811, 1.3811)
     """
     span = _checks.as_float("range_over_temperature", range_over_temperature, _given(dtype))
-    _checks.finite_positive("range_over_temperature", span)
+    span = _checks.finite_positive("range_over_temperature", span)
+    return _worst_case(span)
+
+
+@jax.jit
+def _worst_case(span: Array) -> Problem:
     log_probs = jnp.stack([jax.nn.log_sigmoid(span), jax.nn.log_sigmoid(-span)], -1)
     return Problem(log_probs, jnp.stack([jnp.zeros_like(span), span], -1))
 
@@ -406,4 +432,5 @@ def empirical(rewards: Any, *, where: Any = None, dtype: Any = None) -> Problem:
 def _equally_likely(rewards: Array, where: Array) -> Problem:
     size = jnp.sum(where, axis=-1, keepdims=True).astype(rewards.dtype)
     log_probs = jnp.where(where, -jnp.log(jnp.where(size > 0, size, jnp.nan)), -jnp.inf)
+    rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
     return Problem(log_probs, jnp.where(where, rewards, 0))

@@ -203,6 +203,7 @@ class _Curve(NamedTuple):
 def _checked_curve(
     n: Any, values: Any, standard_error: Any, noise_floor: Any, correlation: Any
 ) -> _Curve:
+    n, values = _checks.real("n", n), _checks.real("values", values)
     _checks.finite_positive("n", n)
     _checks.finite("values", values)
     _checks.finite_not_negative("noise_floor", 0.0 if noise_floor is None else noise_floor)
@@ -264,12 +265,12 @@ def _check_options(
     relative_error: float,
 ) -> None:
     if exponent is not None:
-        _checks.finite("exponent", exponent)
+        _checks.finite("exponent", _checks.number("exponent", exponent))
     if start is not None:
-        _checks.finite_positive("start", start)
-    _checks.inside_unit_interval("confidence", confidence)
+        _checks.finite_positive("start", _checks.number("start", start))
+    _checks.inside_unit_interval("confidence", _checks.number("confidence", confidence))
     _checks.positive_integer("min_points", min_points, least=4)
-    if tolerance is not None and not tolerance > 0:
+    if tolerance is not None and not _checks.number("tolerance", tolerance) > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance}")
-    if not 0 <= relative_error < 1:
+    if not 0 <= _checks.number("relative_error", relative_error) < 1:
         raise ValueError(f"relative_error must be in [0, 1), got {relative_error}")

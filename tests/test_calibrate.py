@@ -1,6 +1,5 @@
 """Calibration inverts exact metrics, says what cannot be met, and has the gradients of the inverse."""
 
-import re
 import types
 
 import jax
@@ -11,6 +10,7 @@ from scipy import optimize
 
 import softbon_jax as sb
 from tests import oracles
+from tests.public import programs
 
 PROBS, REWARDS = [0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]
 PROBLEM = sb.from_probs(PROBS, REWARDS)
@@ -49,6 +49,39 @@ def test_temperature_by_an_independent_search():
 
     exact = np.exp(optimize.brentq(excess, -3, 3, xtol=1e-13))
     np.testing.assert_allclose(sb.temperature_for_kl(PROBLEM, 4, 0.4).value, exact, rtol=1e-10)
+
+
+@pytest.mark.parametrize("field", FIELDS[1:])
+def test_a_budget_holds_from_the_answer_on(field):
+    """Two outcomes and n = 100: exponentially small near 0, a rise to 1.3e-5, and a last fall."""
+
+    def divergence(temperature):
+        law = oracles.law_by_counts(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 100, temperature)
+        target = oracles.tilted_law(np.log([0.5, 0.5]), np.array([0.0, 1.0]), temperature)
+        p, q = (target, law) if field == "kl_tilted_soft" else (law, target)
+        return np.sum(p * np.log(p / q))
+
+    coin = sb.from_probs([0.5, 0.5], [0.0, 1.0])
+    grid = np.geomspace(0.05, 50, 400)
+    values = np.array([divergence(t) for t in grid])
+    crest = optimize.minimize_scalar(lambda t: -divergence(t), bounds=(0.3, 1.0), method="bounded")
+    budgets = np.array([1e-6, 1.2e-5])
+    got = sb.temperature_for_kl(coin, 100, [*budgets, 1.0, 0.0], divergence=field)
+    for kl, value in zip(budgets, got.value[:2], strict=True):
+        last = np.flatnonzero(values >= kl)[-1]
+        exact = optimize.brentq(lambda t, kl=kl: divergence(t) - kl, grid[last], grid[last + 1])
+        np.testing.assert_allclose(value, exact, rtol=1e-7)  # rounding of the oracle
+        assert values[0] < kl < -crest.fun  # met more than once
+    np.testing.assert_allclose(got.achieved[:2], budgets, rtol=1e-10)
+    if field == "kl_tilted_soft":
+        np.testing.assert_array_equal(got.feasible, [True, True, False, True])
+        np.testing.assert_array_equal(got.value[2:], [0.0, np.inf])
+        np.testing.assert_allclose(got.high, -crest.fun, rtol=1e-7)
+        np.testing.assert_allclose(got.achieved[2], -np.log1p(-(0.5**100)), rtol=1e-12)
+    else:  # unbounded: where λ is tiny the miss of 2^-100 weighs 1/λ
+        assert got.feasible.all()
+        np.testing.assert_array_equal(got.high, np.inf)
+        np.testing.assert_allclose(got.value[2], 0.5**100, rtol=1e-9)
 
 
 def test_n_for_kl_inverts():
@@ -156,20 +189,11 @@ def test_a_temperature_follows_the_units_of_the_reward_and_not_their_order_or_or
         np.testing.assert_allclose(moved, 7.0 * plain, rtol=1e-9)
 
 
-def programs(caplog, call):
-    """What is compiled for a call, by name, without the constants of optimistix and lineax."""
-    caplog.clear()
-    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
-        call()
-    found = re.findall(r"Compiling jit\((\w+)\)", caplog.text)
-    return sorted(set(found) - {"stage", "convert_element_type"})
-
-
 def test_a_call_compiles_three_programs_and_other_values_none(caplog):
     """These shapes are used nowhere else here, so nothing is compiled before."""
     problem = sb.from_probs([0.2] * 5, [0.0, 0.1, 0.5, 0.7, 1.0])
     first = programs(caplog, lambda: sb.temperature_for_kl(problem, 16, [[0.5], [0.4]]))
-    assert first == ["_solve", "_temperature_answer", "temperature_bracket"]
+    assert first == ["temperature_bracket", "_solve", "_temperature_answer"]
     assert programs(caplog, lambda: sb.temperature_for_kl(problem, 17, [[0.4], [0.6]])) == []
 
 

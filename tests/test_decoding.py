@@ -195,7 +195,7 @@ def test_excluded_candidates_and_blocks_without_any():
         ({"chunk": 9}, "chunk must be an integer from 1 to 2, got 9"),
         ({"temperature": -1.0}, r"temperature must be.*got -1\.0"),
         ({"temperature": np.ones(2)}, r"temperature must be a scalar, got shape \(2,\)"),
-        ({"step": lambda key, state: (state[:1], 0, jnp.float32(0))}, "step must keep the state"),
+        ({"step": lambda key, state: (state[:1], 0, jnp.float32(0))}, "step must keep the dtypes"),
         ({"step": lambda key, state: (state, 0, jnp.zeros(2))}, r"scalar float.*\(2,\)"),
         ({"step": lambda key, state: (state, 0, 1)}, "scalar float reward, got int"),
     ],

@@ -104,7 +104,7 @@ def test_manifest(tmp_path):
     assert basis["config"] == json.loads(json.dumps(dataclasses.asdict(TINY)))
     assert basis["precision"] == "float64"
     assert basis["jaxlib"] == manifest["packages"]["jaxlib"]
-    assert manifest["data_sha256"] == runner._sha256(tmp_path / "pool_frontier" / "data.nc")
+    assert manifest["data_sha256"] == runner._sha256_of_file(tmp_path / "pool_frontier" / "data.nc")
     assert manifest["device"].startswith("cpu")
     assert manifest["rows"] == 6 * 5 * 2
     assert manifest["wall_seconds"] > 0

@@ -161,15 +161,15 @@ def test_log_law_and_ratio_match_reference(name):
     np.testing.assert_array_equal(ratio[~support], 0.0)
 
 
-def slopes(cases, wrap, nodes=None):
+def metrics_of_arrays(logits, rewards, temperature, n, nodes=None):
+    return sb.metrics(sb.from_logits(logits, rewards), n, temperature, nodes=nodes)
+
+
+def slopes(call, cases):
     """{name: {variable: {field: derivative}}} of a batch; one reverse pass for each field."""
     problem, n, temperature = batch_of(cases)
-
-    def metrics(logits, rewards, temperature, n):
-        return sb.metrics(sb.from_logits(logits, rewards), n, temperature, nodes=nodes)
-
     arguments = (problem.log_probs, problem.rewards, jnp.asarray(temperature), jnp.asarray(n))
-    result, pullback = jax.vjp(wrap(metrics), *arguments)
+    result, pullback = jax.vjp(call, *arguments)
     zero = jax.tree.map(jnp.zeros_like, result)
     by_field = {}
     for field in sb.Metrics._fields:
@@ -181,10 +181,14 @@ def slopes(cases, wrap, nodes=None):
 @functools.cache
 def all_slopes():
     small = [case for case in GRADIENTS.values() if len(case.rewards) <= 10]
-    eager = {}
+    large = [case for case in GRADIENTS.values() if len(case.rewards) > 10]
+    eager, traced = {}, {}
     for cases in by_kind(small):
-        eager |= slopes(cases, lambda f: f)
-    traced = slopes(list(GRADIENTS.values()), jax.jit, ENOUGH)
+        eager |= slopes(metrics_of_arrays, cases)
+    call = jax.jit(functools.partial(metrics_of_arrays, nodes=ENOUGH))
+    for cases, at_once in ((small, 16), (large, 2)):
+        for i in range(0, len(cases), at_once):  # a reverse pass keeps every node of every case
+            traced |= slopes(call, cases[i : i + at_once])
     return {"eager": eager, "traced": traced}
 
 
@@ -305,7 +309,7 @@ def test_too_few_nodes_is_nan_not_wrong():
     problem = sb.from_probs(PROBS, REWARDS)
     assert np.isnan(sb.metrics(problem, 4, 0.01, nodes=64).kl_tilted_soft)
     traced = jax.jit(lambda t: sb.metrics(problem, 4, t, nodes=512).kl_tilted_soft)
-    assert np.isnan(traced(1e-3))
+    assert np.isnan(traced(8e-3))  # and at 1e-3 the law is that of hard best-of-n
     assert np.isfinite(traced(1.0))
 
 

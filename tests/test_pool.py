@@ -278,7 +278,7 @@ def test_the_noise_of_judges_does_not_pass_for_gain():
             np.ones((2, 2), bool),
             r"where must broadcast against rewards \(2, 3\), got shape \(2, 2\)",
         ),
-        (np.full((2, 3, 2), np.nan), None, "rewards must be finite"),
+        (np.full((2, 3, 2), np.nan), None, "judges must be finite"),
     ],
 )
 def test_bad_judges_are_explained(judges, where, message):

@@ -1,5 +1,7 @@
 """KL from pools of scores: against the empirical law by enumeration, and against the exact law."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,48 @@ def test_all_three_divergences_and_their_jackknife(temperature):
     assert np.isnan(estimate.per_prompt[1, 3])
     assert np.isnan(soft.per_prompt[1, 3])
     assert base.mean.shape == ()
+
+
+def large():
+    """Pools of 600: dense, sparse and far apart, clumps, ties, one that is far better, one far worse.
+
+    In the last one the best alone has nearly half of the weight, too much for its cell to be condensed.
+    """
+    rng = np.random.default_rng(13)
+    normal = rng.normal(size=600)
+    clumps = np.append(rng.uniform(size=500), 60 + 0.3 * normal[:100])
+    rows = [normal, normal / 0.03, clumps, np.round(2 * normal, 1)]
+    rows += [np.append(normal[:-1], 9.0), np.append(normal[:-1], -50.0)]
+    rows += [np.concatenate([np.zeros(1), np.linspace(-2.9, -2.7, 22), np.linspace(-61, -60, 577)])]
+    return np.stack(rows)
+
+
+def test_large_pools_against_all_pools_without_one(monkeypatch):
+    monkeypatch.setattr("softbon_jax.pools.divergences.FEWEST_EFFECTIVE", 0.0)
+    rewards, n = large(), np.array([2, 40])
+    estimate = sb.pool_kl(rewards, n, 1.0)
+    soft, base = estimate.kl_tilted_soft, estimate.kl_tilted_base
+    for p, row in enumerate(rewards):
+        for i, k in enumerate(n.tolist()):
+            got = {
+                "kl_soft_base": (estimate.plug_in[p, i], estimate.per_prompt[p, i]),
+                "kl_tilted_soft": (soft.plug_in[p, i], soft.per_prompt[p, i]),
+                "kl_tilted_base": (base.plug_in[p], base.per_prompt[p]),
+            }
+            for name, expected in oracles.all_jackknifed_divergences(row, k, 1.0).items():
+                np.testing.assert_allclose(got[name], expected, 1e-11, 1e-13, err_msg=f"{p} {name}")
+
+
+@pytest.mark.slow
+def test_large_pools_in_single_precision_and_under_tracing():
+    rewards, n = large(), np.array([2, 40])
+    exact = sb.pool_kl(rewards, n, 1.0)
+    traced = jax.jit(partial(sb.pool_kl, nodes=1024))(rewards, jnp.asarray(n), jnp.asarray(1.0))
+    single = sb.pool_kl(rewards.astype(np.float32), n, np.float32(1.0))
+    chex.assert_trees_all_close(traced, exact, rtol=1e-10, atol=1e-13)
+    chex.assert_trees_all_close(single, exact, rtol=2e-5, atol=1e-6)
+    few = jax.jit(partial(sb.pool_kl, nodes=64))(rewards, jnp.asarray(n), jnp.asarray(1.0))
+    assert np.isnan(few.per_prompt[1]).all()
 
 
 def test_old_names_and_positions_still_work():
@@ -148,7 +192,7 @@ def test_kl_under_tracing_and_in_single_precision():
         (exact.mean, *exact.kl_tilted_soft, *exact.kl_tilted_base),
         strict=True,
     ):
-        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-6)
 
 
 def test_effective_size():
@@ -160,3 +204,5 @@ def test_effective_size():
         np.testing.assert_allclose(size[p, 1], w.sum() ** 2 / (w**2).sum(), rtol=1e-13)
     np.testing.assert_array_equal(size[:, 0], [2, 1])
     np.testing.assert_array_equal(size[:, 2], [4, 2])
+    traced = jax.jit(sb.pool_effective_size)(rewards, jnp.array([0.7, -1.0, jnp.nan]))
+    np.testing.assert_array_equal(np.isnan(traced), [[False, True, True]] * 2)

@@ -131,7 +131,7 @@ def straight(tmp_path_factory):
 def test_a_killed_reproduction_is_continued(straight, tmp_path, kill):
     stopped = tmp_path / "stopped"
     process = subprocess.Popen([*COMMAND, stopped], cwd=runner.REPOSITORY)
-    while not list(stopped.glob(".cells/*/0000.nc")):
+    while not list(stopped.glob(".cells/*/0000.*.nc")):
         time.sleep(0.01)
         assert process.poll() is None
     process.send_signal(kill)

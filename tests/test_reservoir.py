@@ -208,7 +208,7 @@ def test_bad_shapes():
         reservoir_update(key(), state, jnp.int32([0]), np.float32([1]), 0.5, where=np.ones(2, bool))
     with pytest.raises(ValueError, match="where must be bool, got dtype int"):
         reservoir_update(key(), state, jnp.int32([0]), np.float32([1]), 0.5, where=np.ones(1, int))
-    with pytest.raises(ValueError, match=r"dtype must be float32.*got int32"):
+    with pytest.raises(TypeError, match=r"dtype must be a floating dtype.*got int32"):
         reservoir_init(jnp.int32(0), dtype=jnp.int32)
     with pytest.raises(ValueError, match="states do not match"):
         reservoir_merge(state, reservoir_init(jnp.int32(0), dtype=jnp.float64))

@@ -131,6 +131,14 @@ def test_best_of_poisson_is_the_average_over_n(temperature, mean_extra):
     np.testing.assert_allclose(got, weights @ np.asarray(laws), rtol=1e-12)
 
 
+def test_rejection_where_nearly_all_is_accepted():
+    """One draw is P itself, however seldom it is rejected."""
+    rare = 10.0 ** -np.arange(3, 16)
+    problem = sb.from_probs(np.stack([1 - rare, rare], -1), [1.0, 0.0])
+    law = np.exp(sb.log_rejection(problem, 1, 0.3))
+    np.testing.assert_allclose(law, np.exp(problem.log_probs), rtol=1e-13)
+
+
 def test_rejection_is_what_it_does():
     """Enumeration: the first accepted draw, otherwise one of the rejected or the best of them."""
     n, temperature = 3, 0.3
@@ -337,3 +345,19 @@ def test_float32_and_traced_bad_values():
     bad = jax.jit(lambda n, t: sb.log_uniform_race(PROBLEM, n, t))
     assert np.isnan(bad(0.5, 0.3)).all()
     assert np.isnan(bad(2.0, -1.0)).all()
+
+
+def test_the_slope_of_rejection_is_that_of_its_envelope_too():
+    """Against differences: the envelope moves with the best reward."""
+    problem, h = sb.from_probs([0.5, 0.3, 0.2], [0.0, 0.4, 1.0]), 1e-6
+
+    def chance(rewards, fallback="any"):
+        return jnp.exp(
+            sb.log_rejection(problem._replace(rewards=rewards), 3.0, 0.5, fallback=fallback)
+        )
+
+    for fallback in ("any", "best"):
+        slopes = jax.jacobian(chance)(problem.rewards, fallback)
+        for i, step in enumerate(h * np.eye(3)):
+            up, down = (chance(problem.rewards + s * step, fallback) for s in (1.0, -1.0))
+            np.testing.assert_allclose(slopes[:, i], (up - down) / (2 * h), rtol=1e-6, atol=1e-9)

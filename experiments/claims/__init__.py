@@ -22,6 +22,8 @@ PAPER_RATE = f"rate: {PAPER}; form: derived here"
 PAPER_RATE_OF_PRODUCTS = f"rate: {PAPER}, for the product law; form: derived here"
 PAPER_RATE_SOLVED = f"rate: {PAPER}, solved for n; form: derived here"
 DERIVED = "derived here"
+MEASURED = "measured here"
+OPEN = "open; measured here"
 CHECK = "check of the computation"
 BEIRAMI = "arXiv:2401.01879"
 AMINIAN = "arXiv:2507.05913"
@@ -38,8 +40,10 @@ class Tolerances:
       rounding: for quantities of order 1 in float64, and for ratios that should not exceed 1.
       exponent: for a fitted exponent; the local slope still moves at the last n.
       constant: for a fitted constant against its formula, relative, for the same reason.
-      asymptotic: a curve must be a power law once n reaches this multiple of 1 + CV², at which the
-        effective sample size is 1.
+      asymptotic: a curve must be a power law once n reaches this multiple of max W, from which the
+        expansion in W/n takes over.
+      vanished: share of its peak that a curve that tends to 0 may have left at the largest n.
+      near: largest shortfall from the frontier at the largest n, in reward ranges.
       near_zero: between soft best-of-n at the smallest temperature and hard best-of-n, for near ties.
       near_infinity: for first-order expansions in 1/λ, relative, times λ/range.
       standard_errors: between a simulation and the exact value.
@@ -58,12 +62,17 @@ class Tolerances:
       approach: between the gain of hard best-of-n and its limit, in reward units times (1 + log m)/m.
       deviations: between log n for whole sequences and m D, in standard deviations of log W under P*.
       growth: for an exponent in the length m, taken from its last two values.
+      certified_law: between a probability and its enclosure, relative.
+      certified_divergence: the same for a divergence or a gap of any size.
+      certified_constant: the same for a closed form.
     """
 
     rounding: float = 1e-10
     exponent: float = 0.01
     constant: float = 0.01
     asymptotic: float = 1e3
+    vanished: float = 0.05
+    near: float = 0.05
     near_zero: float = 1e-6
     near_infinity: float = 1.0
     standard_errors: float = 5.0
@@ -80,6 +89,9 @@ class Tolerances:
     approach: float = 1.0
     deviations: float = 3.0
     growth: float = 0.05
+    certified_law: float = 1e-13
+    certified_divergence: float = 1e-11
+    certified_constant: float = 1e-14
 
 
 TOLERANCES = Tolerances()
@@ -152,7 +164,7 @@ def power_laws(
 ) -> list[Claim]:
     """Two claims on `curves` `[C, N]`: they fall as n^exponent, and with these coefficients `[C]`.
 
-    `starts` `[C]` is 1 + CV². If n reaches `TOLERANCES.asymptotic` times that, the curve must be a power
+    `starts` `[C]` is max W. If n reaches `TOLERANCES.asymptotic` times that, the curve must be a power
     law; if not, a fit that is refused does not count. `errors` `[C, N]` are the standard errors of
     simulated curves, whose intervals have confidence 1 - `TOLERANCES.level`.
     """

@@ -9,6 +9,10 @@ from experiments.claims import DERIVED, TOLERANCES, Claim, at_most
 
 NAME = "estimator_bias"
 
+EFRON = "Efron, JASA 78 (1983)"
+ALARMS = 0.03
+"""By how much the level of a test by the bootstrap may be exceeded with 60 prompts."""
+
 
 def claims(dataset: xr.Dataset) -> list[Claim]:
     """The U-statistic is unbiased and its intervals cover the truth; the others are biased."""
@@ -52,6 +56,46 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             0.95 - coverage,
             0.01 + 4 * noise,
             "largest lack of coverage",
+            source=DERIVED,
+        ),
+        at_most(
+            NAME,
+            "KL(P_n‖P) from a pool: the jackknife removes most of the bias of the plug-in",
+            abs(dataset.jackknifed_kl) + 2 * dataset.jackknifed_kl_se,
+            float(abs(dataset.plug_in_kl)) / 3,
+            f"plug-in {float(dataset.plug_in_kl):.2g}; bias left, two standard errors added,",
+            source=DERIVED,
+        ),
+        at_most(
+            NAME,
+            "the judge left out values without bias what the others select",
+            abs(dataset.left_out / dataset.left_out_se),
+            TOLERANCES.standard_errors,
+            "error in standard errors",
+            source=DERIVED,
+        ),
+        at_most(
+            NAME,
+            "judges who select and value count their noise as gain",
+            -dataset.by_the_same / dataset.by_the_same_se,
+            -TOLERANCES.standard_errors,
+            "gain in standard errors, times -1,",
+            source=DERIVED,
+        ),
+        at_most(
+            NAME,
+            "the value of the best of eight equal points is corrected for the choice",
+            abs(dataset.advised_value) - 2 * dataset.advised_value_se,
+            float(dataset.largest_mean) / 2,
+            f"largest mean {float(dataset.largest_mean):.2g}; what is left, less two standard errors,",
+            source=EFRON,
+        ),
+        at_most(
+            NAME,
+            'equal gold at every n: "turns down" at the 5% level, however many n there are',
+            dataset.false_alarms,
+            0.05 + ALARMS + 4 * np.sqrt(0.05 * 0.95 / dataset.attrs["tables"]),
+            "share of false alarms",
             source=DERIVED,
         ),
     ]

@@ -53,4 +53,12 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             "largest relative excess",
             source=BEIRAMI,
         ),
+        at_most(
+            NAME,
+            f"{size:,} outcomes: n/(n+1) holds to 0.01% while n ≤ K/100",
+            np.asarray(1 - early.win_rate / early.win_formula),
+            1e-4,
+            "largest relative excess",
+            source=BEIRAMI,
+        ),
     ]

@@ -12,6 +12,8 @@ NAME = "hedging"
 # For a uniform proxy, computed from densities: the optimal n, ν and β = 1/λ.
 OPTIMA = {"hard": 12.490, "poisson": 12.400, "tilted": 13.529}
 OPTIMA |= {"soft_16": 26.12, "soft_32": 17.67, "soft_64": 15.05, "soft_128": 14.18}
+PRICE = 0.02
+"""Relative difference of a price from a difference quotient, whose error is of second order."""
 DISCRETE = 5e-4
 """Largest relative difference between 1,024 outcomes and a continuous reward; it falls as 1/K²."""
 
@@ -78,6 +80,17 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             "largest excess of that in common",
             source=DERIVED,
         ),
+        *(
+            at_most(
+                NAME,
+                f"the price of a {unit} is the gold that a little more of the budget earns",
+                _off(dataset[f"price_{budget}"], dataset[f"worth_{budget}"]),
+                PRICE,
+                "where it binds, largest relative difference from a difference quotient",
+                source=DERIVED,
+            )
+            for budget, unit in (("kl", "nat"), ("draws", "draw"))
+        ),
         at_most(
             NAME,
             "the budgets of draws and of KL are kept",
@@ -87,3 +100,9 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             source=CHECK,
         ),
     ]
+
+
+def _off(price: xr.DataArray, worth: xr.DataArray) -> np.ndarray:
+    """The relative differences where the budget has a price; none is NaN, and fails."""
+    binds = price.values > 0
+    return np.abs(price.values[binds] / worth.values[binds] - 1)

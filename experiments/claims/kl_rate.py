@@ -10,7 +10,6 @@ NAME = "kl_rate"
 
 BOUNDS = {
     "kl_upper": ("log(1 + CV²/n)", PAPER_RATE),
-    "kl_upper_linear": ("CV²/n", PAPER_RATE),
     "kl_upper_sinh": ("sinh²(Δ/2λ)/n", PAPER_RATE),
     "kl_upper_quadratic": ("the O(1/n²) bound", DERIVED),
 }
@@ -19,7 +18,7 @@ BOUNDS = {
 def claims(dataset: xr.Dataset) -> list[Claim]:
     """The bounds, the rates of a fixed problem, and simulation."""
     exact, size = dataset.kl_tilted_soft, dataset.sizes["n"]
-    n, starts = dataset.n.values, (1 + dataset.cv_squared).values.reshape(-1)
+    n, starts = dataset.n.values, dataset.largest_weight.values.reshape(-1)
     rows = [
         bound(NAME, f"KL(P*‖P_n) ≤ {formula}", exact, dataset[field], source=source)
         for field, (formula, source) in BOUNDS.items()

@@ -57,7 +57,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             dataset.n.values,
             dataset.reward_gap.values.reshape(-1, size),
             dataset.gap_coefficient.values.reshape(-1),
-            (1 + dataset.cv_squared).values.reshape(-1),
+            dataset.largest_weight.values.reshape(-1),
             -1,
             source=DERIVED,
         ),

@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _checks, exact
+from softbon_jax import _arguments, _checks, _special, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -78,8 +78,12 @@ def run(formula: Formula, problem: Problem, temperature: Array, parameter: Array
 
     problem = Problem(*(aligned(x, len(shape) + 1) for x in problem))
     temperature = aligned(jnp.where(temperature >= 0, temperature, jnp.nan), len(shape))
-    terms = tilt(problem, temperature)
-    return jnp.broadcast_to(formula(terms, aligned(parameter, len(shape))), shape)
+    parameter = aligned(parameter, len(shape))
+    result = formula(tilt(problem, temperature), parameter)
+    # A NaN in an argument is a NaN in the result, whatever a limit makes of it.
+    bad = functools.reduce(jnp.logical_or, (jnp.isnan(x).any(-1) for x in problem))
+    bad = bad | jnp.isnan(temperature) | jnp.isnan(parameter)
+    return jnp.where(bad, jnp.nan, jnp.broadcast_to(result, shape))
 
 
 def tilt(problem: Problem, temperature: Array) -> Tilt:
@@ -90,7 +94,7 @@ def tilt(problem: Problem, temperature: Array) -> Tilt:
     rewards = jnp.where(jnp.isfinite(rewards), rewards, jnp.nan)
     log_w = log_weights(log_probs, rewards, temperature)
     best, worst = (at_largest(rewards, rewards, log_probs, sign) for sign in (1, -1))
-    scaled_range = over(best - worst, temperature)
+    scaled_range = over(best, worst, temperature)
     return Tilt(log_probs, rewards, temperature, log_w, log_probs + log_w, scaled_range)
 
 
@@ -112,11 +116,12 @@ def take(x: Array, index: Array) -> Array:
     return jnp.take_along_axis(x, jnp.broadcast_to(index, (*shape, 1)), axis=-1)
 
 
-def over(difference: Array, temperature: Array) -> Array:
-    """Difference/temperature, with its limit at temperature 0: ±inf, or 0 for a difference of 0."""
+def over(rewards: Array, origin: Array, temperature: Array) -> Array:
+    """(rewards - origin)/temperature, at temperature 0 its limit: ±inf, or 0 where they are equal."""
     zero = temperature == 0
-    limit = jax.lax.stop_gradient(jnp.where(difference == 0, 0.0, difference * jnp.inf))
-    return jnp.where(zero, limit, difference / jnp.where(zero, 1.0, temperature))
+    limit = jnp.where(rewards == origin, 0.0, jnp.sign(rewards - origin) * jnp.inf)
+    safe = _special.over(rewards, origin, jnp.where(zero, 1.0, temperature))
+    return jnp.where(zero, jax.lax.stop_gradient(limit), safe)
 
 
 def log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
@@ -128,12 +133,13 @@ def log_weights(log_q: Array, rewards: Array, temperature: Array) -> Array:
     live = log_q != -jnp.inf
     top = jnp.max(jnp.where(live, rewards, -jnp.inf), axis=-1, keepdims=True)
     # The result does not depend on the origin of r, so no gradient need pass through it.
-    from_top = over(jnp.where(live, rewards - jax.lax.stop_gradient(top), 0.0), temperature)
+    top = jax.lax.stop_gradient(top)
+    from_top = over(jnp.where(live, rewards, top), top, temperature)
     far = from_top - log_sum(log_q + from_top)[..., None]
     # Relative to the most likely outcome, y = E_q[e^{(r - r_ref)/λ}] - 1 is formed without
     # cancellation, and used where it is small. Terms above e are clipped: then y is not small.
     at_ref = jax.lax.stop_gradient(take(rewards, jnp.argmax(log_q, axis=-1, keepdims=True)))
-    from_ref = over(jnp.where(live, rewards - at_ref, 0.0), temperature)
+    from_ref = over(jnp.where(live, rewards, at_ref), at_ref, temperature)
     up = from_ref > 1
     log_gain = log_q + from_ref
     gain = jnp.exp(jnp.where(log_gain < 1, log_gain, 1.0)) * -jnp.expm1(

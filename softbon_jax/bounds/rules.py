@@ -120,8 +120,7 @@ def best_of_n_kl_estimate(n: Any = None, selected: Any = None, *, log_n: Any = N
       >>> round(float(sb.bounds.best_of_n_kl_estimate(16, 0.1)), 4)
       1.7561
     """
-    _checks.positive_probability("selected", selected)
-    selected = _checks.as_float("selected", selected)
+    selected = _checks.positive_probability("selected", selected)
     log_n = _checks.log_candidates(n, log_n, selected.dtype)
     _checks.batch_shape(n=log_n.shape, selected=selected.shape)
     return _estimate(log_n, selected)
@@ -215,8 +214,7 @@ def best_of_poisson_kl(mean_extra: Any) -> Array:
       >>> round(float(sb.bounds.best_of_poisson_kl(3.0)), 4)
       0.4946
     """
-    _checks.finite_not_negative("mean_extra", mean_extra)
-    return _uniform.poisson_kl(_checks.as_float("mean_extra", mean_extra))
+    return _uniform.poisson_kl(_checks.finite_not_negative("mean_extra", mean_extra))
 
 
 def best_of_poisson_win_rate(mean_extra: Any) -> Array:
@@ -242,8 +240,7 @@ def best_of_poisson_win_rate(mean_extra: Any) -> Array:
       >>> round(float(sb.bounds.best_of_poisson_win_rate(3.0)), 4)
       0.7722
     """
-    _checks.finite_not_negative("mean_extra", mean_extra)
-    return _uniform.poisson_win_rate(_checks.as_float("mean_extra", mean_extra))
+    return _uniform.poisson_win_rate(_checks.finite_not_negative("mean_extra", mean_extra))
 
 
 # The tilted law of a uniform reward ---------------------------------------------------------------
@@ -276,8 +273,7 @@ def least_kl_for_win_rate(win_rate: Any) -> Array:
       >>> round(float(sb.bounds.least_kl_for_win_rate(sb.bounds.best_of_n_win_rate(4))), 4)
       0.6169
     """
-    _checks.inside_unit_interval("win_rate", win_rate)
-    return _uniform.least_kl(_checks.as_float("win_rate", win_rate))
+    return _uniform.least_kl(_checks.inside_unit_interval("win_rate", win_rate))
 
 
 # The race and rejection ---------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def log_n_for_block_kl_lower(problem: Problem, m: Any, kl: Any, temperature: Any
       >>> round(float(sb.bounds.log_n_for_block_kl_lower(problem, 20, 1.0, 0.3)), 3)
       15.303
     """
-    _checks.not_negative("kl", kl)
+    kl = _checks.not_negative("kl", kl)
     return _of_block(_kl_lower, threshold_exponent(problem, temperature), m, kl=kl)
 
 
@@ -217,7 +217,7 @@ def log_n_for_block_kl_upper(problem: Problem, m: Any, kl: Any, temperature: Any
       >>> round(float(sb.bounds.log_n_for_block_kl_upper(problem, 20, 1.0, 0.3)), 3)
       25.499
     """
-    _checks.not_negative("kl", kl)
+    kl = _checks.not_negative("kl", kl)
     return _of_block(_log_n_for_kl, threshold_exponent_upper(problem, temperature), m, kl=kl)
 
 
@@ -290,7 +290,7 @@ def log_n_for_block_gain(problem: Problem, m: Any, gain: Any) -> Array:
       >>> round(float(sb.bounds.log_n_for_block_gain(problem, 20, 0.2)), 4)
       1.6
     """
-    _checks.not_negative("gain", gain)
+    gain = _checks.not_negative("gain", gain)
     return _of_block(_log_n_for_gain, _moments.of(_range, problem, 1.0), m, gain=gain)
 
 
@@ -308,7 +308,7 @@ def _of_block(formula: Callable[..., Array], of_symbol: Array, m: Any, **other: 
 
     `other` is log n, named `n` in messages, or a budget, and its values are checked.
     """
-    _checks.finite_at_least("m", m, 1)
+    m = _checks.finite_at_least("m", m, 1)
     arrays = {"problem": of_symbol}
     for name, x in {"m": m, **other}.items():
         arrays[name] = _checks.as_float(name, x, of_symbol.dtype)

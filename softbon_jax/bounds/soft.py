@@ -283,9 +283,8 @@ def log_n_for_kl_upper(problem: Problem, kl: Any, temperature: Any) -> Array:
 
 
 def _within_budget(formula: _moments.Formula, problem: Problem, kl: Any, temperature: Any) -> Array:
-    _checks.not_negative("kl", kl)
     problem, temperature, _ = _arguments.checked_arguments(problem, None, temperature, 0.0)
-    kl = _checks.as_float("kl", kl, temperature.dtype)
+    kl = _checks.not_negative("kl", kl, temperature.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, kl=kl.shape)
     return _moments.run(formula, problem, temperature, kl)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 
 from softbon_jax import _checks, problem, scores
-from softbon_jax.command import _files, advice, compilation_cache, report
+from softbon_jax.command import _files, _terminal, advice, compilation_cache, report
 from softbon_jax.exact.metrics import metrics
 from softbon_jax.sampling.select import select
 from softbon_jax.tuning.calibrate import temperature_for_kl
@@ -35,6 +36,9 @@ give less of what it stands for.
 
 What JAX compiles is kept for the next run in the folder named by the environment variable
 SOFTBON_CACHE, by default softbon_jax in the user's cache; SOFTBON_CACHE=off keeps nothing."""
+
+LARGEST = 1e150
+"""The squares of larger scores, of which standard errors are made, are not finite."""
 
 ANALYZE = """Reads scored responses (CSV, TSV, JSON lines, Parquet, npz; one row a response), and
 estimates without bias what soft best-of-n would select from new responses of the same policy, for
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit status: 0 for success; 2 for bad input or options, with one line on standard error.
 
     Raises:
-      SystemExit: `--help`, or options that do not parse.
+      SystemExit: `--help`, or options that do not parse, also with one line on standard error.
 
     Numerics: float64.
     Source: `softbon COMMAND --help` and the documentation of the command.
@@ -81,15 +85,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with jax.enable_x64(True):
             options.work(options)
+    except MemoryError:
+        _terminal.complain(f"{getattr(options, 'file', 'the law')} does not fit into memory")
+        return 2
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        _terminal.complain(error)
         return 2
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="softbon", description=LEARN, formatter_class=raw)
+    parser = _terminal.Parser(prog="softbon", description=LEARN, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     analyze = commands.add_parser(
@@ -184,8 +191,13 @@ def _file_options(parser: argparse.ArgumentParser) -> None:
         help="what to do with rows whose score is empty or not finite (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-rows", type=int, default=scores.MOST_ROWS, help="refuse larger files"
-    )
+        "--max-rows", type=int, default=scores.MOST_ROWS,
+        help="refuse files with more rows (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-bytes", type=int, default=scores.MOST_BYTES,
+        help="refuse files that hold more when unpacked (default %(default)s)",
+    )  # fmt: skip
 
 
 def _read(options: argparse.Namespace, least: int) -> scores.Scores:
@@ -198,6 +210,7 @@ def _read(options: argparse.Namespace, least: int) -> scores.Scores:
         missing=options.missing,
         least=least,
         most_rows=options.max_rows,
+        most_bytes=options.max_bytes,
         leave_one_out=options.leave_one_out,
     )
 
@@ -205,12 +218,45 @@ def _read(options: argparse.Namespace, least: int) -> scores.Scores:
 # The commands ------------------------------------------------------------------------------------
 
 
+def _check_file_options(options: argparse.Namespace) -> None:
+    """What `analyze` and `select` both take, before anything is read."""
+    scores.format_of(options.file)
+    _checks.positive_integer("--max-rows", options.max_rows)
+    _checks.positive_integer("--max-bytes", options.max_bytes, most=_checks.LARGEST_FILE)
+    _checks.positive_integer("--seed", options.seed, least=0, most=2**63 - 1)
+    if options.temperature is not None:
+        _checks.temperature(options.temperature, name="--temperature")
+
+
+def _check_outputs(outputs: dict[str, Path | None], source: Path) -> None:
+    """That every output can be written, and that none replaces another or the scores."""
+    seen = {os.path.realpath(source): "the file of scores"}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        with _files.naming(option, path):
+            _files.check_output(path)
+        place = os.path.realpath(path)
+        if place in seen and (path.is_file() or not path.exists()):
+            raise ValueError(f"{option} {path} is {seen[place]}; name another file")
+        seen[place] = f"also the file of {option}"
+
+
 def _analyze(options: argparse.Namespace) -> None:
+    _check_file_options(options)
     _positive("--kl", options.kl)
     _positive("--budget-n", options.budget_n)
     for size in options.n or ():
         _checks.positive_integer("--n", size)
+    _check_outputs({"--html": options.html, "--json": options.json}, options.file)
+    if options.html:
+        report.drawing()
     pools = _read(options, least=2)
+    largest = int(pools.where.sum(1).max())
+    if max(options.n or [1]) > largest:
+        raise ValueError(f"--n must be at most {largest}, the largest pool, got {max(options.n)}")
+    if max(np.abs(x).max() for x in (pools.rewards, pools.gold) if x is not None) > LARGEST:
+        raise ValueError(f"{options.file}: scores beyond {LARGEST:g} overflow; rescale them")
     n = advice.default_n(pools) if options.n is None else np.array([1, *options.n])
     temperature = (
         advice.default_temperatures(pools)
@@ -244,11 +290,11 @@ def _analyze(options: argparse.Namespace) -> None:
     numbers = (
         json.dumps(report.as_json(analysis), indent=1, allow_nan=False) if options.json else None
     )
-    for path, text in ((options.html, page), (options.json, numbers)):
+    for option, path, text in (("--html", options.html, page), ("--json", options.json, numbers)):
         if text is not None:
-            with _files.replacing(path) as temporary:
+            with _files.naming(option, path), _files.replacing(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
-    print(report.as_text(analysis))
+    _terminal.say(report.as_text(analysis))
 
 
 def _progress(done: int, total: int) -> None:
@@ -264,11 +310,20 @@ def _positive(option: str, value: float | None) -> None:
 
 
 def _select(options: argparse.Namespace) -> None:
-    if scores.format_of(options.out) != scores.format_of(options.file):
-        raise ValueError(f"--out must be of the format of {options.file.name}, got {options.out}")
-    pools = _read(options, least=1)
+    _check_file_options(options)
     if options.n is not None:
         _checks.positive_integer("--n", options.n)
+    if scores.format_of(options.file) == "npz":
+        raise ValueError(
+            f"{options.file}: select does not write npz; convert the file to CSV or Parquet"
+        )
+    if scores.format_of(options.out) != scores.format_of(options.file):
+        raise ValueError(f"--out must be of the format of {options.file.name}, got {options.out}")
+    with _files.naming("--out", options.out):
+        _files.check_output(options.out)
+    unchanged = _files.watch(options.file)
+    pools = _read(options, least=1)
+    if options.n is not None:
         short = int(np.argmin(pools.where.sum(1)))
         fewest = pools.where[short].sum()
         if fewest < options.n:
@@ -284,42 +339,54 @@ def _select(options: argparse.Namespace) -> None:
     )
     chosen = np.zeros(pools.read, int)
     chosen[pools.rows[np.arange(len(pools.prompts)), np.asarray(index)]] = 1
-    with _files.replacing(options.out) as temporary:
-        zipped = options.out.suffix.lower() == ".gz"
-        _files.copy_with_column(options.file, temporary, options.column, chosen, zipped=zipped)
-    print(f"{options.out}: {chosen.sum()} of {pools.read} responses selected")
+    with _files.naming("--out", options.out), _files.replacing(options.out) as temporary:
+        unchanged()
+        _files.copy_with_column(options.file, temporary, options.column, chosen, name=options.out)
+        unchanged()
+    _terminal.say(
+        f"{_terminal.printable(options.out)}: {chosen.sum()} of {pools.read} responses selected"
+    )
 
 
 def _plan(options: argparse.Namespace) -> None:
+    _positive("--kl", options.kl)
+    _checks.finite_at_least("--n", options.n, 1)
+    if options.temperature is not None:
+        _checks.temperature(options.temperature, name="--temperature")
     if options.rewards is None:
         if options.probs is not None:
             raise ValueError("--probs needs --rewards")
         rewards = np.array([NormalDist().inv_cdf((k + 0.5) / 64) for k in range(64)])
     else:
+        _checks.finite("--rewards", options.rewards)
         rewards = np.array(options.rewards)
     probs = (
         np.full(len(rewards), 1 / len(rewards))
         if options.probs is None
         else np.array(options.probs)
     )
-    known = problem.from_probs(probs, rewards)
+    # The range of rewards of the largest or the smallest numbers is not finite, or is rounded.
+    largest = np.abs(rewards).max()
+    unit = 1.0 if largest == 0 or 1 / LARGEST < largest < LARGEST else largest
+    with np.errstate(over="ignore"):  # a sum that is infinite is refused because it is not 1
+        known = problem.from_probs(probs, rewards / unit)
     n = np.array(options.n, float)
     if options.kl is None:
-        temperature = np.full(n.shape, options.temperature or 0.0)
+        temperature = np.full(n.shape, (options.temperature or 0.0) / unit)
         reached = np.ones(n.shape, bool)
     else:
-        _positive("--kl", options.kl)
         # A budget that hard best-of-n cannot spend is infeasible, and the temperature is then 0.
         answer = temperature_for_kl(known, n, options.kl)
         temperature, reached = np.asarray(answer.value), np.asarray(answer.feasible)
     exact = metrics(known, n, temperature)
-    print(f"{'n':>8} {'λ':>10} {'reward':>10} {'KL(nats)':>10} {'win rate':>10}")
-    reward = np.asarray(exact.reward)
-    reward = np.where(np.abs(reward) < 1e-12 * np.abs(rewards).max(), 0.0, reward)  # rounding
-    columns = (n, temperature, reward, exact.kl_soft_base, exact.win_rate, reached)
+    lines = [f"{'n':>8} {'λ':>10} {'reward':>10} {'KL(nats)':>10} {'win rate':>10}"]
+    reward = np.asarray(exact.reward) * unit
+    reward = np.where(np.abs(reward) < 1e-12 * largest, 0.0, reward)  # rounding
+    columns = (n, temperature * unit, reward, exact.kl_soft_base, exact.win_rate, reached)
     for size, t, reward, kl, win, enough in zip(*map(np.asarray, columns), strict=True):
         note = "" if enough else "   (spends less: hard best-of-n)"
-        print(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")
+        lines.append(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")
+    _terminal.say("\n".join(lines))
 
 
 if __name__ == "__main__":

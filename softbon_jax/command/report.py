@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from softbon_jax.command._terminal import printable
 from softbon_jax.command.advice import Choice, PerPrompt, Table, Verdict
 from softbon_jax.scores import Scores
 
@@ -179,7 +180,7 @@ def as_text(analysis: Analysis) -> str:
             "  ".join(x.rjust(w) for x, w in zip(row, widths, strict=True)) for row in [head, *rows]
         ]
         lines.append("")
-    return "\n".join([*lines, *_findings(analysis)])
+    return "\n".join(map(printable, [*lines, *_findings(analysis)]))
 
 
 def as_html(analysis: Analysis) -> str:
@@ -207,7 +208,10 @@ def as_html(analysis: Analysis) -> str:
       >>> page.startswith("<!DOCTYPE html>"), page.count("<svg")
       (True, 1)
     """
-    escape = html.escape
+
+    def escape(text: str) -> str:
+        return html.escape(printable(text))
+
     parts = [f"<h1>Soft best-of-n on {escape(analysis.source)}</h1>"]
     parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in _reading(analysis)), "</ul>"]
     parts += ["<h2>What to do</h2>", *(f"<p>{escape(line)}</p>" for line in _findings(analysis))]
@@ -332,14 +336,18 @@ def _shown(table: Table) -> Sequence[int]:
     return [int(finite[round(i)]) for i in np.linspace(0, len(finite) - 1, 5)]
 
 
-def _pictures(analysis: Analysis) -> str:
+def drawing() -> tuple[Any, Any]:
+    """The modules that draw; `ImportError` if they are not installed."""
     try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-        figures: Any = importlib.import_module("matplotlib.figure")
+        return importlib.import_module("matplotlib"), importlib.import_module("matplotlib.figure")
     except ImportError:
         raise ImportError(
-            "an HTML report needs Matplotlib: pip install 'softbon-jax[experiments]'"
+            "an HTML report (--html) needs Matplotlib: pip install 'softbon-jax[experiments]'"
         ) from None
+
+
+def _pictures(analysis: Analysis) -> str:
+    matplotlib, figures = drawing()
     table, columns = analysis.table, analysis.scores.columns
     curves = [(columns.selecting, table.reward)]
     if table.gold is not None:
@@ -347,12 +355,14 @@ def _pictures(analysis: Analysis) -> str:
     settings = {
         "svg.fonttype": "path",
         "svg.hashsalt": "softbon",
+        "text.parse_math": False,  # the names of columns are no formulas
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
     shown = _shown(table)
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a name may be in any script
         width = 3.4 * (len(curves) + 1)
         figure = figures.Figure(figsize=(width, 3.6), layout="constrained")
         axes = figure.subplots(1, len(curves) + 1, squeeze=False)[0]
@@ -366,7 +376,7 @@ def _pictures(analysis: Analysis) -> str:
                 )  # fmt: skip
                 low, high = mean[i] - 1.96 * error[i], mean[i] + 1.96 * error[i]
                 ax.fill_between(table.n, low, high, color=color, alpha=0.12, lw=0)
-            ax.set(xscale="log", xlabel="number of responses n", ylabel=f"mean {name}")
+            ax.set(xscale="log", xlabel="number of responses n", ylabel=printable(f"mean {name}"))
             ax.set_xticks(table.n, [str(n) for n in table.n])
             ax.minorticks_off()
         objective, cost = means(table.objective)[0], means(table.kl)[0]
@@ -384,7 +394,7 @@ def _pictures(analysis: Analysis) -> str:
                 textcoords="offset points", color=COLORS[2], ha="center",
             )  # fmt: skip
         ax.margins(x=0.12, y=0.12)
-        ax.set(xlabel="mean KL from the policy (nats)", ylabel=f"mean {curves[-1][0]}")
+        ax.set(xlabel="mean KL from the policy (nats)", ylabel=printable(f"mean {curves[-1][0]}"))
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         buffer = io.StringIO()

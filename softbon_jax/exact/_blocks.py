@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _arguments, _checks
@@ -24,6 +24,13 @@ def distinct(
             raise ValueError("m must be given for a single problem, got None")
         problems, positions = [problem], [0] * _checks.positive_integer("m", m)
     else:
+        sequence = isinstance(problem, Sequence) and not isinstance(problem, (str, bytes))
+        if not sequence or not all(isinstance(x, Problem) for x in problem):
+            raise TypeError(
+                f"problem must be a Problem or a sequence of them, got {_checks.shown(problem)}"
+            )
+        if m is not None:
+            m = _checks.positive_integer("m", m)
         if len(problem) == 0 or m not in (None, len(problem)):
             raise ValueError(f"m must be the number of problems {len(problem)} >= 1, got {m}")
         problems, positions = [], []
@@ -48,7 +55,7 @@ def cut(positions: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
 
 
 def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
-    """The law of the total of symbols of these problems, which have been checked."""
+    """The law of the total of symbols of these problems, which have been checked; NumPy arrays."""
     parts, dtypes = [], []
     for i, count in Counter(positions).items():
         if any(isinstance(x, jax.core.Tracer) for x in problems[i]):
@@ -59,9 +66,9 @@ def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
         pair = (np.asarray(x, np.float64) for x in np.broadcast_arrays(*problems[i]))
         parts.append((_sums.of_outcomes(*pair), count))
         dtypes.append(problems[i].rewards.dtype)
-    dtype = jnp.result_type(*dtypes)
+    dtype = jax.numpy.result_type(*dtypes)
     try:
-        total = _sums.of_sum(parts, float(jnp.finfo(dtype).eps))
+        total = _sums.of_sum(parts, float(jax.numpy.finfo(dtype).eps))
     except _sums.TooManyAtomsError as error:
         span = sum(count * float(np.ptp(one.values)) for one, count in parts)
         raise ValueError(
@@ -69,4 +76,5 @@ def total_law(problems: Sequence[Problem], positions: Iterable[int]) -> Problem:
             f" {_sums.MAX_ATOMS:,} totals, but {error}: their rewards are multiples of no common step"
             f" above {span / _sums.MAX_ATOMS:.3g}; round them with round_to_lattice to one that is"
         ) from None
-    return Problem(*(jnp.asarray(x.astype(dtype)) for x in (total.log_probs, total.values)))
+    arrays: Any = (total.log_probs.astype(dtype), total.values.astype(dtype))
+    return Problem(*arrays)

@@ -64,7 +64,7 @@ def chi2(log_p: Array, change: Array, log_ratio: Array, wide: bool) -> Array:
 def mean(q: Array, rewards: Array) -> Array:
     """E_q[r], as the likeliest reward plus a mean difference: its derivatives ignore a common offset."""
     likeliest = jax.lax.stop_gradient(rewards[jnp.argmax(q)])
-    return likeliest + q @ (rewards - likeliest)
+    return likeliest + 2 * (q @ (rewards / 2 - likeliest / 2))  # which does not overflow
 
 
 def win_chances(p: Array, rewards: Array) -> Array:

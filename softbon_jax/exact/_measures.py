@@ -55,7 +55,7 @@ class Tilt(NamedTuple):
 
     Attributes:
       reward: E_{P*}[r].
-      centered: `[K]` r - E_{P*}[r].
+      centered: `[K]` (r - E_{P*}[r])/2, since a difference of two rewards may overflow.
       probs: `[K]` P*.
       kl_base: KL(P*‖P).
     """
@@ -69,7 +69,7 @@ class Tilt(NamedTuple):
 def tilt_metrics(terms: _soft.TiltedTerms) -> Tilt:
     """The `Tilt` of a `[K]` problem at one temperature."""
     p, pstar = jnp.exp(terms.log_probs), jnp.exp(terms.log_tilted)
-    from_ref = terms.rewards - terms.rewards[jnp.argmax(pstar)]
+    from_ref = terms.rewards / 2 - terms.rewards[jnp.argmax(pstar)] / 2
     # Not by P > 0: an outcome whose P underflows may have all of P*.
     log_w = jnp.where(terms.log_probs > -jnp.inf, terms.exponents - terms.log_mean, 0.0)
     _, kl_base = _divergences.both_ways(p, pstar, terms.excess, log_w)
@@ -93,7 +93,7 @@ def soft_metrics(
     _, kl_soft_base = _divergences.both_ways(
         p, q, soft.eta, jnp.where(off, 0.0, soft.log_base_ratio)
     )
-    gap = -(change @ tilt.centered)
+    gap = -2 * (change @ tilt.centered)
     return Metrics(
         reward=_divergences.mean(q, terms.rewards),
         tilted_reward=tilt.reward,
@@ -119,7 +119,7 @@ def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics
     target = jnp.where(terms.rewards == top, p, 0.0)
     target = jax.lax.stop_gradient(target / jnp.sum(target))
     best = top + target @ jnp.where(target > 0, terms.rewards - top, 0.0)
-    gap = q @ (best - terms.rewards)
+    gap = 2 * (q @ (best / 2 - terms.rewards / 2))
     missed = hard.log_miss > -jnp.inf
     unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)
     log_hit = _special.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))

@@ -29,12 +29,15 @@ class Plan:
       nodes: number of quadrature nodes; static.
       wide: whether integrands are formed in logs, because they may leave the range of the floats or
         because an outcome is so rare that P_n/P - 1 needs an integral of its own; static.
+      steep: whether some temperature may be so low that the law is that of hard best-of-n (`_steep`);
+        static.
       spacing: of the nodes in log t; traced, so that another one does not compile again.
     """
 
     nodes: int = dataclasses.field(metadata={"static": True})
     wide: bool = dataclasses.field(metadata={"static": True})
     spacing: float
+    steep: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
 def may_be_limit(temperature: Any) -> bool:
@@ -70,7 +73,7 @@ def quadrature_plan(
     if any(v is None for v in values):
         known_many = few_n is not None and few_n.size == 0
         spacing = rule.spacing if known_many else _quadrature.finest(dtype)
-        return Plan(nodes or DEFAULT_NODES, True, spacing)
+        return Plan(nodes or DEFAULT_NODES, True, spacing, not search)
     log_probs, rewards, t, log_n_value = (np.asarray(v, np.float64) for v in values)
     if grid:
         log_probs, rewards = log_probs[..., None, :], rewards[..., None, :]
@@ -79,7 +82,10 @@ def quadrature_plan(
     top = np.max(rewards, axis=-1, where=support, initial=-np.inf, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         finite_positive = np.where((t > 0) & np.isfinite(t), t, np.inf)
-        offsets = np.where(support, (top - rewards) / finite_positive, 0.0)
+        quarter = top / 4 - rewards / 4  # which does not overflow
+        offsets = np.where(support & (top > rewards), quarter / finite_positive * 4, 0.0)
+        # No node tells apart what is farther.
+        offsets = np.minimum(offsets, 2 * rule.largest_offset)
         largest = np.max(np.where(support, log_probs - offsets, -np.inf), -1, keepdims=True)
         log_mean = largest[..., 0] + np.log(np.sum(np.exp(log_probs - offsets - largest), -1))
     log_n_most = log_n_value.max(initial=0.0)
@@ -95,7 +101,8 @@ def quadrature_plan(
         count = _quadrature.nodes_for_any if search else _quadrature.nodes_needed
         needed = count(rule, spacing, offsets, most, log_mean)
         nodes = _quadrature.node_bucket(needed)
-    return Plan(nodes, wide, spacing)
+    steep = not search and bool(offsets.max(initial=0.0) > math.sqrt(rule.largest_offset))
+    return Plan(nodes, wide, spacing, steep)
 
 
 def _few_n(log_n: Any, any_n: bool) -> np.ndarray | None:

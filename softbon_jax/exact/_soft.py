@@ -88,12 +88,12 @@ def tilted_terms(problem: Problem, temperature: Array) -> TiltedTerms:
     """The shared terms for a `[K]` problem and a scalar temperature in (0, inf)."""
     log_probs = normalized(problem.log_probs)
     rewards, top = on_support(log_probs, problem.rewards)
-    exponents = (rewards - top) / temperature
+    exponents = _special.over(rewards, top, temperature)
     log_mean = jax.nn.logsumexp(log_probs + exponents)
     # W - 1 relative to the likeliest outcome of P, so that its digits survive a flat or a sure law.
     p, log_w = jnp.exp(log_probs), exponents - log_mean
     ref = jnp.argmax(p)
-    step = (rewards - rewards[ref]) / temperature
+    step = _special.over(rewards, rewards[ref], temperature)
     rising = step > 0
     larger = jnp.exp(jnp.where(rising, log_w, log_w[ref]))
     shift = jnp.where(rising, -larger, larger) * jnp.expm1(jnp.where(rising, -step, step))
@@ -213,7 +213,7 @@ def _one_minus_exp(z: Array, otherwise: Array) -> Array:
 def _leads(terms: TiltedTerms, temperature: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Whether w(x) >= w(y), 1 less the smaller over the larger, and the y of most weight."""
     ref = jnp.argmax(weights)
-    lead = (terms.rewards - terms.rewards[ref]) / temperature
+    lead = _special.over(terms.rewards, terms.rewards[ref], temperature)
     above = lead >= 0
     return above, -jnp.expm1(-jnp.where(above, lead, -lead)), ref
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _arguments, _batching, _checks, _special
-from softbon_jax.exact import _plan, _rules, _soft
+from softbon_jax.exact import _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import tilted_or_limit
 from softbon_jax.problem import Problem
 
@@ -94,7 +94,9 @@ def log_soft_bon(
         give NaN.
 
     Numerics: relative error of the probabilities about 1e-13 in float64 and 1e-5 in float32, growing
-    like eps · range/temperature. Cost O(K · nodes), whatever n is. Differentiable in everything but
+    like eps · range/temperature. Where n e^{-gap/λ}, gap the smallest between two rewards, is below
+    rounding, the law is that of hard best-of-n; where it is not and λ is below range · 2^-40 (2^-18 in
+    float32), it is NaN. Cost O(K · nodes), whatever n is. Differentiable in everything but
     `nodes`; the gradient with respect to the temperature is 0 at the limits 0 and inf.
     Source: the sampler is arXiv:2505.03156; the law is derived here: 1/Σw = ∫ e^{-tΣw} dt makes the
     n - 1 other draws factorize.
@@ -164,7 +166,7 @@ def compiled_law(
     ) -> tuple[Array, Array]:
         interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
-        soft = jax.tree.map(lambda x: x[0], _soft.soft_terms(terms, interior, log_n[None], plan))
+        soft = jax.tree.map(lambda x: x[0], _steep.soft_terms(terms, interior, log_n[None], plan))
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
         is_hard, is_base = temperature == 0, jnp.isposinf(temperature)
         best = terms.rewards == jnp.max(terms.rewards)
@@ -265,7 +267,7 @@ def _log_race(problem: Problem, temperature: Array, log_n: Array) -> Array:
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Array:
         interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
-        race = _rules.race_terms(terms, log_n)
+        race = _steep.hard_where_settled(terms, interior, log_n, _rules.race_terms(terms, log_n))
         hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
         ratio = jnp.where(temperature == 0, hard, race.log_base_ratio)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0, ratio)
@@ -317,9 +319,8 @@ def log_best_of_poisson(
     """
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
-    _checks.finite_not_negative("mean_extra", mean_extra)
     temperature = _arguments.checked_temperature(temperature, dtype)
-    mean_extra = _checks.as_float("mean_extra", mean_extra, dtype)
+    mean_extra = _checks.finite_not_negative("mean_extra", mean_extra, dtype)
     _checks.batch_shape(
         problem=problem.batch_shape, mean_extra=mean_extra.shape, temperature=temperature.shape
     )
@@ -338,7 +339,10 @@ def _log_poisson(
         soft, hard = (
             _rules.poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False)
         )
-        ratio = jnp.where(temperature == 0, hard, soft)
+        is_hard = temperature == 0
+        if plan.steep:
+            is_hard |= _steep.settled(terms, interior, jnp.log1p(mean_extra))
+        ratio = jnp.where(is_hard, hard, soft)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0 * mean_extra, ratio)
 
     elements = problem.num_outcomes * plan.nodes
@@ -401,22 +405,33 @@ def _log_rejection(problem: Problem, temperature: Array, log_n: Array, fallback:
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         target = tilted_or_limit(terms, temperature)
         best = terms.rewards == jnp.max(terms.rewards)
+        # The envelope is 0 in these units, but its slope counts: w is not normalized.
+        possible = jnp.where(terms.log_probs > -jnp.inf, terms.exponents, -jnp.inf)
+        envelope = terms.exponents[jnp.argmax(possible)]
         lost = jnp.where(  # 1 - w
-            temperature == 0, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents)
+            temperature == 0, jnp.where(best, 0.0, 1.0), -jnp.expm1(terms.exponents - envelope)
         )
-        accept = jnp.exp(target.log_mean)
+        between = (temperature > 0) & (temperature < jnp.inf)
+        accept = jnp.exp(target.log_mean - jnp.where(between, envelope, 0.0))
         # Nothing is ever rejected: every outcome is best, or the temperature is inf.
         sure = (accept >= 1) | ~jnp.any((terms.log_probs > -jnp.inf) & (lost > 0))
-        log_miss = _rules.finite_n(log_n) * jnp.log1p(-jnp.where(sure, 0.5, accept))
-        log_hit = _special.log1mexp(-log_miss)
         log_rest = terms.log_probs + _special.safe_log(lost)
-        rejected = log_rest - jax.nn.logsumexp(jnp.where(sure, terms.log_probs, log_rest))
+        log_reject = jax.nn.logsumexp(jnp.where(sure, terms.log_probs, log_rest))
+        seldom = sure | (accept < 0.5)  # log(1 - μ) from the smaller of μ and 1 - μ
+        once = jnp.where(seldom, jnp.log1p(-jnp.where(sure | ~seldom, 0.5, accept)), log_reject)
+        log_miss = _rules.finite_n(log_n) * once
+        log_hit = _special.log1mexp(-log_miss)
+        rejected = log_rest - log_reject
         if fallback == "best":
             safe = jnp.where(sure, terms.log_probs, rejected)
-            worst = jnp.where(safe > -jnp.inf, terms.rewards, jnp.min(terms.rewards) - 1)
+            worst, _ = _soft.on_support(safe, terms.rewards)
             ratio = _rules.hard_terms(safe, worst, log_n).log_base_ratio
             rejected = jnp.where(safe > -jnp.inf, safe + ratio, -jnp.inf)
-        mixed = jnp.logaddexp(log_hit + target.log_probs, log_miss + rejected)
+        # Two terms of -inf have no slope: a number in their place, and neither has one.
+        either = (target.log_probs > -jnp.inf) | (rejected > -jnp.inf)
+        accepted = jnp.where(either, log_hit + target.log_probs, 0.0)
+        mixed = jnp.logaddexp(accepted, jnp.where(either, log_miss + rejected, 0.0))
+        mixed = jnp.where(either, mixed, -jnp.inf)
         return jnp.where(sure, terms.log_probs + 0.0 * log_n, mixed)
 
     return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)

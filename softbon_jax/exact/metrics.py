@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _arguments, _batching, _checks
-from softbon_jax.exact import _divergences, _plan, _rules, _soft
+from softbon_jax.exact import _divergences, _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import Metrics as Metrics
 from softbon_jax.exact._measures import (
     base_metrics,
@@ -161,9 +161,9 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
 
     Raises:
       TypeError: an argument is not real.
-      ValueError: a negative temperature, NaN or infinite rewards, a problem that is not a law,
-        another number of outcomes in `log_law`, or shapes that do not broadcast. Values are checked
-        when concrete; traced bad values give NaN.
+      ValueError: a negative temperature, NaN or infinite rewards, a problem that is not a law, a
+        `log_law` that is NaN or inf or has another number of outcomes, or shapes that do not
+        broadcast. Values are checked when concrete; traced bad values give NaN.
 
     Numerics: differences of probabilities are formed, so a divergence below about 1e-14 in float64
     is not resolved; `metrics` does that for soft best-of-n.
@@ -178,7 +178,7 @@ def law_metrics(problem: Problem, log_law: Any, temperature: Any) -> Metrics:
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
     temperature = _arguments.checked_temperature(temperature, dtype)
-    log_law = _checks.as_float("log_law", log_law, dtype)
+    log_law = _checks.below_inf("log_law", log_law, dtype)
     if log_law.shape[-1:] != problem.rewards.shape[-1:]:
         raise ValueError(
             f"log_law must have the problem's K = {problem.num_outcomes} outcomes on its last axis,"
@@ -198,6 +198,13 @@ def checked_metrics(
 ) -> Metrics:
     """`metrics` of arguments that have been checked."""
     plan = _plan.quadrature_plan(problem, temperature, log_n, nodes)
+    return metrics_with_limits(problem, temperature, log_n, plan)
+
+
+def metrics_with_limits(
+    problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
+) -> Metrics:
+    """`metrics` of arguments that have been checked, for a given plan."""
     result = interior_metrics(problem, temperature, log_n, plan)
     if not _plan.may_be_limit(temperature):
         return result
@@ -234,7 +241,7 @@ def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
     chex.assert_rank([problem.rewards, temperature, log_n], [1, 0, 1])
     interior = _soft.interior_temperature(temperature, problem.rewards)
     terms = _soft.tilted_terms(problem, interior)
-    soft = _soft.soft_terms(terms, interior, log_n, plan)
+    soft = _steep.soft_terms(terms, interior, log_n, plan)
     wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
     tilt = tilt_metrics(terms)
 
@@ -279,7 +286,7 @@ def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics
         interior = _soft.interior_temperature(temperature, rewards)
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
-        race = _rules.race_terms(terms, log_n)
+        race = _steep.hard_where_settled(terms, interior, log_n, _rules.race_terms(terms, log_n))
         result = soft_metrics(terms, tilt_metrics(terms), race, wins, wide=True)
         hard, base = hard_metrics(terms, log_n, wins), base_metrics(terms, wins)
         return by_regime(temperature, log_n, result, hard, base)

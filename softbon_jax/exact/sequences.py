@@ -86,7 +86,8 @@ def block_problem(problem: Problem | Sequence[Problem], m: int | None = None) ->
       >>> block.rewards.tolist(), np.round(8 * np.exp(block.log_probs), 3).tolist()
       ([0.0, 1.0, 2.0, 3.0], [1.0, 3.0, 3.0, 1.0])
     """
-    return _blocks.total_law(*_blocks.distinct(problem, m))
+    total = _blocks.total_law(*_blocks.distinct(problem, m))
+    return Problem(*(jnp.asarray(x) for x in total))
 
 
 def log_block_law(
@@ -126,7 +127,8 @@ def log_block_law(
       >>> np.round(np.exp(np.float64(sb.log_block_law(block, 4, 0.5))), 3).tolist()
       [0.007, 0.131, 0.506, 0.356]
     """
-    block, temperature, log_n = _arguments.checked_arguments(block, n, temperature, log_n)
+    block = _arguments.checked_problem(block, "block")
+    temperature, log_n = _arguments.checked_parameters(n, temperature, log_n, block.rewards.dtype)
     log_probs, rewards = (_checks.concrete(x) for x in block)
     if block.batch_shape != ():
         raise ValueError(f"block must be of shape [S], got batch shape {block.batch_shape}")
@@ -138,7 +140,8 @@ def log_block_law(
     plan = _plan.quadrature_plan(block, temperature, log_n, nodes)
     if block.num_outcomes == 1:
         return compiled_law(block, temperature, log_n, plan)[0]
-    return _metrics_and_law(block, temperature, log_n, plan)[1]
+    falling = _metrics_and_law(block, temperature, log_n, plan)[1]
+    return _rising(falling, size=block.num_outcomes)
 
 
 def round_to_lattice(problem: Problem, step: Any) -> Rounded:
@@ -168,8 +171,7 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
       ([0.0, 0.25, 1.0], 0.05)
     """
     problem = _arguments.checked_problem(problem)
-    _checks.finite_positive("step", step)
-    step = _checks.as_float("step", step, problem.rewards.dtype)
+    step = _checks.finite_positive("step", step, problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, step=step.shape)
     return _rounded(problem, step)
 
@@ -177,13 +179,15 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
 @jax.jit
 def _rounded(problem: Problem, step: Array) -> Rounded:
     log_probs, rewards = jnp.broadcast_arrays(*problem)
+    bad = (jnp.isnan(log_probs) | jnp.isnan(rewards)).any(-1, keepdims=True)
+    log_probs, rewards = (jnp.where(bad, jnp.nan, x) for x in (log_probs, rewards))
     possible = log_probs > -jnp.inf
     lowest = jnp.min(jnp.where(possible, rewards, jnp.inf), axis=-1, keepdims=True)
-    step = jnp.where(step > 0, step, jnp.nan)[..., None]
+    step = step[..., None]
     step = step.reshape((1,) * (rewards.ndim - step.ndim) + step.shape)
     rounded = lowest + step * jnp.round((rewards - lowest) / step)
     error = jnp.max(jnp.where(possible, jnp.abs(rounded - rewards), 0.0), axis=-1)
-    return Rounded(Problem(problem.log_probs, rounded), error)
+    return Rounded(Problem(log_probs, rounded), jnp.where(bad[..., 0], jnp.nan, error))
 
 
 def blockwise_metrics(
@@ -334,9 +338,7 @@ def sequence_costs(
     size = m if block_size is None else _checks.positive_integer("block_size", block_size)
     if size > m:
         raise ValueError(f"block_size must be at most m = {m}, got {size}")
-    given = log_n if n is None else n
-    dtype = _checks.as_float("n", 1.0 if given is None else given).dtype
-    candidates = jnp.exp(_checks.log_candidates(n, log_n, dtype))
+    candidates = jnp.exp(_checks.log_candidates(n, log_n))
     return Costs(candidates * m, candidates * -(-m // size))
 
 
@@ -374,14 +376,12 @@ def _block_metrics(block: Problem, temperature: Array, log_n: Array, nodes: int 
 def _metrics_and_law(
     block: Problem, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> tuple[Metrics, Array]:
-    """Metrics `[...]` and log P_n `[..., S]` of a block of S >= 2 totals, at a cost of O(S)."""
+    """Metrics `[...]` of a block of S >= 2 totals, and log P_n of these falling, with padding."""
     traced = any(isinstance(x, jax.core.Tracer) for x in (temperature, log_n))
     # NumPy compiles nothing.
     broadcast: Any = jnp.broadcast_arrays if traced else np.broadcast_arrays
     temperature, log_n = broadcast(temperature, log_n)
-    falling = _sorted.sorted_problem(block)
-    metrics, log_law = _sorted.metrics_and_law(falling, temperature, log_n, plan)
-    return metrics, _rising(log_law, size=block.num_outcomes)
+    return _sorted.metrics_and_law(_sorted.sorted_problem(block), temperature, log_n, plan)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -392,13 +392,19 @@ def _rising(log_law: Array, *, size: int) -> Array:
 
 def _product(parts: Sequence[tuple[Metrics, int]]) -> Metrics:
     """The metrics of a product of independent laws, each repeated as often as its count says."""
-    first, count = parts[0]
-    if len(parts) == 1 and count == 1:
-        return first
-    sums = {field: sum(getattr(x, field) * k for x, k in parts) for field in _ADDITIVE}
-    log_chi2 = sum(jnp.log1p(x.chi2) * k for x, k in parts)
-    unknown = jnp.full_like(first.tv, jnp.nan)
-    return first._replace(
+    laws, counts = zip(*parts, strict=True)
+    return laws[0] if counts == (1,) else _product_of(laws, np.array(counts, laws[0].tv.dtype))
+
+
+@jax.jit
+def _product_of(laws: Sequence[Metrics], counts: Array) -> Metrics:
+    sums = {
+        field: sum(getattr(x, field) * k for x, k in zip(laws, counts, strict=True))
+        for field in _ADDITIVE
+    }
+    log_chi2 = sum(jnp.log1p(x.chi2) * k for x, k in zip(laws, counts, strict=True))
+    unknown = jnp.full_like(laws[0].tv, jnp.nan)
+    return laws[0]._replace(
         **sums,
         relative_reward_gap=sums["reward_gap"] / sums["tilted_reward"],
         chi2=jnp.expm1(log_chi2),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks
@@ -85,8 +84,7 @@ def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Reques
         _finite_where("rewards", rewards, where)
         if pools.values is not pools.rewards:
             _finite_where("values", _checks.concrete(pools.values), where)
-    _checks.temperature(temperature)
-    temperature = _checks.as_float("temperature", temperature, pools.dtype)
+    temperature = _checks.temperature(temperature, pools.dtype)
     _checks.scalar_or_vector("temperature", temperature)
     return Request(
         pools,
@@ -112,12 +110,11 @@ def _presorted(
 
 
 def _checked_n(n: Any, most: int) -> Any:
+    n = _checks.real("n", n)
     number = _checks.concrete(n)
-    if number is None:
-        n = jnp.asarray(n)
-        _checks.real("n", n)
-    else:
-        _checks.integers_at_least("n", number, 1)
+    if number is not None:
+        whole = (number >= 1) & (number == np.floor(number)) & np.isfinite(number)
+        _checks.offending("n", number, ~whole, "an integer of at least 1")
         _checks.offending("n", number, number > most, f"at most {most}, the largest pool")
         n = number.astype(int)
     _checks.scalar_or_vector("n", n)

@@ -98,6 +98,7 @@ def over_grid(
 
     def at(group: Group, temperature: Array) -> Any:
         legal = (n >= 1) & (n <= pool.float_size) & (temperature >= 0)
+        legal = legal & jnp.isfinite(pool.rewards).all() & jnp.isfinite(pool.values).all()
         poison = jnp.where(legal, 0.0, jnp.nan).astype(n.dtype)
         out = _in_regime(kernel, group, pool, n, temperature)
         return jax.tree.map(lambda x: x + poison, out)

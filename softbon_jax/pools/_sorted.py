@@ -77,3 +77,14 @@ def sorted_pool(pools: Pools, order: Array | None) -> Pool:
     size = jnp.sum(pools.where, dtype=jnp.int32)
     mean = jnp.sum(values) / size.astype(pools.dtype)
     return Pool(rewards, jnp.where(present, values - mean, 0.0), mean, size)
+
+
+def ranks(pool: Pool) -> tuple[Array, Array]:
+    """For each candidate how many are worse and how many as good, itself included; `[N]` floats."""
+    index = jnp.arange(pool.rewards.size, dtype=jnp.int32)
+    new = jnp.concatenate([jnp.ones(1, bool), pool.rewards[1:] < pool.rewards[:-1]])
+    begin = jax.lax.cummax(jnp.where(new, index, 0))
+    group = jnp.cumsum(new) - 1
+    tied = jax.ops.segment_sum(pool.present.astype(jnp.int32), group, index.size)[group]
+    dtype = pool.rewards.dtype
+    return (pool.size - begin - tied).astype(dtype), tied.astype(dtype)

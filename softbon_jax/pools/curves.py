@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from softbon_jax import _checks
 from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased
@@ -208,7 +209,12 @@ def leave_one_out_curve(
     judges = _checked_judges(judges, "[prompts, N, J]")
     if judges.ndim != 3:
         raise ValueError(f"judges must be [prompts, N, J], got shape {judges.shape}")
-    pools = _turns(judges, _arguments.checked_mask(where, judges.shape[:2]))
+    where = _arguments.checked_mask(where, judges.shape[:2])
+    kept, value = _checks.concrete(where), _checks.concrete(judges)
+    if kept is not None and value is not None:
+        bad = kept[..., None] & ~np.isfinite(value)
+        _checks.offending("judges", value, bad, "finite where they count")
+    pools = _turns(judges, where)
     request = _arguments.checked(pools, n, temperature, nodes)
     return _curve(request, UNBIASED, _unbiased.work_for, turns=judges.shape[-1])
 

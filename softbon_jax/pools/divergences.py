@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted
+from softbon_jax.pools import _arguments, _grid, _jackknife, _soft_kl, _sorted
 
 Array = jax.Array
 
@@ -94,9 +94,16 @@ def pool_kl(
       TypeError: as `pool_curve`.
       ValueError: as `pool_curve`.
 
-    Numerics: O(N² · nodes) a prompt, n and λ. The remaining bias is O(1/N²) and grows with n. At
-      λ = 0 and continuous rewards the plug-in estimate of KL(P_n‖P) is as good; ties count as one
-      outcome.
+    Numerics: O(N · nodes) a prompt and λ and, with K points, O(K² · nodes) for every n besides; O(N) at
+      λ = 0. Up to 512 slots the points are the candidates. In larger pools they are Chebyshev nodes in
+      r/λ wherever candidates are dense, so that K is at most N and about 7 range/λ, whatever N is;
+      points whose weights are a factor of 1e17 apart do not meet. Only a λ far below the gaps between
+      the scores of a large pool is slow; λ = 0 is its limit. Memory is that of blocks of 256 points.
+      Relative error below 1e-11 in float64, 1e-6 + 1e-7 n in float32 (tests/test_pool_kl.py, against
+      all N pools of N - 1 candidates by brute force); the jackknife does not multiply it by N. Traced
+      rewards in more than 512 slots have at most 4 · nodes points; NaN if these are too few.
+    The remaining bias is O(1/N²) and grows with n. At λ = 0 and continuous rewards the plug-in estimate
+      of KL(P_n‖P) is as good; ties count as one outcome.
     Of the tilted law: with W = P*/P the plug-in estimate of K = KL(P*‖P) = E[W log W] is off by
       ((K + 1/2) CV² + K - E[W² log W])/N + O(1/N²), CV² = E[W²] - 1. At large n, KL(P*‖P_n) is
       Var_{P*}(W)/2n², a ratio of moments of W up to the third, so that its bias stops growing with n,
@@ -108,7 +115,7 @@ def pool_kl(
       exclude this bias. At λ = 0, P* is P given the best reward, and the effective size is the number
       of candidates tied for it.
     Source: the law is that of `log_soft_bon`; the jackknife is Quenouille's; the bias by the delta
-      method, derived here.
+      method and the points for candidates, derived here.
 
     Example:
       >>> scores = np.linspace(-2, 2, 24)[None] + np.array([[0.0], [1.0]])
@@ -120,7 +127,7 @@ def pool_kl(
     """
     pools = _arguments.checked_pools(rewards, None, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    groups, members = _grid.grouped(request.temperature, partial(_plug_in.nodes_for, request))
+    groups, members = _grid.grouped(request.temperature, partial(_soft_kl.work_for, request))
     return _kl_curve(
         pools,
         request.order,
@@ -146,7 +153,8 @@ def pool_effective_size(rewards: Any, temperature: Any, *, where: Any = None) ->
       where: bool, broadcasts against rewards, traced; False leaves a candidate out.
 
     Returns:
-      `[prompts, T]` or `[prompts]`, between 1 and N, in the dtype of rewards, at least float32.
+      `[prompts, T]` or `[prompts]`, between 1 and N, in the dtype of rewards, at least float32; NaN for
+      a traced temperature that is negative or NaN.
 
     Raises:
       TypeError: as `pool_curve`.
@@ -168,11 +176,11 @@ def pool_effective_size(rewards: Any, temperature: Any, *, where: Any = None) ->
 
 # The compiled workers ----------------------------------------------------------------------------
 
-SELECTED = _grid.Kernel(_plug_in.soft_kl, _plug_in.hard_kl, _plug_in.base_kl)
+SELECTED = _grid.Kernel(_soft_kl.soft_kl, _jackknife.hard_kl, _jackknife.base_kl)
 TILTED = _grid.Kernel(
-    lambda pool, n, temperature, nodes: _plug_in.soft_tilted_kl(pool, temperature),
-    lambda pool, n: _plug_in.hard_tilted_kl(pool),
-    lambda pool, n: _plug_in.base_kl(pool, n).tilted_soft,
+    lambda pool, n, temperature, work: _jackknife.soft_tilted_kl(pool, temperature),
+    lambda pool, n: _jackknife.hard_tilted_kl(pool),
+    lambda pool, n: _jackknife.base_kl(pool, n).tilted_soft,
 )
 
 
@@ -211,7 +219,7 @@ def _kl_curve(
 
 
 def _about_tilted(
-    kl: _plug_in.Divergence,
+    kl: _jackknife.Divergence,
     size: Array,
     n: Array,
     temperature: Array,
@@ -248,4 +256,6 @@ def _effective_size(pools: _sorted.Pools, temperature: Array) -> Array:
     limit = jnp.where(t == 0, (below == 0).astype(below.dtype), 1.0)
     w = jnp.where(jnp.isfinite(below), jnp.where(between, jnp.exp(scaled), limit), 0.0)
     size = jnp.sum(w, -1) ** 2 / jnp.sum(w**2, -1)
+    known = (jnp.isfinite(rewards) | ~pools.where).all(-1, keepdims=True) & (t[..., 0] >= 0)
+    size = jnp.where(known, size, jnp.nan)
     return size.reshape(len(rewards), *temperature.shape)

@@ -11,10 +11,9 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _special
 
 Array = jax.Array
 
@@ -32,13 +31,13 @@ def prepare(
     """
     rewards = _checks.as_float("rewards", rewards)
     _checks.outcomes("rewards", rewards, "candidate")
-    _checks.temperature(temperature, name)
-    temperature = _checks.as_float(name, temperature, rewards.dtype)
+    temperature = _checks.temperature(temperature, rewards.dtype, name)
     shapes = {"rewards": rewards.shape[:-1], name: temperature.shape}
     if where is None:
         _checks.batch_shape(**shapes)
         return rewards, temperature, None
-    shape = _checks.batch_shape(**shapes, where=np.shape(where)[:-1])
+    where = _checks.bools("where", where)
+    shape = _checks.batch_shape(**shapes, where=where.shape[:-1])
     return rewards, temperature, _checks.mask(where, (*shape, rewards.shape[-1]))
 
 
@@ -78,8 +77,10 @@ def scaled(rewards: Array, temperature: Array) -> tuple[Array, Array, Array]:
     can_win = (rewards > -jnp.inf) & ((temperature > 0) | (rewards == largest))
     # Every value is made safe before it is used: a NaN behind a `where` spoils gradients.
     finite_positive = (temperature > 0) & (temperature < jnp.inf)
-    below = jnp.where(can_win & finite_positive, rewards - jnp.where(valid, largest, 0), 0)
-    return below / jnp.where(finite_positive, temperature, 1), can_win, valid
+    safe = jnp.where(can_win & finite_positive, rewards, 0)
+    origin = jnp.where(valid & finite_positive, largest, 0)
+    logits = _special.over(safe, origin, jnp.where(finite_positive, temperature, 1))
+    return jnp.where(can_win, logits, 0), can_win, valid
 
 
 def argmax(scores: Array) -> Array:
@@ -93,7 +94,7 @@ def argmax(scores: Array) -> Array:
     return jnp.min(jnp.where(scores == largest, index, scores.shape[-1] - 1), axis=-1)
 
 
-def explain(answer: Array, rewards: Array, where: Array | None) -> None:
+def explain(answer: Any, rewards: Array, where: Array | None) -> None:
     """Raise `ValueError` saying why a row has no selection, where that is known.
 
     A worker finds invalid rows by itself, and answers with a negative index or NaN: reading that costs

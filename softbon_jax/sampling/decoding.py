@@ -116,10 +116,11 @@ def decode(
         block_size = length
     block_size = _checks.positive_integer("block_size", block_size, most=length)
     chunk = _checks.positive_integer("chunk", n if chunk is None else chunk, most=n)
-    _checks.temperature(temperature)
-    init_state = jax.tree.map(jnp.asarray, init_state)
+    init_state = _checks.leaves("init_state", init_state)
+    if not callable(step):
+        raise TypeError(f"step must be a function, got {_checks.shown(step)}")
     dtype = _reward_dtype(step, key, init_state)
-    temperature = _checks.as_float("temperature", temperature, _checks.compute_dtype(dtype))
+    temperature = _checks.temperature(temperature, _checks.compute_dtype(dtype))
     if temperature.ndim != 0:
         raise ValueError(f"temperature must be a scalar, got shape {temperature.shape}")
     return _decode(
@@ -139,7 +140,8 @@ def _reward_dtype(step: Step, key: Array, state: Any) -> Any:
     after, _, reward = jax.eval_shape(step, key, state)
     if signature(after) != signature(state):
         raise ValueError(
-            f"step must keep the state {signature(state)} (dtype, shape), got {signature(after)}"
+            f"step must keep the dtypes and shapes of init_state, {signature(state)}, got"
+            f" {signature(after)}"
         )
     if reward.shape != () or not jnp.issubdtype(reward.dtype, jnp.floating):
         raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from softbon_jax import _checks
 from softbon_jax.sampling import _noise
@@ -52,7 +53,8 @@ def reservoir_init(example_item: Any, *, dtype: Any = None) -> Reservoir:
       A `Reservoir` of batch shape `()`.
 
     Raises:
-      ValueError: `dtype` is not a float dtype, or is float64 while 64-bit types are off.
+      TypeError: `dtype` is not a floating dtype, or a leaf of the item is no array.
+      ValueError: `dtype` is float64 while 64-bit types are off.
 
     Numerics: exact; the state is zeros and `-inf`.
     Source: derived here: the maximum over no candidates.
@@ -62,11 +64,11 @@ def reservoir_init(example_item: Any, *, dtype: Any = None) -> Reservoir:
       >>> float(state.reward), state.item["tokens"].shape
       (-inf, (3,))
     """
-    dtype = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating) or jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise ValueError(f"dtype must be float32, or float64 with 64-bit types on, got {dtype}")
-    dtype = _checks.compute_dtype(dtype)
+    asked, dtype = dtype, _checks.float_dtype(dtype)
+    if asked is not None and jnp.finfo(asked).bits > jnp.finfo(dtype).bits:
+        raise ValueError(f"dtype must be float32, or float64 with 64-bit types on, got {asked}")
     empty = jnp.full((), -jnp.inf, dtype)
+    example_item = _checks.leaves("example_item", example_item)
     return Reservoir(jax.tree.map(jnp.zeros_like, example_item), empty, empty, jnp.zeros((), dtype))
 
 
@@ -114,6 +116,7 @@ def reservoir_update(
       (2, 0.9)
     """
     _checks.key(key)
+    state = _checked_state("state", state)
     dtype = state.reward.dtype
     rewards = _checks.as_float("rewards", rewards)
     if rewards.ndim != 1 or rewards.size == 0 or state.reward.ndim != 0:
@@ -125,18 +128,17 @@ def reservoir_update(
         raise ValueError(f"rewards are {rewards.dtype}, the reservoir {dtype}: make it with dtype=")
     if where is not None:
         where = _checks.mask(where, rewards.shape)
-    items = jax.tree.map(jnp.asarray, items)
+    items = _checks.leaves("items", items)
     expected = jax.tree.map(lambda x: (x.dtype, (rewards.size, *x.shape)), state.item)
     if signature(items) != expected:
         raise ValueError(f"items must be {expected} (dtype, shape), got {signature(items)}")
-    _checks.temperature(temperature)
-    temperature = _checks.as_float("temperature", temperature, dtype)
+    temperature = _checks.temperature(temperature, dtype)
     if temperature.ndim != 0:
         raise ValueError(f"temperature must be a scalar, got shape {temperature.shape}")
     rewards = rewards.astype(dtype)
     after = _update(key, state, items, rewards, temperature, where)
     value = _checks.concrete(after.reward)
-    if value is not None and jnp.isnan(value):
+    if value is not None and np.isnan(value):
         _explain(state, rewards, temperature, where)
     return after
 
@@ -171,16 +173,25 @@ def reservoir_merge(a: Reservoir, b: Reservoir) -> Reservoir:
       >>> int(sb.reservoir_merge(a, b).item)
       5
     """
-    a, b = jax.tree.map(jnp.asarray, (a, b))
+    a, b = _checked_state("a", a), _checked_state("b", b)
     if signature(a) != signature(b):
-        raise ValueError(f"states do not match: {signature(a)} and {signature(b)} (dtype, shape)")
+        raise ValueError(
+            f"the states do not match: a is {signature(a)}, b is {signature(b)} (dtype, shape)"
+        )
     merged = _merge(a, b)
-    clash = _checks.concrete(jnp.isnan(merged.reward) & ~jnp.isnan(a.reward) & ~jnp.isnan(b.reward))
-    if clash is not None and clash.any():
+    rewards = [_checks.concrete(x.reward) for x in (merged, a, b)]
+    spoiled = [np.isnan(x) for x in rewards if x is not None]
+    if len(spoiled) == 3 and (spoiled[0] > spoiled[1] | spoiled[2]).any():
         raise ValueError(
             f"temperature must be that of the other stream, got {a.temperature} and {b.temperature}"
         )
     return merged
+
+
+def _checked_state(name: str, x: Any) -> Reservoir:
+    """A reservoir with every leaf as a JAX array; TypeError for anything else."""
+    _checks.instance(name, x, Reservoir)
+    return _checks.leaves(name, x)
 
 
 def signature(tree: Any) -> Any:
@@ -191,7 +202,7 @@ def signature(tree: Any) -> Any:
 def _explain(state: Reservoir, rewards: Array, temperature: Array, where: Array | None) -> None:
     """Raise `ValueError` for a concrete update whose reward came out NaN."""
     explain_rewards(rewards, where)
-    if not jnp.isnan(state.reward):
+    if not np.isnan(state.reward):
         raise ValueError(
             f"temperature must be that of the stream, {state.temperature}, got {temperature}"
         )

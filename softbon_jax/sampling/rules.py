@@ -6,11 +6,13 @@ Hard best-of-n and the race are in `select`. The laws of the first two are exact
 
 from __future__ import annotations
 
+import operator
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from softbon_jax import _checks
@@ -67,8 +69,7 @@ def select_rejection(
     _checks.one_of("fallback", fallback, ("any", "best"))
     _checks.key(key)
     rewards, temperature, where = prepare(rewards, temperature, where)
-    _checks.finite("envelope", envelope)
-    envelope = _checks.as_float("envelope", envelope, rewards.dtype)
+    envelope = _checks.finite("envelope", envelope, rewards.dtype)
     batch = jnp.broadcast_shapes(rewards.shape[:-1], temperature.shape)
     batch = batch if where is None else where.shape[:-1]
     if _checks.batch_shape(rewards=batch, envelope=envelope.shape) != batch:
@@ -145,12 +146,20 @@ def poisson_mask(key: Array, shape: tuple[int, ...], mean_extra: Any) -> Array:
       3.5
     """
     _checks.key(key)
-    if len(shape) == 0 or shape[-1] == 0:
-        raise ValueError(f"shape must have at least one candidate on its last axis, got {shape}")
-    _checks.finite_not_negative("mean_extra", mean_extra)
-    mean_extra = _checks.as_float("mean_extra", mean_extra)
-    _checks.batch_shape(shape=shape[:-1], mean_extra=mean_extra.shape)
-    return _poisson_mask(key, tuple(shape), mean_extra)
+    try:
+        sizes = tuple(operator.index(size) for size in shape)
+        if not isinstance(shape, (tuple, list, np.ndarray)):
+            raise TypeError
+    except TypeError:
+        raise TypeError(f"shape must be a tuple of integers, got {_checks.shown(shape)}") from None
+    if len(sizes) == 0 or min(sizes) < 0 or sizes[-1] == 0 or max(sizes) > _checks.LARGEST_SIZE:
+        raise ValueError(
+            "shape must have at least one candidate on its last axis, and no size below 0, got"
+            f" {_checks.shown(shape)}"
+        )
+    mean_extra = _checks.finite_not_negative("mean_extra", mean_extra)
+    _checks.batch_shape(shape=sizes[:-1], mean_extra=mean_extra.shape)
+    return _poisson_mask(key, sizes, mean_extra)
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -197,8 +206,9 @@ def pessimism_log_probs(rewards: Any, regularization: Any, *, where: Any = None)
     """
     rewards, regularization, where = prepare(rewards, regularization, where, "regularization")
     log_probs = _pessimism_log_probs(rewards, regularization, where)
-    if _checks.concrete(log_probs) is not None:
-        explain(-log_probs[..., 0], rewards, where)
+    value = _checks.concrete(log_probs)
+    if value is not None:
+        explain(-value[..., 0], rewards, where)
     return log_probs
 
 

@@ -156,6 +156,8 @@ def select_many(key: Array, rewards: Any, temperature: Any, *, where: Any = None
       >>> sb.select_many(jax.random.key(0), [0.3, 0.9, 0.4, 0.1], 0.0, k=3).tolist()
       [1, 2, 0]
     """
+    if k is None:  # which stands for one index in the worker
+        raise ValueError("k must be an integer from 1 to n, got None")
     return _select(key, rewards, temperature, where, rule="soft", k=k)
 
 
@@ -189,8 +191,9 @@ def selection_log_probs(rewards: Any, temperature: Any, *, where: Any = None) ->
     """
     rewards, temperature, where = prepare(rewards, temperature, where)
     log_probs = _log_probs(rewards, temperature, where)
-    if _checks.concrete(log_probs) is not None:
-        explain(-log_probs[..., 0], rewards, where)
+    value = _checks.concrete(log_probs)
+    if value is not None:
+        explain(-value[..., 0], rewards, where)
     return log_probs
 
 
@@ -206,7 +209,9 @@ def _select(
     if k is not None:
         k = _checks.positive_integer("k", k, most=rewards.shape[-1])
     index = _draw(key, rewards, temperature, where, rule=rule, k=k)
-    explain(index if k is None else index[..., 0], rewards, where)
+    value = _checks.concrete(index)
+    if value is not None:
+        explain(value if k is None else value[..., 0], rewards, where)
     return index
 
 

@@ -6,17 +6,26 @@ plain or gzipped), Parquet and npz. Files are read as a stream, nothing is unpic
 needs more than NumPy (pyarrow).
 """
 
-from softbon_jax.scores._formats import FORMATS, format_of, open_text
-from softbon_jax.scores._pools import MOST_ROWS, Missing, padded, read
+from softbon_jax.scores._formats import (
+    FORMATS,
+    MOST_BYTES,
+    MOST_ROWS,
+    delimiter_of,
+    format_of,
+    open_text,
+)
+from softbon_jax.scores._pools import Missing, padded, read
 from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
 
 __all__ = [
     "FORMATS",
+    "MOST_BYTES",
     "MOST_ROWS",
     "Columns",
     "Dropped",
     "Missing",
     "Scores",
+    "delimiter_of",
     "format_of",
     "names_of",
     "open_text",

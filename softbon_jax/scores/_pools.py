@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,11 +11,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.scores._formats import Stream, rows_of
+from softbon_jax.scores._formats import (
+    MOST_BYTES,
+    MOST_ROWS,
+    Limits,
+    Stream,
+    format_of,
+    rows_of,
+    too_long,
+)
 from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
 
-MOST_ROWS = 20_000_000
-"""Files with more rows are refused before memory runs out."""
+MOST_CELLS = 10 * MOST_ROWS
+"""The most prompts times responses of the largest prompt."""
 
 Missing = Literal["error", "drop"]
 """What to do with a row whose score is missing."""
@@ -30,6 +39,7 @@ def read(
     missing: Missing = "error",
     least: int = 1,
     most_rows: int = MOST_ROWS,
+    most_bytes: int = MOST_BYTES,
     leave_one_out: bool = False,
 ) -> Scores:
     r"""The pools of a file of scores: one row a response, grouped by prompt.
@@ -47,7 +57,9 @@ def read(
       missing: what to do with a row whose score is empty or not finite: "error" refuses the file, "drop"
         leaves the row out.
       least: prompts with fewer responses are dropped.
-      most_rows: a file with more rows is refused.
+      most_rows: a file with more rows, or as many blank ones, is refused.
+      most_bytes: a file is refused that holds more when it is unpacked, counted in characters of text
+        or in bytes of the columns that are read.
       leave_one_out: keep the columns of `reward` apart in `Scores.judges`, so that each can be the score
         to maximize while the others select; then there is no gold score.
 
@@ -55,11 +67,12 @@ def read(
       `Scores`.
 
     Raises:
-      ValueError: the file is damaged or not of its format, lacks a column, has no rows or more than
-        `most_rows`; a score is not a number, or a response occurs twice; the message names the row (1
-        is the first below the header) and the column. A column is named twice, or as reward and as
-        gold; `leave_one_out` with one reward column or with a gold score; `missing` is neither "error"
-        nor "drop"; `least` or `most_rows` is not a positive integer.
+      ValueError: the file is damaged, not of its format or not a regular file, lacks a column, has no
+        rows, or more than `most_rows` or `most_bytes`; a score is not a number, or a response occurs
+        twice; the message names the row (1 is the first below the header) and the column. Or: padded to
+        the largest, the pools are too many. A column is named twice, or as reward and as gold;
+        `leave_one_out` with one reward column or with a gold score; `missing` is neither "error" nor
+        "drop"; `least`, `most_rows` or `most_bytes` is not a positive integer.
       ImportError: Parquet without pyarrow.
       OSError: the file cannot be opened.
 
@@ -78,7 +91,10 @@ def read(
     path, selecting = Path(path), names_of(reward)
     _checks.one_of("missing", missing, ("error", "drop"))
     least = _checks.positive_integer("least", least)
-    most_rows = _checks.positive_integer("most_rows", most_rows)
+    limits = Limits(
+        _checks.positive_integer("most_rows", most_rows),
+        _checks.positive_integer("most_bytes", most_bytes, most=_checks.LARGEST_FILE),
+    )
     if leave_one_out:
         if gold is not None and gold != "auto":
             raise ValueError("the judge that is left out is the gold score, so name no other")
@@ -88,7 +104,7 @@ def read(
             )
         gold = None
     _check_roles(path, selecting, () if gold == "auto" else names_of(gold))
-    names, stream = rows_of(path, prompt, selecting)
+    names, rows = rows_of(path, limits)
     if gold == "auto":
         usable = "gold_reward" in names and "gold_reward" not in selecting
         valuing: tuple[str, ...] = ("gold_reward",) if usable else ()
@@ -96,11 +112,12 @@ def read(
         valuing = names_of(gold)
     if response == "auto":
         response = "response_id" if "response_id" in names else None
-    for name in (prompt, *selecting, *valuing, response):
-        if name is not None and name not in names:
-            listed = ", ".join(names) or "none"
-            raise ValueError(f"{path}: no column {name!r}; the columns are {listed}")
-    table = _collect(path, stream, prompt, selecting, valuing, response, most_rows)
+    scored, others = (*selecting, *valuing), (prompt, *names_of(response))
+    # Only npz can do without the column of prompts.
+    for name in (*(others if format_of(path) != "npz" else others[1:]), *scored):
+        if name not in names:
+            raise ValueError(f"{path}: no column {name!r}; the columns are {_listed(names)}")
+    table = _collect(path, rows(scored, others), selecting, valuing, others, limits)
     if gold == "auto" and valuing and all(x is None for x in table.scores[valuing[0]]):
         del table.scores[valuing[0]]
         valuing = ()
@@ -221,17 +238,30 @@ class _BadCells:
         if column in self.first:
             number, found = self.first[column]
             more = self.count[column] - 1
-            text = "empty" if found is None or found == "" else repr(found)
+            text = "empty" if found is None or found == "" else _SHORT.repr(found)
             raise ValueError(
                 f"{path}: row {number}, column {column!r} must be {wanted}, is {text}"
                 + (f" (and {more} more)" if more else "")
             )
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
+
+
+def _listed(names: Sequence[str], most: int = 20) -> str:
+    """The names of columns, of many and long ones the beginning."""
+    shown = [name if len(name) <= 60 else f"{name[:60]}…" for name in names[:most]]
+    more = [f"{len(names) - most:,} more"] if len(names) > most else []
+    return ", ".join(shown + more) or "none"
+
+
 def _number(cell: Any) -> float | None:
-    """The cell as a float, None where it is empty; TypeError or ValueError if it is not a number."""
+    """The cell as a float, None where it is empty; it raises an error if it is not a number."""
     if isinstance(cell, str):
         cell = cell.strip()
+        if "_" in cell:  # which Python, but nothing else, reads as a number
+            raise ValueError("not a number")
     if cell is None or cell == "":
         return None
     if not isinstance(cell, (str, bool, int, float)):
@@ -242,36 +272,38 @@ def _number(cell: Any) -> float | None:
 def _collect(
     path: Path,
     stream: Stream,
-    prompt: str,
-    selecting: tuple[str, ...],
-    valuing: tuple[str, ...],
-    response: str | None,
-    most_rows: int,
+    selecting: Sequence[str],
+    valuing: Sequence[str],
+    others: Sequence[str],
+    limits: Limits,
 ) -> _Table:
-    """The columns asked for, every cell of a score a number or empty."""
+    """The columns asked for, every cell of a score a number or empty.
+
+    `others` are the columns of the prompt and, if there is one, of the response.
+    """
     table = _Table([], {name: [] for name in (*selecting, *valuing)}, [])
+    identifiers = list(zip(others, (table.prompt, table.response), strict=False))
     bad = _BadCells()
     for number, row in enumerate(stream, 1):
-        if number > most_rows:
-            raise ValueError(
-                f"{path}: more than {most_rows:,} rows; analyze a sample of the prompts, or allow "
-                "more rows if they fit into memory"
-            )
-        name = row.get(prompt)
-        table.prompt.append("" if name is None else str(name).strip())
-        if not table.prompt[-1]:
-            bad.add(prompt, number, None)
+        if number > limits.rows:
+            raise ValueError(too_long(path, limits))
         for column, values in table.scores.items():
             try:
                 values.append(_number(row.get(column)))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 values.append(None)
                 bad.add(column, number, row.get(column))
-        if response is not None:
-            table.response.append(str(row.get(response)))
+        for column, names in identifiers:
+            cell = row.get(column)
+            nested = isinstance(cell, (list, dict))
+            name = "" if nested or cell is None else str(cell).strip()
+            names.append(name)
+            if nested or (not name and names is table.prompt):
+                bad.add(column, number, cell)
     if not table.prompt:
         raise ValueError(f"{path}: no rows below the header")
-    bad.refuse(path, prompt, "an identifier")
+    for name in others:
+        bad.refuse(path, name, "an identifier")
     for name in selecting:
         if all(x is None for x in table.scores[name]) and name not in bad.first:
             raise ValueError(f"{path}: column {name!r} is empty in all {len(table.prompt)} rows")
@@ -300,6 +332,12 @@ def _pools(path: Path, table: _Table, columns: Columns, missing: Missing, least:
     if not members:
         reasons = "; ".join(f"{x.rows} rows: {x.reason}" for x in dropped)
         raise ValueError(f"{path}: nothing is left of {total} rows ({reasons})")
+    largest = max(map(len, members.values()))
+    if len(members) * largest > MOST_CELLS:
+        raise ValueError(
+            f"{path}: {len(members):,} prompts with up to {largest:,} responses are too many to be "
+            "padded to one size; leave the largest prompts out"
+        )
     selecting, valuing = names_of(columns.reward), names_of(columns.gold)
 
     def mean_by_prompt(names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -46,8 +46,7 @@ def prepare(key: Array, problem: Problem, n: Any, temperature: Any, *, literal: 
     _checks.key(key)
     problem = _arguments.checked_problem(problem)
     n, largest = _candidates(n, problem.rewards.dtype, literal=literal)
-    _checks.temperature(temperature)
-    temperature = _checks.as_float("temperature", temperature, problem.rewards.dtype)
+    temperature = _checks.temperature(temperature, problem.rewards.dtype)
     shape = _checks.batch_shape(
         problem=problem.batch_shape, n=n.shape, temperature=temperature.shape
     )
@@ -79,14 +78,14 @@ def _candidates(n: Any, dtype: Any, *, literal: bool) -> tuple[Any, int]:
     """The numbers of candidates as an array, and the largest that is legal."""
     counts_limit = FLOAT64_COUNTS_LIMIT if dtype == jnp.float64 else FLOAT32_COUNTS_LIMIT
     largest = LITERAL_LIMIT if literal else counts_limit
+    n = _checks.real("n", n)
     value = _checks.concrete(n)
     if value is not None:
-        _checks.real("n", value)
         whole = (value >= 1) & (value == np.floor(value)) & np.isfinite(value)
         _checks.offending("n", value, ~whole, "an integer of at least 1")
         method = "method 'literal'" if literal else f"counts in {dtype}"
         _checks.offending("n", value, value > largest, f"at most {largest} for {method}")
-    return n if isinstance(n, jax.Array) else np.asarray(n), largest
+    return n, largest
 
 
 def _threefry(key: Array) -> Array:

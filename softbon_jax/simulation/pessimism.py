@@ -6,11 +6,10 @@ import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _checks, exact
+from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
 from softbon_jax.sampling import uniform
 from softbon_jax.sampling.rules import pessimism_of_counts
@@ -65,16 +64,9 @@ def simulate_pessimism(
     _checks.key(key)
     problem = _arguments.checked_problem(problem)
     n, trials = _checks.positive_integer("n", n), _checks.positive_integer("trials", trials, 2)
-    _checks.temperature(regularization, "regularization")
-    beta = _checks.as_float("regularization", regularization, problem.rewards.dtype)
-    shape = _checks.batch_shape(problem=problem.batch_shape, regularization=beta.shape)
-    keys = jax.random.split(key, shape)
-    flat = Problem(
-        *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)
-    )
-    beta = jnp.broadcast_to(beta, shape).reshape(-1)
-    out = _simulate_pessimism(keys.reshape(-1), flat, beta, n=n, trials=trials)
-    return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)
+    beta = _checks.temperature(regularization, problem.rewards.dtype, "regularization")
+    _checks.batch_shape(problem=problem.batch_shape, regularization=beta.shape)
+    return _simulate_pessimism(key, problem, beta, n=n, trials=trials)
 
 
 def pessimism_law(
@@ -119,9 +111,14 @@ def pessimism_law(
 
 @partial(jax.jit, static_argnames=("n", "trials"))
 def _simulate_pessimism(
-    keys: Array, problem: Problem, regularization: Array, *, n: int, trials: int
+    key: Array, problem: Problem, regularization: Array, *, n: int, trials: int
 ) -> PessimismLaw:
-    chex.assert_rank([*problem, regularization], [2, 2, 1])
+    shape = jnp.broadcast_shapes(problem.batch_shape, regularization.shape)
+    keys = jax.random.split(key, shape).reshape(-1)
+    problem = Problem(
+        *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)
+    )
+    regularization = jnp.broadcast_to(regularization, shape).reshape(-1)
     outcomes, dtype = problem.num_outcomes, problem.rewards.dtype
     lanes = min(trials, 1024)
 
@@ -137,6 +134,8 @@ def _simulate_pessimism(
 
         laws = jax.lax.map(trial, jax.random.split(key, trials), batch_size=lanes)
         spread = jnp.std(laws, axis=0, ddof=1) / jnp.sqrt(jnp.asarray(trials, dtype))
-        return PessimismLaw(jnp.mean(laws, axis=0), spread)
+        law = PessimismLaw(jnp.mean(laws, axis=0), spread)
+        return _batching.nan_in_nan_out(arguments[1:], law)
 
-    return jax.lax.map(one, (keys, problem, regularization))
+    out = jax.lax.map(one, (keys, problem, regularization))
+    return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)

@@ -1,13 +1,13 @@
 """The root behind every calibration: where a quantity of soft best-of-n meets its target.
 
-Found in log λ or log(n - 1): some bisections, then Newton's method inside the bracket, by optimistix,
-which also makes it differentiable by the implicit function theorem. Where the answer is concrete and
-misses the target, the search is repeated with as many bisections as the float type has digits.
+Found in log λ or log(n - 1) by `_solver`. A divergence to the tilted law may meet it at several
+temperatures: a scan first finds the highest.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -16,18 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _batching, _checks, exact
+from softbon_jax import _batching, exact
 from softbon_jax.exact.metrics import interior_metrics
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._search import on_host, search_plan, soft_law
+from softbon_jax.tuning._solver import crossing
 
 Array = jax.Array
 
-_TOLERANCE = 1e-10
-"""Relative tolerance of the quick search; if it is missed, the search is repeated thoroughly."""
+SCANNED = 64
+"""Temperatures of a scan, half of them uniform in 1/λ and half in log λ; and of each refinement."""
 
-_QUICK, _THOROUGH = 5, 60
-"""Bisections before Newton's method."""
+_ROUNDS = 3
+"""The scan, and what refines its maximum."""
 
 
 class Goal(NamedTuple):
@@ -35,6 +36,11 @@ class Goal(NamedTuple):
 
     quantity: str  # a field of Metrics; "reward" is measured as the gain over E_P[r]
     unknown: Literal["temperature", "n"]
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the quantity may rise and fall along the unknown."""
+        return self.unknown == "temperature" and self.quantity not in ("kl_soft_base", "reward")
 
 
 class Question(NamedTuple):
@@ -48,90 +54,93 @@ class Question(NamedTuple):
 
 
 class Root(NamedTuple):
-    """Where the target is met, what is met there, and whether the bracket was too short for it."""
+    """Where the target is met; arrays `[...]`.
+
+    Attributes:
+      at: log λ or log(n - 1); NaN where the bracket has no root.
+      value: what is met there.
+      under: bool, whether the root, if any, is under the bracket.
+      most: the largest value that a scan has seen; -inf without a scan.
+    """
 
     at: Array
     value: Array
-    short: Array
+    under: Array
+    most: Array
 
 
-def find(goal: Goal, question: Question, nodes: int | None) -> Root:
-    """The quick search, and the thorough one where its answer is concrete and misses the target."""
+def nowhere(shape: tuple[int, ...], dtype: Any) -> Root:
+    """The `Root` of no search."""
+    nan = np.full(shape, np.nan, dtype)
+    unseen, no = np.full(shape, -np.inf, dtype), np.zeros(shape, bool)
+    return Root(*(jnp.asarray(x) for x in (nan, nan, no, unseen)))
+
+
+def find(goal: Goal, question: Question, nodes: int | None) -> tuple[Root, exact.Plan]:
+    """The root, and the plan that it was found with."""
     if goal.unknown == "temperature":
         temperature, log_n = on_host(np.exp, question.low), question.known
     else:
         temperature = question.known
         log_n = on_host(lambda x: np.logaddexp(np.zeros_like(x), x), question.high)
     plan = search_plan(question.problem, temperature, log_n, nodes, any_n=goal.unknown == "n")
-    root = _solve(goal, plan, question, bisections=_QUICK)
-    if _misses(root, question):
-        root = _solve(goal, plan, question, bisections=_THOROUGH)
-    return root
+    return _solve(goal, plan, question), plan
 
 
-def _misses(root: Root, question: Question) -> bool:
-    """Whether a concrete root is not where its target is met; False for a traced one."""
-    value, short, target = (_checks.concrete(x) for x in (root.value, root.short, question.target))
-    if value is None or short is None or target is None:
-        return False
-    tolerance = max(_TOLERANCE, 100 * float(jnp.finfo(value.dtype).eps))
-    return bool((~(np.abs(value - target) <= tolerance * target) & ~short & (target > 0)).any())
+@functools.partial(jax.jit, static_argnames="goal")
+def _solve(goal: Goal, plan: exact.Plan, question: Question) -> Root:
+    rises = goal.unknown == "n" and goal.quantity == "kl_soft_base"
 
-
-@functools.partial(jax.jit, static_argnames=("goal", "bisections"))
-def _solve(goal: Goal, plan: exact.Plan, question: Question, *, bisections: int) -> Root:
-    import optimistix  # late: it takes longer to import than everything else together
-
-    def excess(at: Array, question: Question) -> Array:
+    def excess(at: Array, arguments: tuple[exact.Plan, Question]) -> Array:
         """Log of measured/target, with the sign that makes it fall across the bracket."""
+        plan, question = arguments
         value = _measured(goal, plan, at, question)
-        rises = goal.unknown == "n" and goal.quantity == "kl_soft_base"
-        excess = jnp.log(jnp.maximum(value, jnp.finfo(value.dtype).tiny) / question.target)
-        return -excess if rises else excess
+        log_ratio = jnp.log(jnp.maximum(value, jnp.finfo(value.dtype).tiny) / question.target)
+        return -log_ratio if rises else log_ratio
 
     def one(log_probs: Array, rewards: Array, *numbers: Array) -> Root:
         question = Question(Problem(log_probs, rewards), *numbers)
         chex.assert_rank(numbers, 0)
         chex.assert_type(numbers, rewards.dtype)
         question = question._replace(target=jnp.where(question.target > 0, question.target, 1.0))
-        fixed = jax.lax.stop_gradient(question)
-        short = excess(fixed.low, fixed) < 0
-        near = bisected(excess, fixed.low, fixed.high, fixed, bisections)
-        # Newton's method squares what is left.
-        enough = max(1e-6, 100 * float(jnp.finfo(near.dtype).eps))
-        at = optimistix.root_find(
-            excess,
-            optimistix.Newton(rtol=enough, atol=enough),
-            near,
-            question,
-            {"lower": fixed.low, "upper": fixed.high},
-            max_steps=12,
-            throw=False,
-        ).value
-        at = jnp.where(short, jnp.nan, at)
-        return Root(at, _measured(goal, plan, at, question), short)
+        low, high = jax.lax.stop_gradient((question.low, question.high))
+        most = jnp.full_like(low, -jnp.inf)
+        if goal.scanned:
+            fixed = jax.lax.stop_gradient((plan, question))
+            low, high, most = _last_fall(lambda x: excess(x, fixed), low, high)
+            most = fixed[1].target * jnp.exp(most)
+        found = crossing(excess, low, high, (plan, question))
+        # What is met is the target, and so are its derivatives.
+        missed = jnp.exp(-found.residual if rises else found.residual)
+        value = jnp.where(jnp.isnan(found.at), jnp.nan, question.target * missed)
+        return Root(found.at, value, found.under, most)
 
     # In small batches, so that what a batch needs stays in the cache.
     elements = 32 * plan.nodes * question.problem.num_outcomes
     return _batching.over_batch(one, question.problem, question[1:], elements=elements)
 
 
-def bisected(
-    f: Callable[[Array, Any], Array], low: Array, high: Array, arguments: Any, steps: int
-) -> Array:
-    """The root in [low, high] of the falling function f(·, arguments) after `steps` bisections."""
-    import optimistix
+def _last_fall(f: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Array, Array]:
+    """A bracket of the last fall of f(log λ) to 0, and the maximum of f, which is refined.
 
-    return optimistix.root_find(
-        f,
-        # Its norm is no argument, whatever the type checker makes of it.
-        optimistix.Bisection(rtol=0.0, atol=0.0, flip=True),  # type: ignore[call-arg]
-        (low + high) / 2,
-        arguments,
-        {"lower": low, "upper": high},
-        max_steps=steps,
-        throw=False,
-    ).value
+    A rise above 0 between points of the scan is found if the maximum is there. Where f is below 0
+    throughout, so are both ends of the bracket.
+    """
+    half = SCANNED // 2
+    y = jnp.linspace(1 / SCANNED, 1, half, dtype=low.dtype)  # (lowest λ)/λ
+    upper = jnp.linspace(low + math.log(SCANNED), high, half)
+    scan = jnp.sort(jnp.clip(jnp.concatenate([low - jnp.log(y), upper]), low, high))
+
+    def refine(grid: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
+        values = jax.lax.map(f, grid)
+        top = jnp.clip(jnp.argmax(values), 1, SCANNED - 2)
+        return jnp.linspace(grid[top - 1], grid[top + 1], SCANNED), (grid, values)
+
+    _, (grids, values) = jax.lax.scan(refine, scan, length=_ROUNDS)
+    crest = grids.ravel()[jnp.argmax(values)]
+    last = jnp.max(jnp.where(values[0] >= 0, scan, -jnp.inf))
+    begin = jnp.where(last > -jnp.inf, last, crest)
+    return begin, jnp.min(jnp.where(scan > begin, scan, high)), jnp.max(values)
 
 
 def _measured(goal: Goal, plan: exact.Plan, at: Array, question: Question) -> Array:

@@ -120,17 +120,19 @@ def allocate(
     if gold is None:
         gold = problem.rewards
     else:
-        _checks.finite("gold", gold)
-        gold = _checks.as_float("gold", gold, dtype)
+        gold = _checks.finite("gold", gold, dtype)
         _checks.same_outcomes("gold", gold, problem.num_outcomes)
     if (n is None) == (draws is None):
-        raise ValueError(f"give exactly one of n and draws, got n={n!r} and draws={draws!r}")
+        given = f"n={_checks.shown(n)} and draws={_checks.shown(draws)}"
+        raise ValueError(f"give exactly one of n and draws, got {given}")
+    if not isinstance(shared, (bool, np.bool_)):
+        raise TypeError(f"shared must be True or False, got {_checks.shown(shared)}")
     rounds = _checks.positive_integer("rounds", rounds)
     steps = _checks.positive_integer("steps", steps)
     budgets = _Budgets(
         _budget("kl", kl, 0.0, dtype),
         _budget("draws", draws, 1.0, dtype),
-        jnp.asarray(np.asarray(bool(shared)), bool),
+        jnp.asarray(np.asarray(shared), bool),
     )
     log_n = None if n is None else _checks.log_candidates(n, None, dtype)
     shape = _checks.batch_shape(
@@ -149,13 +151,9 @@ def _budget(name: str, x: Any, least: float, dtype: Any) -> Array:
     """A scalar budget above `least`; inf where there is none."""
     if x is None:
         return _checks.as_float(name, np.inf, dtype)
-    value, x = _checks.concrete(x), _checks.as_float(name, x, dtype)
+    x = _checks.finite_above(name, x, least, dtype)
     if x.ndim:
         raise ValueError(f"{name} must be one number for all prompts, got shape {x.shape}")
-    if value is None:
-        return jnp.where((x > least) & (x < jnp.inf), x, jnp.nan)
-    legal = (value > least) & np.isfinite(value)
-    _checks.offending(name, value, ~legal, f"finite and above {least:g}")
     return x
 
 

@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from softbon_jax import _arguments, _checks
-from softbon_jax.exact.metrics import checked_metrics
+from softbon_jax import _arguments, _checks, exact
+from softbon_jax.exact.metrics import metrics_with_limits
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._brackets import Reach, n_bracket, temperature_bracket
-from softbon_jax.tuning._roots import Goal, Question, Root, find
+from softbon_jax.tuning._roots import Goal, Question, Root, find, nowhere
+from softbon_jax.tuning._search import CLOSED_FORM, on_host
 
 Array = jax.Array
 Divergence = Literal["kl_soft_base", "kl_tilted_soft", "kl_soft_tilted"]
@@ -33,7 +33,8 @@ class Calibration(NamedTuple):
       achieved: the divergence (nats) or reward (reward units) at `value`.
       feasible: bool, whether the target can be met: whether it is within [low, high].
       low: the least that can be reached, at either end of the range of `value`.
-      high: the most that can be reached, at the other end.
+      high: the most that can be reached, at the other end or, for a divergence that rises and falls,
+        between.
     """
 
     value: Array
@@ -89,9 +90,10 @@ def temperature_for_kl(
         else 2048.
 
     Returns:
-      `Calibration` of the broadcast batch shape: `value` is the temperature. Budget 0 gives inf; one
-      beyond hard best-of-n is infeasible and gives 0. The reachable range is [low, high] = [0, that of
-      hard best-of-n] (inf for kl_soft_tilted).
+      `Calibration` of the broadcast batch shape: `value` is the temperature from which on the budget
+      holds, so that every higher one is within it. Budget 0 gives inf; one that no temperature exceeds
+      is infeasible and gives 0. `low` is 0; `high` is the divergence of hard best-of-n for
+      kl_soft_base, and for the other two the supremum over all temperatures, which may lie between.
 
     Raises:
       TypeError: an argument that does not hold real numbers, or is missing.
@@ -102,10 +104,13 @@ def temperature_for_kl(
     Numerics: achieved = kl to 1e-10 relative in float64 (1e-5 in float32), down to a budget of about
     1e-12 and as long as that determines a temperature: towards hard best-of-n the divergence levels
     off. Under `jit` temperatures below range/64 are not searched, and a budget that needs one gives
-    NaN. All three divergences fall as λ grows in every case seen; where one does not, this is one of
-    the temperatures that meet the budget. Differentiable in every traced argument by the implicit
-    function theorem, where feasible.
-    Source: derived here; the bracket is KL(P_n‖P) <= (Δ/λ)²/8, by Hoeffding's lemma.
+    NaN. KL(P_n‖P) falls as λ grows. The other two need not: at large n they are exponentially small
+    near λ = 0, of order 1/n² between, and 0 again at inf. Their maximum and their last fall to the
+    budget are looked for on 64 temperatures, the maximum is refined to 1e-7 of itself, and a fall
+    between two of those temperatures that a rise follows may be missed. Differentiable in every
+    traced argument by the implicit function theorem, where feasible.
+    Source: derived here; the bracket is KL(P_n‖P) <= (Δ/λ)²/8, by Hoeffding's lemma, which bounds
+    the other two as well.
 
     Example:
       >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
@@ -114,11 +119,11 @@ def temperature_for_kl(
       ([0.3379, 0.0], [True, False])
     """
     _checks.one_of("divergence", divergence, get_args(Divergence))
-    _checks.not_negative("kl", kl)
     problem = _arguments.checked_problem(problem)
-    kl = _checks.as_float("kl", kl, problem.rewards.dtype)
+    kl = _checks.not_negative("kl", kl, problem.rewards.dtype)
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
-    return _temperature(problem, log_n, kl, divergence, nodes)
+    reach, root, _ = _temperature(problem, log_n, kl, divergence, nodes)
+    return _temperature_answer(reach, root)
 
 
 def temperature_for_reward(
@@ -158,11 +163,11 @@ def temperature_for_reward(
       >>> round(float(answer.value), 4), [round(float(x), 4) for x in (answer.low, answer.high)]
       (0.3492, [0.25, 0.9174])
     """
-    _checks.finite("reward", reward)
     problem = _arguments.checked_problem(problem)
-    reward = _checks.as_float("reward", reward, problem.rewards.dtype)
+    reward = _checks.finite("reward", reward, problem.rewards.dtype)
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
-    return _temperature(problem, log_n, reward, "reward", nodes)
+    reach, root, _ = _temperature(problem, log_n, reward, "reward", nodes)
+    return _temperature_answer(reach, root)
 
 
 def n_for_kl(
@@ -207,15 +212,14 @@ def n_for_kl(
       58.44
     """
     _checks.one_of("divergence", divergence, get_args(Divergence))
-    _checks.not_negative("kl", kl)
-    _checks.finite_positive("temperature", temperature)
     problem = _arguments.checked_problem(problem)
-    kl = _checks.as_float("kl", kl, problem.rewards.dtype)
-    temperature = _checks.as_float("temperature", temperature, problem.rewards.dtype)
+    kl = _checks.not_negative("kl", kl, problem.rewards.dtype)
+    temperature = _checks.finite_positive("temperature", temperature, problem.rewards.dtype)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, kl=kl.shape)
     reach, low, high = n_bracket(problem, temperature, kl, divergence)
     question = Question(problem, temperature, kl, low, high)
-    return _n_answer(reach, find(Goal(divergence, "n"), question, nodes), divergence)
+    root, _ = find(Goal(divergence, "n"), question, nodes)
+    return _n_answer(reach, root, divergence)
 
 
 def frontier(
@@ -245,52 +249,65 @@ def frontier(
       >>> np.round(np.float64(sb.frontier(problem, 16, [0.1, 0.5, 3.0]).reward), 3).tolist()
       [0.403, 0.612, 0.917]
     """
-    _checks.not_negative("kl", kl)
     problem = _arguments.checked_problem(problem)
-    kl = _checks.as_float("kl", kl, problem.rewards.dtype)
+    kl = _checks.not_negative("kl", kl, problem.rewards.dtype)
     _checks.vector("kl", kl)
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
-    problem, log_n = _with_axis_of_budgets(problem, log_n)
-    answer = _temperature(problem, log_n, kl, "kl_soft_base", nodes)
-    reward = checked_metrics(problem, answer.value, log_n, nodes).reward
-    return Frontier(answer.achieved, reward, answer.value, answer.feasible)
+    # An axis of budgets.
+    problem = Problem(*(on_host(lambda x: x[..., None, :], x) for x in problem))
+    log_n = on_host(lambda x: x[..., None], log_n)
+    return _frontier(problem, log_n, *_temperature(problem, log_n, kl, "kl_soft_base", nodes))
 
 
 # From arguments to roots, and from roots to answers -----------------------------------------------
 
 
-@jax.jit
-def _with_axis_of_budgets(problem: Problem, log_n: Array) -> tuple[Problem, Array]:
-    return Problem(*(x[..., None, :] for x in problem)), log_n[..., None]
-
-
 def _temperature(
     problem: Problem, log_n: Array, target: Array, quantity: str, nodes: int | None
-) -> Calibration:
+) -> tuple[Reach, Root, exact.Plan]:
     _checks.batch_shape(problem=problem.batch_shape, n=log_n.shape, target=target.shape)
     reach, lows, high = temperature_bracket(problem, log_n, target, quantity)
-    inside = _checks.concrete(reach.inside)
-    if inside is not None and not inside.any():  # nothing to search for
-        nowhere = jnp.asarray(np.full(inside.shape, np.nan, target.dtype), target.dtype)
-        return _temperature_answer(reach, Root(nowhere, nowhere, reach.inside))
-    for low in lows[1:2] if inside is None else lows:
+    goal, inside = Goal(quantity, "temperature"), _checks.concrete(reach.inside)
+    if inside is not None and not inside.any() and not goal.scanned:
+        return reach, nowhere(inside.shape, target.dtype), CLOSED_FORM
+    if inside is None:
+        # One search, and what is only known below it is known where it reaches that far.
+        reach = reach._replace(limit=jnp.where(lows[1] <= lows[2], reach.limit, jnp.nan))
+        lows = lows[1:2]
+    elif goal.scanned:
+        lows = lows[1:]
+    for low in lows:
         question = Question(problem, log_n, reach.goal, low, high)
-        root = find(Goal(quantity, "temperature"), question, nodes)
-        short = _checks.concrete(root.short)
-        if short is None or inside is None or not (short & inside).any():
+        root, plan = find(goal, question, nodes)
+        missed = _checks.concrete(root.under)
+        if missed is None or inside is None or not (missed & inside).any():
             break
-    return _temperature_answer(reach, root)
+    return reach, root, plan
 
 
 @jax.jit
 def _temperature_answer(reach: Reach, root: Root) -> Calibration:
-    under, value = reach.goal <= 0, jnp.exp(root.at)
-    value = jnp.where(under, jnp.inf, jnp.where(reach.inside, value, 0.0))
-    value = jnp.where(jnp.isnan(reach.target), jnp.nan, value)
-    measured = root.value + jnp.where(reach.goal == reach.target, 0.0, reach.low)
-    achieved = jnp.where(under, reach.low, jnp.where(reach.inside, measured, reach.high))
-    feasible = (reach.goal >= 0) & (reach.target <= reach.high)
-    return Calibration(value, achieved, feasible, reach.low, reach.high)
+    under, found = reach.goal <= 0, ~jnp.isnan(root.at)
+    high = jnp.maximum(reach.high, root.most)
+    met = found | reach.inside
+    value = jnp.exp(jnp.where(found, root.at, reach.limit))
+    value = jnp.where(under, jnp.inf, jnp.where(met, value, 0.0))
+    value = jnp.where(jnp.isnan(reach.target + reach.high), jnp.nan, value)
+    measured = jnp.where(found, root.value, reach.goal)
+    measured = measured + jnp.where(reach.goal == reach.target, 0.0, reach.low)
+    achieved = jnp.where(under, reach.low, jnp.where(met, measured, reach.high))
+    achieved = jnp.where(jnp.isnan(value), jnp.nan, achieved)
+    feasible = (reach.goal >= 0) & (reach.target <= high) & ~jnp.isnan(value)
+    return Calibration(value, achieved, feasible, reach.low, high)
+
+
+@jax.jit
+def _frontier(
+    problem: Problem, log_n: Array, reach: Reach, root: Root, plan: exact.Plan
+) -> Frontier:
+    answer = _temperature_answer(reach, root)
+    reward = metrics_with_limits(problem, answer.value, log_n, plan).reward
+    return Frontier(answer.achieved, reward, answer.value, answer.feasible)
 
 
 @functools.partial(jax.jit, static_argnames="quantity")

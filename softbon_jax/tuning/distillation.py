@@ -46,9 +46,10 @@ def distill(
       `Distilled` of the broadcast batch shape, in the problem's dtype.
 
     Raises:
-      TypeError: a temperature or a problem that does not hold real numbers.
-      ValueError: a temperature that is not positive and finite, steps below 1, a bad problem, or shapes
-        that do not broadcast. Values are checked when concrete; traced bad values give NaN.
+      TypeError: a temperature, a rate or a problem that does not hold real numbers.
+      ValueError: a temperature or a learning rate that is not positive and finite, steps below 1, a bad
+        problem, or shapes that do not broadcast. Values are checked when concrete; traced bad values
+        give NaN.
 
     Numerics: exact gradients, no samples. Outcomes of probability 0 keep it.
     Source: arXiv:2505.03156 for the target; the objective in the form above is the Gibbs variational
@@ -60,14 +61,15 @@ def distill(
       >>> np.round(np.exp(np.float64(trained.log_probs)), 3).tolist()
       [0.103, 0.168, 0.152, 0.577]
     """
-    _checks.finite_positive("temperature", temperature)
     problem = _arguments.checked_problem(problem)
-    temperature = _checks.as_float("temperature", temperature, problem.rewards.dtype)
+    temperature = _checks.finite_positive("temperature", temperature, problem.rewards.dtype)
+    learning_rate = _checks.number("learning_rate", learning_rate)
+    _checks.finite_positive("learning_rate", learning_rate)
     steps = _checks.positive_integer("steps", steps)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape)
     # optax 0.2.8 mixes dtypes, which the strict setting of a caller would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        return _distill(problem, temperature, steps, float(learning_rate))
+        return _distill(problem, temperature, steps, learning_rate)
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "learning_rate"))

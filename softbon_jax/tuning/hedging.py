@@ -17,8 +17,8 @@ import numpy as np
 
 from softbon_jax import _arguments, _batching, _checks, exact
 from softbon_jax.problem import Problem
-from softbon_jax.tuning._roots import bisected
 from softbon_jax.tuning._search import CLOSED_FORM, on_host, search_plan
+from softbon_jax.tuning._solver import crossing
 
 Array = jax.Array
 Rule = Literal["soft", "hard", "poisson", "race", "tilted"]
@@ -101,15 +101,13 @@ def hedge(
     choice = _choice(rule, given_n, temperature is not None)
     problem = _arguments.checked_problem(problem)
     dtype = problem.rewards.dtype
-    _checks.finite("gold", gold)
-    gold = _checks.as_float("gold", gold, dtype)
+    gold = _checks.finite("gold", gold, dtype)
     _checks.same_outcomes("gold", gold, problem.num_outcomes)
     known: dict[str, Array] = {}
     if given_n:
         known["n"] = _checks.log_candidates(n, log_n, dtype)
     if temperature is not None:
-        _checks.finite_positive("temperature", temperature)
-        known["temperature"] = _checks.as_float("temperature", temperature, dtype)
+        known["temperature"] = _checks.finite_positive("temperature", temperature, dtype)
     shapes = {name: x.shape for name, x in known.items()}
     _checks.batch_shape(problem=problem.batch_shape, gold=gold.shape[:-1], **shapes)
     at = tuple(known.values())  # one array, or none
@@ -223,8 +221,9 @@ def _law(
     return terms, exact.soft_terms(terms, temperature, log_n[None], plan).log_base_ratio[0]
 
 
-def _gain(choice: _Choice, plan: exact.Plan, x: Array, prompt: _Prompt) -> Array:
+def _gain(choice: _Choice, x: Array, arguments: tuple[exact.Plan, _Prompt]) -> Array:
     """E[gold] under the law at x less that under P."""
+    plan, prompt = arguments
     terms, log_ratio = _law(choice, plan, x, prompt)
     p = jnp.exp(terms.log_probs)
     return p @ (jnp.expm1(log_ratio) * (prompt.gold - p @ prompt.gold))
@@ -279,10 +278,10 @@ def _hedge(
 
 def _best(choice: _Choice, plan: exact.Plan, prompt: _Prompt, low: Array, high: Array) -> Hedge:
     """The highest point of a grid, refined unless an end of the range is as high."""
-    gain, gold = functools.partial(_gain, choice, plan), prompt.gold
+    gain, gold = functools.partial(_gain, choice), prompt.gold
     share = jnp.linspace(0, 1, GRID, dtype=gold.dtype)
     grid = jax.lax.stop_gradient(low + (high - low) * share)
-    gains = jax.lax.map(lambda x: gain(x, prompt), grid)
+    gains = jax.lax.map(lambda x: gain(x, (plan, prompt)), grid)
     top = jnp.argmax(gains)
     by_temperature = choice.unknown == "temperature"
     terms = _terms(prompt.problem, None if by_temperature else prompt.known)
@@ -297,7 +296,7 @@ def _best(choice: _Choice, plan: exact.Plan, prompt: _Prompt, low: Array, high: 
     to_first = jnp.where(jnp.any(level), at_ends[0] >= at_ends[1], top == 0)
 
     middle = jnp.clip(top, 1, GRID - 2)
-    root = bisected(jax.grad(gain), grid[middle - 1], grid[middle + 1], prompt, 45)
+    root = crossing(jax.grad(gain), grid[middle - 1], grid[middle + 1], (plan, prompt)).at
     x = jnp.where(interior, root, grid[top])
     terms, log_ratio = _law(choice, plan, x, prompt)
     value = jnp.expm1(x) if choice.unknown == "mean_extra" else jnp.exp(x)

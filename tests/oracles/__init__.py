@@ -53,7 +53,12 @@ from .metrics import (
     exact_metrics,
     metrics_of_law,
 )
-from .pools import empirical_divergences, jackknifed_divergences, mean_over_subsets
+from .pools import (
+    all_jackknifed_divergences,
+    empirical_divergences,
+    jackknifed_divergences,
+    mean_over_subsets,
+)
 from .precise import RELATIVE_DIGITS, exact_law, exact_law_by_counts, exact_tilted
 from .rules import (
     exact_race_law,
@@ -78,6 +83,7 @@ __all__ = [
     "Exact",
     "Moments",
     "agreeing_digits",
+    "all_jackknifed_divergences",
     "blockwise_law",
     "cv_squared",
     "decimal",

@@ -37,3 +37,35 @@ def jackknifed_divergences(rewards: Numbers, n: int, temperature: float) -> dict
     size, whole = rewards.size, empirical_divergences(rewards, n, temperature)
     less = [empirical_divergences(np.delete(rewards, i), n, temperature) for i in range(size)]
     return {k: size * x - (size - 1) * np.mean([y[k] for y in less]) for k, x in whole.items()}
+
+
+def all_jackknifed_divergences(
+    rewards: Numbers, n: int, temperature: float
+) -> dict[str, tuple[float, float]]:
+    """The plug-in and the jackknife with no outcome left out or merged, for hundreds of candidates.
+
+    Each of the N laws without a candidate is the trapezoid sum over log t for λ > 0.
+    """
+    a = np.sort(np.asarray(rewards, np.float64))[::-1] / temperature
+    a -= a[0]
+    size, step = a.size, 0.25
+    t = np.exp(np.arange(-42.0, 4.0 - a[-1], step))[:, None]
+    z = t * np.exp(a)
+    decay = np.exp(-z)
+    total, density = decay.sum(1), step * z * decay
+
+    def sums(law: np.ndarray, tilted: np.ndarray) -> np.ndarray:
+        terms = [rel_entr(law, 1), rel_entr(tilted, law) - tilted + law, rel_entr(tilted, 1)]
+        return np.array([x.mean() for x in terms])
+
+    def without(i: int) -> np.ndarray:
+        rest = np.delete(a, i)
+        tilted = np.exp(rest - rest[0]) / np.exp(rest - rest[0]).mean()
+        phi = np.delete(decay, i, 1).sum(1) / (size - 1)
+        return sums(n * phi ** (n - 1) @ np.delete(density, i, 1), tilted)
+
+    whole = sums(n * (total / size) ** (n - 1) @ density, np.exp(a) / np.exp(a).mean())
+    less = sum(without(i) - whole for i in range(size)) / size
+    jackknifed = whole - (size - 1) * less
+    names = ("kl_soft_base", "kl_tilted_soft", "kl_tilted_base")
+    return dict(zip(names, zip(whole, jackknifed, strict=True), strict=True))

@@ -1,0 +1,184 @@
+"""Digits that are proved: headline numbers beside rigorous enclosures of them.
+
+Each number as the library computes it in float64, and how far it can be from the true one at most,
+by ball arithmetic (`enclosures`). Inequalities that random problems meet up to rounding are proved at
+named problems the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from flint import arb
+
+import softbon_jax as sb
+from experiments import enclosures, symbols
+from experiments.dataset import variable
+from softbon_jax import bounds
+
+EXAMPLE = ((0.5, 0.3, 0.1, 0.1), (0.0, 0.3, 0.6, 1.0))
+"""The law and the rewards of the README."""
+
+RARE = ((1 - 2.0**-20, 2.0**-20), (0.0, 1.0))
+"""A prize that about a million candidates find: the bounds on the divergence are close there."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the experiment.
+
+    Attributes:
+      temperature: of the example and of the symbol, in reward units.
+      rare_temperature: of the rare prize.
+      n: integers of at least 2.
+    """
+
+    temperature: float = 0.3
+    rare_temperature: float = 0.05
+    n: tuple[int, ...] = (2, 16, 1024, 10**6, 10**12)
+
+
+PAPER = Config()
+SMOKE = Config(n=(2, 16, 10**12))
+
+
+def cells(config: Config) -> list[str]:
+    """One cell: all of it takes a second."""
+    return ["all"]
+
+
+def compute(config: Config, cell: str) -> xr.Dataset:
+    """Every number with its distance from the truth, and every inequality with its excess."""
+    with enclosures.precise():
+        rows = [*_of_laws(config), *_of_rates(config), *_of_thresholds(config)]
+        names, groups, values, balls = zip(*rows, strict=True)
+        far = [enclosures.distance(x, ball) for x, ball in zip(values, balls, strict=True)]
+        inequalities = list(_inequalities(config))
+    return xr.Dataset(
+        {
+            "value": variable(values, ["number"], "as computed in float64", "its own"),
+            "distance": variable(far, ["number"], "largest relative distance from the truth", "1"),
+            "group": variable(groups, ["number"], "what it belongs to", "1"),
+            "excess": variable(
+                [excess for _, _, excess in inequalities], ["inequality"],
+                "upper end of exact/bound - 1", "1",
+            ),
+            "bound": variable([x for x, _, _ in inequalities], ["inequality"], "the bound", "1"),
+        },
+        coords={
+            "number": np.array(names, object),
+            "inequality": np.array([f"{x}, {where}" for x, where, _ in inequalities], object),
+        },
+    )  # fmt: skip
+
+
+def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The one cell, with a title."""
+    return parts[0].assign_attrs(title="numbers enclosed by ball arithmetic")
+
+
+Row = tuple[str, str, float, enclosures.Ball]  # name, group, as computed, enclosure
+
+
+def _of_laws(config: Config) -> Iterator[Row]:
+    problem = sb.from_probs(*EXAMPLE)
+    exact = enclosures.laws(*EXAMPLE, config.temperature)
+    measured = sb.metrics(problem, np.array(config.n, float), config.temperature)
+    ours = np.exp(sb.log_soft_bon(problem, np.array(config.n, float), config.temperature))
+    for i, n in enumerate(config.n):
+        ratios = enclosures.soft_ratios(exact, n)
+        for k, (p, ratio) in enumerate(zip(exact.tilted, ratios, strict=True)):
+            yield f"P_n({k + 1}), n = {n:g}", "law", float(ours[i, k]), p * ratio
+        kl = enclosures.relative_entropy(exact.tilted, ratios)
+        yield f"KL(P*‖P_n), n = {n:g}", "divergence", float(measured.kl_tilted_soft[i]), kl
+        gap = sum(
+            (p * (1 - x) * r for p, x, r in zip(exact.tilted, ratios, exact.rewards, strict=True)),
+            arb(0),
+        )
+        yield f"reward gap, n = {n:g}", "divergence", float(measured.reward_gap[i]), gap
+
+
+def _of_rates(config: Config) -> Iterator[Row]:
+    problem, t = sb.from_probs(*EXAMPLE), config.temperature
+    exact = enclosures.laws(*EXAMPLE, t)
+    mean = exact.expect(lambda w, r: w)  # 1 + CV²
+    spread = sum(
+        (_fluctuation(exact, k) for k in range(len(exact.base))), arb(0)
+    ) / (2 * arb.pi()).sqrt()  # fmt: skip
+    rates = {
+        "Var(W)/2": (
+            bounds.kl_asymptote_coefficient,
+            exact.expect(lambda w, r: (w - mean) ** 2) / 2,
+        ),
+        "Cov(r, W)": (
+            bounds.reward_gap_asymptote_coefficient,
+            exact.expect(lambda w, r: r * (w - mean)),
+        ),
+        "E|1 + CV² - W|/2": (
+            bounds.tv_asymptote_coefficient,
+            exact.expect(lambda w, r: abs(mean - w)) / 2,
+        ),
+        "of E TV(R, P*)": (bounds.fluctuation_asymptote_coefficient, spread),
+        "CV²": (bounds.cv_squared, mean - 1),
+    }
+    for name, (ours, ball) in rates.items():
+        yield name, "constant", float(ours(problem, t)), ball
+
+
+def _fluctuation(exact: enclosures.Laws, k: int) -> enclosures.Ball:
+    """The standard deviation of W(X)(1{X = k} - P*(k)) under P."""
+    target = exact.tilted[k]
+    total = arb(0)
+    for i, (p, w) in enumerate(zip(exact.base, exact.weights, strict=True)):
+        total += p * w**2 * ((1 if i == k else 0) - target) ** 2
+    return total.sqrt()
+
+
+def _of_thresholds(config: Config) -> Iterator[Row]:
+    symbol, t = symbols.build("thirds"), config.temperature
+    exact = enclosures.laws([0.5, 0.3, 0.1, 0.1], [0.0, 1 / 3, 2 / 3, 1.0], t)
+    d = exact.expect(lambda w, r: w.log())
+    upper = exact.expect(lambda w, r: w).log()
+    yield "D = KL(P*‖P)", "constant", float(bounds.threshold_exponent(symbol, t)), d
+    yield "log(1 + CV²)", "constant", float(bounds.threshold_exponent_upper(symbol, t)), upper
+
+
+def _inequalities(config: Config) -> Iterator[tuple[str, str, float]]:
+    """The bound, where, and the upper end of exact/bound - 1."""
+    places = (
+        (EXAMPLE, config.temperature, "example"),
+        (RARE, config.rare_temperature, "rare prize"),
+    )
+    for (probs, rewards), t, place in places:
+        exact = enclosures.laws(probs, rewards, t)
+        cv = exact.expect(lambda w, r: w) - 1
+        span = (max(exact.rewards) - min(exact.rewards)) / arb(t)
+        reward = exact.expect(lambda w, r: r)
+        excess = exact.expect(lambda w, r: r * w) / reward - 1
+        d = exact.expect(lambda w, r: w.log())
+        yield "D ≤ log(1 + CV²)", place, _excess(d / (1 + cv).log())
+        yield "KL(P*‖P) ≤ (Δ/λ)²/8", place, _excess(8 * d / span**2)
+        for n in config.n:
+            ratios = enclosures.soft_ratios(exact, n)
+            kl = enclosures.relative_entropy(exact.tilted, ratios)
+            law = [p * x for p, x in zip(exact.tilted, ratios, strict=True)]
+            spent = sum((q * (q / p).log() for q, p in zip(law, exact.base, strict=True)), arb(0))
+            gap = 1 - sum((q * r for q, r in zip(law, exact.rewards, strict=True)), arb(0)) / reward
+            most = (n / (1 + (n - 1) * (-span).exp())).log()
+            where = f"{place}, n = {n:g}"
+            yield "KL(P*‖P_n) ≤ log(1 + CV²/n)", where, _excess(kl / (1 + cv / n).log())
+            yield "KL(P*‖P_n) ≤ sinh²(Δ/2λ)/n", where, _excess(kl * n / (span / 2).sinh() ** 2)
+            yield (
+                "relative gap ≤ M/(n + M), M = E_{P*}[rW]/E_{P*}[r] - 1",
+                where,
+                _excess(gap * (n + excess) / excess),
+            )
+            yield "KL(P_n‖P) ≤ log(n/(1 + (n-1)e^{-Δ/λ}))", where, _excess(spent / most)
+            yield "KL(P_n‖P) ≤ KL(P*‖P)", where, _excess(spent / d)
+
+
+def _excess(ratio: enclosures.Ball) -> float:
+    return float((ratio - 1).upper())

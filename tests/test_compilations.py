@@ -1,0 +1,21 @@
+"""An eager call compiles its workers and nothing else, and another value compiles nothing."""
+
+import jax
+import pytest
+
+from tests.public import FUNCTIONS, arguments, programs
+
+MOST = 3
+"""Programs for the first call of a function."""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:pessimism_law is now:DeprecationWarning")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_call_compiles_at_most_three_programs_and_the_next_one_none(name, caplog):
+    function, given = FUNCTIONS[name], arguments(name)
+    jax.clear_caches()
+    first, second = ({"key": jax.random.key(i)} if "key" in given else {} for i in range(2))
+    compiled = programs(caplog, lambda: function(**given | first))
+    assert len(compiled) <= MOST, compiled
+    assert programs(caplog, lambda: function(**given | second)) == []
