@@ -130,7 +130,7 @@ def _fit_sequence(
         slopes = np.diff(log_y) / np.diff(np.log(n))
         recent = ", ".join(f"{s:.12g}" for s in slopes[-3:])
         raise RefusedError(
-            f"the local slope does not settle on {min_points} points: {recent} over the last steps up"
+            f"the local slope does not settle: {recent} over the last steps up"
             f" to n = {n[-1]:g}, with values taken as exact to {log_error[-1]:.2g}"
         )
     n, log_y, log_error = n[first:], log_y[first:], log_error[first:]
