@@ -9,7 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.scipy.special import gammaincc
+from jax.scipy.special import gammainc, gammaincc
 
 # An exact value is used if it is above this multiple of its noise floor, a noisy one if it is above
 # these multiples of the floor and of its own standard error.
@@ -20,18 +20,25 @@ _MIN_SIGNAL = 3.0
 # Exact curves: the slope must settle at least as fast as under a correction of relative size n^-0.4,
 # which leaves room for the next term of a curve whose first correction is n^-1/2.
 _SLOWEST = 0.4
-# Models of the remaining correction, as exponents γ of its terms n^-γ: 1/n, none, the slowest that is
-# allowed, and 1/n with 1/n². The first gives the estimate, the range of all four the interval.
-_APPROACHES = ((1.0,), (), (_SLOWEST,), (1.0, 2.0))
+# Models of the remaining correction, as exponents γ of its terms n^-γ. The first gives the estimate, the
+# last ones are the last slope itself and the slowest approach that is allowed. The interval reaches
+# _STRETCH times as far as the farthest of them.
+_EXPANSIONS = ((1.0,), (1.0, 2.0), (0.5, 1.0), (), (_SLOWEST,))
+_STRETCH = 2.0
 
 # Noisy curves: a window is accepted if χ² does not reject the fit at this level, if a bend of the slope
 # in log n is within this many standard errors of 0, and if the correction a/n at the start of the
 # window, less two standard errors, is no larger than this. The curve is refused if the window covers
-# less than this share of log n.
+# less than this share of log n, or if χ² is so small that independent errors of the stated size leave
+# as little only this often.
 _MIN_P_VALUE = 0.05
 _MAX_BEND = 2.0
 _MAX_CORRECTION = 0.5
 _MIN_SHARE = 1 / 3
+_MIN_SCATTER = 0.01
+_MAX_NEIGHBORS = 0.9  # of the correlation of neighbors that is estimated
+# Slow corrections that the interval allows for, each beside one in 1/n: powers n^-γ, and log n itself.
+_SLOW_POWERS = (0.5, 0.2)
 
 
 _Estimate = tuple[float, float]  # a number and its error
@@ -86,7 +93,32 @@ def usable(
 def fit_exact(
     n: np.ndarray, log_y: np.ndarray, log_error: np.ndarray, exponent: float | None, min_points: int
 ) -> Fit:
-    """Fit by extrapolation of the local slope; `log_error` `[N]` bounds the errors of log y."""
+    """Fit by extrapolation of the local slope; `log_error` `[N]` bounds the errors of log y.
+
+    The points within a factor 2 of the last one each end a sequence of points a factor 2 apart. The
+    answer is that of the first sequence, and the others must be consistent with it.
+    """
+    fit = _fit_sequence(n, log_y, log_error, exponent, min_points)
+    for stop in range(len(n) - 1, 0, -1):
+        if n[stop - 1] <= n[-1] / 2 * (1 + 1e-9):
+            break
+        try:
+            other = _fit_sequence(n[:stop], log_y[:stop], log_error[:stop], exponent, min_points)
+        except RefusedError:
+            continue
+        pairs = ((fit.exponent, other.exponent), (fit.log_constant, other.log_constant))
+        if any(max(a[1], b[1]) > min(a[2], b[2]) for a, b in pairs):
+            raise RefusedError(
+                f"the curve oscillates: the points a factor 2 apart up to n = {n[-1]:g} and up to"
+                f" n = {n[stop - 1]:g} are on different power laws"
+            )
+    return fit
+
+
+def _fit_sequence(
+    n: np.ndarray, log_y: np.ndarray, log_error: np.ndarray, exponent: float | None, min_points: int
+) -> Fit:
+    """The fit to points a factor 2 apart that end with the last one."""
     kept = _thinned(n)
     n, log_y, log_error = n[kept], log_y[kept], log_error[kept]
     if len(n) < min_points:
@@ -98,17 +130,19 @@ def fit_exact(
         slopes = np.diff(log_y) / np.diff(np.log(n))
         recent = ", ".join(f"{s:.12g}" for s in slopes[-3:])
         raise RefusedError(
-            f"the local slope does not settle: {recent} over the last steps up to n = {n[-1]:g},"
-            f" with values taken as exact to {log_error[-1]:.2g}"
+            f"the local slope does not settle: {recent} over the last steps up"
+            f" to n = {n[-1]:g}, with values taken as exact to {log_error[-1]:.2g}"
         )
     n, log_y, log_error = n[first:], log_y[first:], log_error[first:]
-    slope, log_constant = _hull([_extrapolated(n, log_y, log_error, g, None) for g in _APPROACHES])
-    agrees = True
-    if exponent is not None:
-        agrees = slope[1] <= exponent <= slope[2]
-        fixed = [_extrapolated(n, log_y, log_error, g, exponent) for g in _APPROACHES]
-        _, log_constant = _hull(fixed)
-    return Fit(slope, log_constant, agrees, n)
+
+    def extrapolated(exponent: float | None) -> tuple[Interval, Interval]:
+        return _stretched([_extrapolated(n, log_y, log_error, x, exponent) for x in _EXPANSIONS])
+
+    slope, log_constant = extrapolated(None)
+    if exponent is None:
+        return Fit(slope, log_constant, True, n)
+    agrees = slope[1] <= exponent <= slope[2]
+    return Fit(slope, extrapolated(exponent)[1], agrees, n)
 
 
 def _thinned(n: np.ndarray) -> np.ndarray:
@@ -173,11 +207,13 @@ def _extrapolated(
     )
 
 
-def _hull(candidates: list[tuple[_Estimate, _Estimate]]) -> tuple[Interval, Interval]:
-    """For α and for log C, the first candidate and the range of all of them with their errors."""
+def _stretched(candidates: list[tuple[_Estimate, _Estimate]]) -> tuple[Interval, Interval]:
+    """For α and for log C, the first candidate and a range that holds all of them and their errors."""
 
     def span(pairs: list[_Estimate]) -> Interval:
-        return pairs[0][0], min(x - e for x, e in pairs), max(x + e for x, e in pairs)
+        middle = pairs[0][0]
+        low = min(middle + _STRETCH * (x - middle) - error for x, error in pairs)
+        return middle, low, max(middle + _STRETCH * (x - middle) + error for x, error in pairs)
 
     return span([slope for slope, _ in candidates]), span([log_c for _, log_c in candidates])
 
@@ -188,39 +224,90 @@ def _hull(candidates: list[tuple[_Estimate, _Estimate]]) -> tuple[Interval, Inte
 def fit_noisy(
     n: np.ndarray,
     y: np.ndarray,
-    error: np.ndarray,
+    covariance: np.ndarray,
     noise_floor: np.ndarray,
     exponent: float | None,
     min_points: int,
     quantile: float,
 ) -> Fit:
-    """Fit by weighted least squares; `error` `[N]` are standard errors, `quantile` that of a normal."""
-    error = np.hypot(error, noise_floor)
-    first = _consistent_from(n, y, error, min_points)
+    """Fit by generalized least squares; `quantile` is that of a normal.
+
+    `covariance` is `[N, N]`, or `[N]` the variances of independent errors; without the noise floor.
+    """
+    floor = noise_floor**2
+    root = _whitening(covariance + (floor if covariance.ndim == 1 else np.diag(floor)))
+    first = _consistent_from(n, y, root, min_points)
     share = math.log(n[-1] / n[first]) / math.log(n[-1] / n[0])
     if share < _MIN_SHARE:
         raise RefusedError(
             f"a power law fits only from n = {n[first]:g}, the last {100 * share:.0f} % of log n"
         )
-    n, y, error = n[first:], y[first:], error[first:]
+    n, y, root = n[first:], y[first:], _from(root, first)
     bias = noise_floor[first:] / y
+    x, u, one = np.log(n), n[0] / n, np.ones_like(n)
+    # log n from 1 on, or from the first point if that is smaller.
+    slow = np.log1p(x - min(x[0], 0.0))
+    corrections = [[u, u * u], *([u, n**-power] for power in _SLOW_POWERS), [u, slow]]
 
-    def interval(fit: _LeastSquares, k: int) -> Interval:
-        estimate = float(fit.coefficients[k])
-        half = quantile * fit.standard_error[k] + float(np.abs(fit.sensitivity[k]) @ bias)
-        return estimate, estimate - half, estimate + half
+    def hull(fits: list[_LeastSquares], k: int, quantile: float) -> Interval:
+        """The first estimate, and the hull of all intervals."""
+        ends = [
+            (
+                fit.coefficients[k],
+                quantile * fit.standard_error[k] + np.abs(fit.sensitivity[k]) @ bias,
+            )
+            for fit in fits
+        ]
+        low, high = min(c - half for c, half in ends), max(c + half for c, half in ends)
+        return float(ends[0][0]), float(low), float(high)
 
-    x, u = np.log(n), n[0] / n
-    one = np.ones_like(n)
-    fit = _least_squares([one, x, u, u * u], y, error)
-    slope, log_constant, agrees = interval(fit, 1), interval(fit, 0), True
+    fits = [_least_squares([one, x, *terms], y, root) for terms in corrections]
+    freedom = len(n) - len(fits[0].coefficients)
+    if freedom > 0:
+        # Of the errors alone: a bias below the noise floor does not scatter.
+        alone = _times(_from(_whitening(covariance), first), fits[0].residual)
+        chi2 = float(alone @ alone)
+        if float(gammainc(freedom / 2, chi2 / 2)) < _MIN_SCATTER:
+            raise RefusedError(
+                f"the values scatter less than errors of this size would (χ² = {chi2:.2g} for {freedom}"
+                " degrees of freedom): give the correlation of the errors"
+            )
+        # What errors correlated along the curve take from the scatter they add to the slope. Two more
+        # degrees of freedom keep the ratio near 1 where there are few. What they leave shows as the
+        # correlation ρ of neighbors, which multiplies the variance of a mean by (1 + ρ)/(1 - ρ).
+        neighbors = float(np.clip(alone[1:] @ alone[:-1] / chi2, 0.0, _MAX_NEIGHBORS))
+        scatter = (freedom + 2) / (chi2 + 2)
+        quantile *= math.sqrt(max(1.0, scatter) * (1 + neighbors) / (1 - neighbors))
+    slope, agrees = hull(fits, 1, quantile), True
     if exponent is not None:
-        agrees = abs(exponent - slope[0]) <= 4 * fit.standard_error[1]
-        log_constant = interval(_least_squares([one, u, u * u], y, error, exponent * x), 0)
-    return Fit(slope, log_constant, agrees, n)
+        _, low, high = hull(fits, 1, max(quantile, 4.0))
+        agrees = low <= exponent <= high
+        fits = [_least_squares([one, *terms], y, root, exponent * x) for terms in corrections]
+    # With a correction in log log n there is no C.
+    return Fit(slope, hull(fits[:-1], 0, quantile), agrees, n)
 
 
-def _consistent_from(n: np.ndarray, y: np.ndarray, error: np.ndarray, min_points: int) -> int:
+def _whitening(covariance: np.ndarray) -> np.ndarray:
+    """A matrix `[N, N]`, or its diagonal `[N]`, that makes the errors independent with variance 1.
+
+    It is upper triangular, so that the block of the last points whitens those by themselves.
+    """
+    if covariance.ndim == 1:
+        return 1 / np.sqrt(covariance)
+    return np.linalg.inv(np.linalg.cholesky(covariance[::-1, ::-1]))[::-1, ::-1]
+
+
+def _times(root: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The whitened x."""
+    return root * x if root.ndim == 1 else root @ x
+
+
+def _from(root: np.ndarray, first: int) -> np.ndarray:
+    """The whitening of the points from `first` on."""
+    return root[(slice(first, None),) * root.ndim]
+
+
+def _consistent_from(n: np.ndarray, y: np.ndarray, root: np.ndarray, min_points: int) -> int:
     """The smallest index from which on the curve is consistent with y = C n^α e^{a/n}."""
     best_p_value = 0.0
     for first in range(len(n) - min_points + 1):
@@ -228,8 +315,8 @@ def _consistent_from(n: np.ndarray, y: np.ndarray, error: np.ndarray, min_points
         x, u = np.log(n[window]), n[first] / n[window]
         one = np.ones_like(x)
         try:
-            fit = _least_squares([one, x, u], y[window], error[window])
-            bent = _least_squares([one, x, u, x * x], y[window], error[window])
+            fit = _least_squares([one, x, u], y[window], _from(root, first))
+            bent = _least_squares([one, x, u, x * x], y[window], _from(root, first))
         except RefusedError:
             continue
         p_value = float(gammaincc((len(x) - 3) / 2, fit.chi2 / 2))
@@ -251,21 +338,23 @@ class _LeastSquares(NamedTuple):
       coefficients: `[columns]`
       standard_error: `[columns]` of each coefficient.
       sensitivity: `[columns, points]` derivative of the coefficients with respect to log y.
+      residual: `[points]`
       chi2: the sum of squared residuals in standard errors.
     """
 
     coefficients: np.ndarray
     standard_error: np.ndarray
     sensitivity: np.ndarray
+    residual: np.ndarray
     chi2: float
 
 
 def _least_squares(
-    columns: list[np.ndarray], y: np.ndarray, error: np.ndarray, offset: Any = 0.0
+    columns: list[np.ndarray], y: np.ndarray, root: np.ndarray, offset: Any = 0.0
 ) -> _LeastSquares:
-    """Least squares of (y - e^{offset + columns·coefficients})/error by Gauss-Newton.
+    """Least squares of root (y - e^{offset + columns·coefficients}) by Gauss-Newton.
 
-    Each iteration is weighted least squares in log y, with weights and working response from the
+    Each iteration is generalized least squares in log y, with weights and working response from the
     previous fit.
     """
     design = np.stack(columns, axis=-1)
@@ -273,16 +362,18 @@ def _least_squares(
     coefficients = np.zeros(len(columns))
     for _ in range(100):
         fit = np.exp(log_fit)
-        weight = fit / error
-        inverse = np.linalg.pinv(weight[:, None] * design)
+        weight = root * fit
+        inverse = np.linalg.pinv(np.stack([_times(weight, x) for x in design.T], axis=-1))
+        sensitivity = inverse * weight if weight.ndim == 1 else inverse @ weight
         before = coefficients
-        coefficients = inverse @ (weight * (log_fit - offset + y / fit - 1))
+        coefficients = sensitivity @ (log_fit - offset + y / fit - 1)
         log_fit = offset + design @ coefficients
         if not np.all(np.abs(log_fit - log_y) < 20):
             break
         if np.all(np.abs(coefficients - before) < 1e-9 * (1 + np.abs(coefficients))):
-            residual = (y - np.exp(log_fit)) / error
+            residual = y - np.exp(log_fit)
             standard_error = np.sqrt(np.sum(inverse**2, axis=-1))
-            chi2 = float(residual @ residual)
-            return _LeastSquares(coefficients, standard_error, inverse * weight, chi2)
+            white = _times(root, residual)
+            chi2 = float(white @ white)
+            return _LeastSquares(coefficients, standard_error, sensitivity, residual, chi2)
     raise RefusedError("the least-squares fit does not converge")

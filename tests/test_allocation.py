@@ -170,3 +170,38 @@ def test_a_search_that_is_cut_short_has_not_converged():
 def test_bad_arguments_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         sb.allocate(PROMPTS, **given)
+
+
+def brute_force(probs, rewards, gold, n, kl):
+    """The largest mean gold reward of two prompts over all pairs of λ on a grid."""
+    tables = []
+    for p, r, g, size in zip(probs, rewards, gold, n, strict=True):
+        laws = np.array(
+            [
+                oracles.law_by_trapezoid(p, r, size, np.ptp(r) * x)
+                for x in np.geomspace(1 / 200, 64, 200)
+            ]
+        )
+        tables.append((laws @ g, np.sum(laws * np.log(np.maximum(laws, 1e-300) / p), axis=1)))
+    (gold0, kl0), (gold1, kl1) = tables
+    pairs = np.add.outer(gold0, gold1) / 2
+    return np.max(pairs[np.add.outer(kl0, kl1) / 2 <= kl])
+
+
+@pytest.mark.slow
+def test_gold_that_rises_and_falls_sets_no_traps():
+    """Random problems, in two of which the best common choice leads to a local maximum: 27 and 47."""
+    rng, loss = np.random.default_rng(3), []
+    for k in range(48):
+        probs, rewards = rng.dirichlet(np.ones(4), 2), rng.uniform(0, 1, (2, 4))
+        gold, kl = rng.normal(size=(2, 4)), rng.uniform(0.03, 0.6)
+        rng.uniform()
+        n = rng.integers(3, 24, 2).astype(float)
+        if k % 4 == 3:
+            got = sb.allocate(sb.from_probs(probs, rewards), gold, n=n, kl=kl, nodes=1024)
+            assert got.converged
+            assert got.kl_base.mean() <= kl * (1 + 1e-9)
+            best_of_grid = brute_force(probs, rewards, gold, n, kl)
+            loss.append((best_of_grid - got.gold.mean()) / np.ptp(gold, axis=1).mean())
+    assert len(loss) == 12
+    assert max(loss) < 1e-3
