@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -58,14 +59,16 @@ class Mutant:
         source = (ROOT / PACKAGE / self.file).read_text()
         return hashlib.sha256("\0".join((source, self.old, self.new)).encode()).hexdigest()
 
-    def write(self, tree: Path) -> None:
-        """Make the mistake in a copy of the repository."""
-        source = (ROOT / PACKAGE / self.file).read_text()
-        (tree / PACKAGE / self.file).write_text(source.replace(self.old, self.new))
-
-    def mend(self, tree: Path) -> None:
-        """Undo it."""
-        shutil.copy(ROOT / PACKAGE / self.file, tree / PACKAGE / self.file)
+    @contextlib.contextmanager
+    def made_in(self, tree: Path) -> Iterator[None]:
+        """The mistake is in a copy of the repository, and no longer there at the end."""
+        path = tree / PACKAGE / self.file
+        source = path.read_text()
+        path.write_text(source.replace(self.old, self.new))
+        try:
+            yield
+        finally:
+            path.write_text(source)
 
 
 def load(table: Path = TABLE) -> list[Mutant]:
@@ -145,12 +148,9 @@ class Copy:
     def judge(self, mutant: Mutant) -> dict[str, Any]:
         """Who kills the mutant: the first file of tests and the first experiment that fail."""
         began = time.perf_counter()
-        mutant.write(self.tree)
-        try:
+        with mutant.made_in(self.tree):
             by_test = next((x for x in mutant.tests if not self.passes(x)), None)
             by_claim = next((x for x in mutant.experiments if not self.passes(x)), None)
-        finally:
-            mutant.mend(self.tree)
         seconds = time.perf_counter() - began
         return {"test": by_test, "claim": by_claim, "seconds": round(seconds, 1)}
 
