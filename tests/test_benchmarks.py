@@ -13,6 +13,7 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks import (
     _compare,
+    _page,
     _records,
     _timing,
     bench_cold,
@@ -280,6 +281,7 @@ def test_a_baseline_is_named_by_its_device(monkeypatch, tmp_path):
 def test_the_newest_run_becomes_the_baseline_if_it_is_whole(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(_records, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(_records, "BASELINES", tmp_path / "baselines")
+    monkeypatch.setattr(_page, "PAGE", tmp_path / "speed.md")
     assert benchmarks.main(["baseline"]) == 2
     assert "no run in" in capsys.readouterr().err
     monkeypatch.setattr(benchmarks, "PARTS", ("tiny",))
@@ -291,6 +293,13 @@ def test_the_newest_run_becomes_the_baseline_if_it_is_whole(monkeypatch, tmp_pat
     assert "there is no" in capsys.readouterr().err
     assert benchmarks.main(["baseline"]) == 0
     (path,) = (tmp_path / "baselines").iterdir()
+    text = (tmp_path / "speed.md").read_text()
+    record = _records.read(path)
+    assert f"## {record['device']}\n" in text
+    for part, found in record["parts"].items():
+        assert f"### `{part}`\n" in text
+        for name, value in found["values"].items():
+            assert f"| {name} | {value['median']:.4g} |" in text
     assert _records.read(path) == new
     assert benchmarks.main(["compare", "--strict"]) == 0
     for change in ({"quick": True}, {"parts": {}}):
