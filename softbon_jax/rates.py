@@ -125,10 +125,10 @@ def fit_rate(
 
     Numerics: host code in float64; nothing is traced. Measured: 2,309 fits of exact curves
       n^α (1 + a n^-γ + b n^-δ) on 8 to 16 powers of 2, γ and δ from 1/2 to 3, a and b up to 100, all
-      with α in the interval. Noisy curves of 9 to 60 points, errors of 1 and 10 %, correlations 0, 0.5
-      and 0.9, stated or not, pure or with a factor 1 + 10/n, 1 + 2 n^-½, 1 + n^-0.2, log n or 1/log n:
-      the 95 % interval holds α in 96 to 100 % of what is fitted. That of C is less sure: 85 % with the
-      factor 1 + n^-0.2.
+      with α in the interval. Noisy curves of 9 to 60 points, errors of 1 and 10 %: pure with
+      correlations 0, 0.5 and 0.9, stated or not, and independent with a factor 1 + 10/n, 1 + 2 n^-½,
+      1 + n^-0.2, log n or 1/log n: the 95 % interval holds α in 96 to 100 % of what is fitted. That of
+      C is less sure: 85 % with the factor 1 + n^-0.2.
       Two limits. A correction that has hardly begun to fall at the last n is part of the power law as
       far as the curve can tell: 1/n + 10⁴ n^-1½ is n^-1½ up to n = 10³. Give `start`, or a larger n.
       And no grid shows an oscillation whose period is its own step: n = 2^k cannot see

@@ -107,10 +107,11 @@ def allocate(
 
     Numerics: λ from range/256 to 64 ranges of the rewards (further up for a small `kl`), so that an
     optimum at λ = 0 or inf is met at the end of that range. A local maximum, to about
-    1e-6 relative in float64 where it has `converged`. The best end of four searches: from the best
-    of a grid of common choices, and three times from what is best for each prompt at a price. With a gold reward that rises and
-    falls again it may still miss the best: with λ alone, two prompts of four outcomes and normal gold
-    rewards, 60 problems, it lost at most 0.1 % of the range of the gold reward to brute force.
+    1e-6 relative in float64 where it has `converged`: the best end of four searches, one from the best
+    of a grid of common choices, three from what is best for each prompt at a price. With a gold reward
+    that rises and falls again it may still miss the best: with λ alone, two prompts of four outcomes
+    and normal gold rewards, 60 problems, it lost at most 0.1 % of the range of the gold reward to brute
+    force.
     Source: derived here: the exact law at finite n, its derivatives by automatic differentiation, in an
     augmented Lagrangian. Prices follow from the envelope theorem.
 
