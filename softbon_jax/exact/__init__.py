@@ -1,7 +1,7 @@
 """Exact laws of selection rules and what they gain and cost.
 
-The public functions are in `laws`, `metrics` and `sequences`. Below are the kernels of one problem,
-for the rooms that build on them.
+The public functions are in `laws`, `metrics`, `stopping` and `sequences`, laws of N in `numbers`. Below are
+the kernels of one problem, for the rooms that build on them.
 """
 
 from softbon_jax.exact._divergences import both_ways, change, relative_entropy
@@ -9,7 +9,6 @@ from softbon_jax.exact._plan import Plan, quadrature_plan
 from softbon_jax.exact._rules import (
     finite_n,
     hard_terms,
-    poisson_log_base_ratio,
     race_terms,
     rank_masses,
 )
@@ -21,8 +20,10 @@ from softbon_jax.exact._soft import (
     soft_terms,
     tilted_terms,
 )
+from softbon_jax.exact.numbers import OnePlusPoisson, random_log_base_ratio
 
 __all__ = [
+    "OnePlusPoisson",
     "Plan",
     "TiltedTerms",
     "both_ways",
@@ -32,9 +33,9 @@ __all__ = [
     "interior_temperature",
     "normalized",
     "on_support",
-    "poisson_log_base_ratio",
     "quadrature_plan",
     "race_terms",
+    "random_log_base_ratio",
     "rank_masses",
     "relative_entropy",
     "soft_terms",

@@ -109,9 +109,8 @@ def soft_metrics(
     )
 
 
-def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
-    """Metrics of hard best-of-n against P given the best reward, in closed form."""
-    hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
+def hard_metrics(terms: _soft.TiltedTerms, hard: _rules.HardTerms, wins: Array) -> Metrics:
+    """Metrics of a law at temperature 0 against P given the best reward, in closed form."""
     p = jnp.exp(terms.log_probs)
     q = p * jnp.exp(hard.log_base_ratio)
     # The mean under P given the best reward: a maximum would have slopes at impossible outcomes too.
