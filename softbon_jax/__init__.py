@@ -98,6 +98,7 @@ from softbon_jax.tuning.calibrate import (
 )
 from softbon_jax.tuning.distillation import Distilled, distill
 from softbon_jax.tuning.hedging import Hedge, hedge
+from softbon_jax.tuning.thresholds import Threshold, best_threshold
 
 __version__ = "0.1.0"
 
@@ -123,9 +124,11 @@ __all__ = [
     "Problem",
     "Reservoir",
     "Rounded",
+    "Threshold",
     "TiltedKl",
     "allocate",
     "bernoulli",
+    "best_threshold",
     "block_problem",
     "blockwise_metrics",
     "bounds",

@@ -31,7 +31,11 @@ class Mix(NamedTuple):
 
     def at(self, log_scale: Array) -> Array:
         """`[Q]` the sum times e^log_scale."""
-        return jnp.sum(self.values * jnp.exp(self.logs + log_scale), axis=0)
+        return jnp.sum(self.values * jnp.exp(self.logs + log_scale[None]), axis=0)
+
+    def times(self, log_scale: Array) -> Mix:
+        """The sum times e^log_scale, as a sum of that kind."""
+        return Mix(self.values, self.logs + log_scale[None])
 
     def log(self) -> Array:
         """`[Q]` the logarithm of the sum, -inf where it underflows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import chex
@@ -121,7 +122,14 @@ def hard_metrics(terms: _soft.TiltedTerms, hard: _rules.HardTerms, wins: Array) 
     gap = 2 * (q @ (best / 2 - terms.rewards / 2))
     missed = hard.log_miss > -jnp.inf
     unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)
-    log_hit = _special.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
+    seldom = hard.log_miss > -math.log(
+        2
+    )  # log Pr(best) from itself or from 1 - Pr, the smaller one
+    log_hit = jnp.where(
+        seldom,
+        hard.log_base_ratio[jnp.argmax(terms.rewards)] + hard.log_top,
+        _special.log1mexp(jnp.where(missed & ~seldom, -hard.log_miss, 1.0)),
+    )
     _, kl_base = _divergences.both_ways(p, q, hard.eta, hard.log_base_ratio)
     return Metrics(
         reward=_divergences.mean(q, terms.rewards),

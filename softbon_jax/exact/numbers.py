@@ -261,8 +261,8 @@ class Generating:
     def derivatives(self, phi: Array, lost: Array) -> tuple[Mix, Mix]:
         """As given, and by automatic differentiation."""
         first, second = jax.jvp(self._slope, (phi,), (jnp.ones_like(phi),))
-        poison, zero = self._poison(), jnp.zeros_like(phi)
-        return mix((first + poison, zero)), mix((second + poison, zero))
+        poison = self._poison()
+        return mix((first, poison)), mix((second, poison))
 
     def hard(self, terms: _soft.TiltedTerms) -> _rules.HardTerms:
         """The plain difference G(F) - G(F-)."""
@@ -355,7 +355,7 @@ class RandomN(NamedTuple):
         p = jnp.exp(terms.log_probs)
         first, second = self.number.derivatives(at.decay @ p, at.lost @ p)
         drift = _special.safe_log((at.z * at.decay) @ p)
-        return _factors.Factors((first,), (Mix(second.values, second.logs + drift),))
+        return _factors.Factors((first,), (second.times(drift),))
 
     def hard(self, terms: _soft.TiltedTerms) -> _rules.HardTerms:
         """The best of N."""
