@@ -137,16 +137,19 @@ def _log_integral(at: AtNodes, factors: Factors, second: Array | None) -> Array:
 def soft_terms(
     terms: _soft.TiltedTerms, temperature: Array, rule: Rule, plan: Plan
 ) -> _soft.SoftTerms:
-    """The law of a rule at a temperature between 0 and inf, with its relative changes.
+    """The law of a rule at a temperature above 0, with its relative changes.
 
-    With D_y(x) = e^{-t w(x)} - e^{-t w(y)}, the h of one of the groups and ±jump where an outcome is
-    in the other one (derived here, the second by parts):
+    With D_y(x) = e^{-t w(x)} - e^{-t w(y)} and x and y in one group (derived here, the second by parts):
 
-      ρ(x) = μ ∫ D_y(x) h dt ± μ ∫ e^{-t w(x)} jump dt + a constant,
-      η(x) = -∫ D_y(x) (-h') dt ± w(x) ∫ e^{-t w(x)} jump dt + a constant.
+      ρ(x) - ρ(y) = μ ∫ D_y(x) h dt,   η(x) - η(y) = -∫ D_y(x) (-h') dt,
 
-    The constants follow from E_{P*}[ρ] = 1 and E_P[η] = 0. The h is that of the group which has most
-    of P*, or of P: where the law comes close to P* or P, it does so with the other group's share.
+    and for x in the second group and y in the first, with the h of the first, one more term:
+
+      μ ∫ e^{-t w(x)} jump dt,   w(x) ∫ e^{-t w(x)} jump dt.
+
+    y is the likeliest of its group. E_{P*}[ρ] = 1 and E_P[η] = 0 give the rest. The difference between
+    the groups counts in each of them with the mass of the other one, so that where nearly all of P* or
+    of P is in one group, its ρ - 1 and η keep their digits.
     """
     at = at_nodes(terms, rule.log_most(), plan)
     factors, second = rule.factors(at, terms), rule.second(terms)
@@ -158,43 +161,108 @@ def soft_terms(
     kernel, log_scale = _soft.scaled_exp(log_p[None] + jnp.log(at.z) - at.z)
     log_scale = log_scale + at.log_weight
 
-    # P* (ρ - ρ(y)), y the likeliest under P*.
-    above, apart, ref = _soft.leads(terms, temperature, log_pstar)
-    split = -jnp.expm1(-jnp.where(above[None], at.z, at.z[:, ref][:, None]) * apart[None])
-    odds = jnp.exp(jnp.where(above, log_pstar - log_pstar[ref], 0.0))
-    contrast = split * jnp.where(above[None], -kernel[:, ref][:, None] * odds[None], kernel)
-    rows, sign = _of_group(factors.h, second, pstar, log_scale)
-    change = rows @ contrast
-    # η - η(y), y the likeliest under P.
-    above, apart, ref = _soft.leads(terms, temperature, log_p)
-    split = -jnp.expm1(-jnp.where(above[None], at.z, at.z[:, ref][:, None]) * apart[None])
-    step = split * jnp.where(above[None], at.decay[:, ref][:, None], -at.decay)
-    rows, sign_base = _of_group(factors.fall, second, p, at.log_weight)
-    rise = rows @ step
-    if factors.jump is not None:
-        change = change + sign * (factors.jump.at(log_scale) @ kernel)
-        rise = rise + sign_base * (factors.jump.at(at.log_weight) @ (at.z * at.decay))
+    above, apart, ref = _leads(terms, temperature, log_pstar, second)
+    split = -jnp.expm1(-jnp.where(above[None], at.z, at.z[:, ref]) * apart[None])
+    above &= log_pstar[ref] > -jnp.inf
+    odds = jnp.exp(jnp.where(above, log_pstar - jnp.where(above, log_pstar[ref], 0.0), 0.0))
+    contrast = split * jnp.where(above[None], -kernel[:, ref] * odds[None], kernel)
+    change = _by_group(factors.h, second, contrast, log_scale)  # P* (ρ - ρ(y))
+    delta_rest = -jnp.sum(change)
 
-    tiny = jnp.finfo(p.dtype).tiny
-    usable = (jnp.abs(log_ratio) < _special.NEAR) & (pstar > tiny)
-    delta = change * jnp.exp(jnp.where(usable, -log_pstar, 0.0)) - jnp.sum(change)
+    above, apart, ref = _leads(terms, temperature, log_p, second)
+    split = -jnp.expm1(-jnp.where(above[None], at.z, at.z[:, ref]) * apart[None])
+    step = split * jnp.where(above[None], at.decay[:, ref], -at.decay)
+    rise = _by_group(factors.fall, second, step, at.log_weight)  # η - η(y)
+    eta = rise - rise @ p
+    if second is not None and factors.jump is not None:
+        between = _Between(terms, temperature, at, second)
+        scaled = between.lead(log_pstar, factors.h[0].at(log_scale), -kernel)
+        delta_rest = delta_rest + between.shares(
+            log_pstar, scaled, factors.jump.at(log_scale), kernel
+        )
+        gained = between.lead(log_p, factors.fall[0].at(at.log_weight), at.decay)
+        gained += between.over(log_p, factors.jump.at(at.log_weight), at.z * at.decay)
+        lower, higher = (jnp.sum(jnp.where(x, p, 0.0)) for x in (~second, second))
+        eta = eta + gained * jnp.where(second, lower, -higher)
+
+    usable = (jnp.abs(log_ratio) < _special.NEAR) & (pstar > jnp.finfo(p.dtype).tiny)
+    delta = change * jnp.exp(jnp.where(usable, -log_pstar, 0.0)) + delta_rest
     delta = jnp.where(usable, delta, jnp.expm1(jnp.minimum(log_ratio, _special.NEAR)))
     log_ratio, delta = _special.refined(log_ratio, delta)
-    ratio, eta = _special.refined(log_ratio + log_w, rise - rise @ p)
+    ratio, eta = _special.refined(log_ratio + log_w, eta)
     soft = _soft.SoftTerms(jnp.exp(log_p + ratio), log_ratio, delta, ratio, eta)
     return _soft.sound_or_nan(soft, at.resolved, terms.exponents)
 
 
-def _of_group(
-    mixes: tuple[Mix, ...], second: Array | None, law: Array, log_scale: Array
-) -> tuple[Array, Array]:
-    """Rows of the group that has most of a law, and the sign of the jump `[K]` in the other one."""
+def _by_group(
+    mixes: tuple[Mix, ...], second: Array | None, contrast: Array, log_scale: Array
+) -> Array:
+    """`[K]` sums over the nodes of a `[Q, K]` contrast with the rows of the group of each outcome."""
+    first = mixes[0].at(log_scale) @ contrast
     if second is None:
-        return mixes[0].at(log_scale), jnp.zeros_like(law)
-    is_second = jax.lax.stop_gradient(jnp.sum(jnp.where(second, law, 0.0)) >= 0.5)
-    rows = jnp.where(is_second, mixes[1].at(log_scale), mixes[0].at(log_scale))
-    sign = jnp.where(is_second, jnp.where(second, 0.0, -1.0), jnp.where(second, 1.0, 0.0))
-    return rows, sign.astype(law.dtype)
+        return first
+    return jnp.where(second, mixes[1].at(log_scale) @ contrast, first)
+
+
+def _likeliest(log_law: Array, where: Array) -> Array:
+    return jnp.argmax(jnp.where(where, log_law, -jnp.inf))
+
+
+def _leads(
+    terms: _soft.TiltedTerms, temperature: Array, log_law: Array, second: Array | None
+) -> tuple[Array, Array, Array]:
+    """As `_soft.leads`, `[K]` each, against the likeliest outcome of the group of each."""
+    if second is None:
+        above, apart, likeliest = _soft.leads(terms, temperature, log_law)
+        return above, apart, jnp.full_like(above, likeliest, likeliest.dtype)
+    ref = jnp.where(second, _likeliest(log_law, second), _likeliest(log_law, ~second))
+    lead = _special.over(terms.rewards, terms.rewards[ref], temperature)
+    above = lead >= 0
+    return above, -jnp.expm1(-jnp.where(above, lead, -lead)), ref
+
+
+class _Between(NamedTuple):
+    """The likeliest outcome of the second group against that of the first, whose rewards are lower."""
+
+    terms: _soft.TiltedTerms
+    temperature: Array
+    at: AtNodes
+    second: Array
+
+    def lead(self, log_law: Array, rows: Array, at_lower: Array) -> Array:
+        """Rows times `at_lower` at the lower outcome y times 1 - e^{-t (w(x) - w(y))}."""
+        x, y = _likeliest(log_law, self.second), _likeliest(log_law, ~self.second)
+        step = _special.over(self.terms.rewards[x], self.terms.rewards[y], self.temperature)
+        apart = -jnp.expm1(-jnp.maximum(step, 0.0))
+        return rows @ (at_lower[:, y] * -jnp.expm1(-self.at.z[:, x] * apart))
+
+    def over(self, log_law: Array, rows: Array, at_higher: Array) -> Array:
+        """Rows times `at_higher` at the higher outcome x."""
+        return rows @ at_higher[:, _likeliest(log_law, self.second)]
+
+    def shares(self, log_law: Array, lead: Array, rows: Array, kernel: Array) -> Array:
+        """What the difference of ρ(x) - ρ(y) adds to ρ - 1 `[K]`: times the mass of the other group.
+
+        `lead` is in units of P*(y), and what the jump gives is in units of P*(x): neither P* nor ρ
+        need be in the range of the floats.
+        """
+        x, y = _likeliest(log_law, self.second), _likeliest(log_law, ~self.second)
+        largest = 0.9 * math.log(jnp.finfo(log_law.dtype).max)
+        both = jnp.isfinite(log_law[x]) & jnp.isfinite(log_law[y])
+        both &= self.second[x] & ~self.second[y]
+
+        def times(log_mass: Array, one: Array, value: Array) -> Array:
+            log_odds = jnp.where(both, log_mass - jnp.where(both, log_law[one], 0.0), 0.0)
+            return jnp.where(both, value * jnp.exp(jnp.minimum(log_odds, largest)), 0.0)
+
+        def mass(where: Array) -> Array:
+            return jax.nn.logsumexp(jnp.where(where | ~both, log_law, -jnp.inf))
+
+        jump = self.over(log_law, rows, kernel)
+        lower, higher = mass(~self.second), mass(self.second)
+        to_second = times(lower, y, lead) + times(lower, x, jump)
+        to_first = times(higher, y, lead) + times(higher, x, jump)
+        return jnp.where(self.second, to_second, -to_first)
 
 
 # Stopping at a threshold --------------------------------------------------------------------------
