@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import xarray as xr
 
 import softbon_jax as sb
-from experiments.dataset import REWARD, assemble, grid, variable
+from experiments.dataset import METRICS, REWARD, assemble, grid, variable
 
 RULES = ("fixed", "poisson", "geometric")
 NODES = 1024
@@ -76,6 +76,11 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         {
             "reward": variable(
                 rewards[None], OF_RULES, "mean reward at a mean number of candidates", REWARD
+            ),
+            "tilted_reward": variable(
+                (jnp.exp(sb.log_tilted(problem, temperature)) @ problem.rewards)[None],
+                ["temperature"],
+                *METRICS["tilted_reward"],
             ),
             "threshold": of_prices(best.value, "best threshold", REWARD),
             "stopped_reward": of_prices(best.reward, "mean reward of stopping at it", REWARD),

@@ -213,6 +213,7 @@ PERTURBED = [
     ("stopping", "net", scaled(0.99), "is z itself"),
     ("stopping", "net", scaled(0.9), "the best fixed n"),
     ("stopping", "stopped_reward", scaled(0.999), "2 E[N] - 1"),
+    ("stopping", "stopped_reward", scaled(0.9), "more than the tilted"),
     ("hedging", "best", scaled(1.1), "gold is largest"),
     ("hedging", "best", scaled(1.1), "√(p(p+1))"),
     ("hedging", "best_gold", scaled(0.9), "no point of a curve"),

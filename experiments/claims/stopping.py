@@ -16,7 +16,7 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
     fixed, poisson, geometric = (
         dataset.reward.sel(rule=rule) for rule in ("fixed", "poisson", "geometric")
     )
-    hard = dataset.sel(temperature=0.0)
+    hard, soft = dataset.sel(temperature=0.0), dataset.where(dataset.temperature > 0, drop=True)
     as_fixed = 1 / (1 - hard.stopped_reward) - 1  # n with the reward n/(n+1)
     best_fixed = (fixed - dataset.price * dataset.n).max("n")
     random = (dataset.reward - dataset.price * dataset.n).max(["n", "rule"])
@@ -83,5 +83,12 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             TOLERANCES.rounding,
             "relative difference in draws",
             source=DERIVED,
+        ),
+        bound(
+            NAME,
+            "λ > 0: at a low price the best threshold earns more than the tilted law",
+            soft.tilted_reward,
+            soft.stopped_reward.max("price"),
+            source=MEASURED,
         ),
     ]

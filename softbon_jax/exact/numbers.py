@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks, _special
+from softbon_jax._special import Mix, mix
 from softbon_jax.exact import _factors, _plan, _rules, _soft
-from softbon_jax.exact._factors import Mix, mix
 from softbon_jax.problem import probability_tolerance
 
 Array = jax.Array
