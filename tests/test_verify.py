@@ -207,7 +207,7 @@ PERTURBED = [
         lambda dataset, field: dataset[field][:, ::-1].values + 0 * dataset[field],
         "geometric number",
     ),
-    ("stopping", "reward", scaled(-1), "concave in real n"),
+    ("stopping", "reward", lambda dataset, field: dataset[field] * dataset.n, "concave in real n"),
     ("stopping", "reward", scaled(1.5), "nets more than z"),
     ("stopping", "excess", scaled(1.01), "solves E(r - z)+"),
     ("stopping", "net", scaled(0.99), "is z itself"),
