@@ -38,6 +38,7 @@ NAMES = (
     "rivals",
     "hard_limit",
     "poisson",
+    "stopping",
     "hedging",
     "distillation",
     "certified",

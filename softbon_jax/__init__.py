@@ -20,6 +20,7 @@ from softbon_jax.exact.laws import (
     log_uniform_race,
 )
 from softbon_jax.exact.metrics import Metrics, law_metrics, metrics, race_metrics, sweep
+from softbon_jax.exact.numbers import Generating, Geometric, OnePlusPoisson, PositiveBinomial
 from softbon_jax.exact.sequences import (
     Costs,
     Rounded,
@@ -29,6 +30,14 @@ from softbon_jax.exact.sequences import (
     round_to_lattice,
     sequence_costs,
     symbolwise_metrics,
+)
+from softbon_jax.exact.stopping import (
+    log_random_n,
+    log_stopped,
+    mean_random_n,
+    mean_stopped_n,
+    random_n_metrics,
+    stopped_metrics,
 )
 from softbon_jax.pools.curves import (
     Curve,
@@ -89,6 +98,7 @@ from softbon_jax.tuning.calibrate import (
 )
 from softbon_jax.tuning.distillation import Distilled, distill
 from softbon_jax.tuning.hedging import Hedge, hedge
+from softbon_jax.tuning.thresholds import Threshold, best_threshold
 
 __version__ = "0.1.0"
 
@@ -102,17 +112,23 @@ __all__ = [
     "Estimate",
     "Fluctuation",
     "Frontier",
+    "Generating",
+    "Geometric",
     "Hedge",
     "KlCurve",
     "LeaveOneOut",
     "Metrics",
+    "OnePlusPoisson",
     "PessimismLaw",
+    "PositiveBinomial",
     "Problem",
     "Reservoir",
     "Rounded",
+    "Threshold",
     "TiltedKl",
     "allocate",
     "bernoulli",
+    "best_threshold",
     "block_problem",
     "blockwise_metrics",
     "bounds",
@@ -133,11 +149,15 @@ __all__ = [
     "log_best_of_n",
     "log_best_of_poisson",
     "log_block_law",
+    "log_random_n",
     "log_ratio_soft_bon",
     "log_rejection",
     "log_soft_bon",
+    "log_stopped",
     "log_tilted",
     "log_uniform_race",
+    "mean_random_n",
+    "mean_stopped_n",
     "metrics",
     "n_for_kl",
     "pessimism_law",
@@ -148,6 +168,7 @@ __all__ = [
     "pool_effective_size",
     "pool_kl",
     "race_metrics",
+    "random_n_metrics",
     "rates",
     "reservoir_init",
     "reservoir_merge",
@@ -164,6 +185,7 @@ __all__ = [
     "sequence_costs",
     "simulate",
     "simulate_pessimism",
+    "stopped_metrics",
     "sweep",
     "symbolwise_metrics",
     "temperature_for_kl",

@@ -199,6 +199,16 @@ def finite_above(name: str, x: Any, least: float, dtype: Any = None) -> Array:
     return _values(name, x, dtype, lambda v: (v > least) & (v < math.inf), requirement)
 
 
+def whole(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is one of 1, 2, ..."""
+    return _values(name, x, dtype, lambda v: (v >= 1) & (v % 1 == 0), "an integer of at least 1")
+
+
+def not_nan(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is a number, finite or not."""
+    return _values(name, x, dtype, lambda v: v == v, "a number")
+
+
 def below_inf(name: str, x: Any, dtype: Any = None) -> Array:
     """Every entry of `x` is finite or -inf."""
     return _values(name, x, dtype, lambda v: v < math.inf, "finite or -inf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,3 +97,30 @@ def safe_log(x: Array) -> Array:
     """Log x with value -inf and gradient 0 at x = 0."""
     positive = x > 0
     return jnp.where(positive, jnp.log(jnp.where(positive, x, 1.0)), -jnp.inf)
+
+
+class Mix(NamedTuple):
+    """Σ values · e^logs over the first of two axes `[M, Q]`: non-negative, smooth where a value is 0."""
+
+    values: Array
+    logs: Array
+
+    def at(self, log_scale: Array) -> Array:
+        """`[Q]` the sum times e^log_scale."""
+        return jnp.sum(self.values * jnp.exp(self.logs + log_scale[None]), axis=0)
+
+    def times(self, log_scale: Array) -> Mix:
+        """The sum times e^log_scale, as a sum of that kind."""
+        return Mix(self.values, self.logs + log_scale[None])
+
+    def log(self) -> Array:
+        """`[Q]` the logarithm of the sum, -inf where it underflows."""
+        top = jax.lax.stop_gradient(jnp.max(self.logs, axis=0))
+        return top + safe_log(self.at(-top))
+
+
+def mix(*parts: tuple[Array, Array]) -> Mix:
+    """The `Mix` of pairs (value, log), each `[Q]` or a scalar."""
+    shape = jnp.broadcast_shapes(*(jnp.shape(x) for part in parts for x in part))
+    columns = ([jnp.broadcast_to(x, shape) for x in column] for column in zip(*parts, strict=True))
+    return Mix(*(jnp.stack(column) for column in columns))

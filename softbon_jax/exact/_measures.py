@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import chex
@@ -109,9 +110,8 @@ def soft_metrics(
     )
 
 
-def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics:
-    """Metrics of hard best-of-n against P given the best reward, in closed form."""
-    hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
+def hard_metrics(terms: _soft.TiltedTerms, hard: _rules.HardTerms, wins: Array) -> Metrics:
+    """Metrics of a law at temperature 0 against P given the best reward, in closed form."""
     p = jnp.exp(terms.log_probs)
     q = p * jnp.exp(hard.log_base_ratio)
     # The mean under P given the best reward: a maximum would have slopes at impossible outcomes too.
@@ -122,7 +122,14 @@ def hard_metrics(terms: _soft.TiltedTerms, log_n: Array, wins: Array) -> Metrics
     gap = 2 * (q @ (best / 2 - terms.rewards / 2))
     missed = hard.log_miss > -jnp.inf
     unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)
-    log_hit = _special.log1mexp(jnp.where(missed, -hard.log_miss, 1.0))
+    seldom = hard.log_miss > -math.log(
+        2
+    )  # log Pr(best) from itself or from 1 - Pr, the smaller one
+    log_hit = jnp.where(
+        seldom,
+        hard.log_base_ratio[jnp.argmax(terms.rewards)] + hard.log_top,
+        _special.log1mexp(jnp.where(missed & ~seldom, -hard.log_miss, 1.0)),
+    )
     _, kl_base = _divergences.both_ways(p, q, hard.eta, hard.log_base_ratio)
     return Metrics(
         reward=_divergences.mean(q, terms.rewards),

@@ -1,4 +1,4 @@
-"""The laws of the other rules for one problem: hard best-of-n, the uniform race, best-of-Poisson."""
+"""The closed forms of one problem: hard best-of-n and the uniform race."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _batching, _special
-from softbon_jax.exact import _plan, _quadrature, _soft
+from softbon_jax import _special
+from softbon_jax.exact import _soft
 
 Array = jax.Array
 
@@ -185,47 +185,3 @@ def _running_sum(mantissa: Array, log_scale: Array) -> tuple[Array, Array]:
         return one[0] * jnp.exp(one[1] - base) + other[0] * jnp.exp(other[1] - base), top
 
     return jax.lax.associative_scan(add, (mantissa, constant))
-
-
-# Best-of-Poisson ----------------------------------------------------------------------------------
-
-
-def poisson_log_base_ratio(
-    terms: _soft.TiltedTerms, mean_extra: Array, soft: bool, plan: _plan.Plan
-) -> Array:
-    """Log of law/P `[K]` for best-of-Poisson, of a `[K]` problem and a scalar ν."""
-    if not soft:  # [G(F) - G(F-)]/(F - F-), a sum of non-negative terms
-        below, group, higher = rank_masses(jnp.exp(terms.log_probs), terms.rewards)
-        gain = group - below * jnp.expm1(-mean_extra * group)
-        return jnp.log(gain) - jnp.log(group) - mean_extra * higher
-    u, log_h, resolved = _quadrature.nodes_for(
-        _quadrature.rule_for(terms.log_probs.dtype),
-        plan.spacing,
-        -terms.exponents,
-        jnp.log1p(mean_extra),
-        terms.log_mean,
-        plan.nodes,
-    )
-    block = _soft.outcomes_at_once(plan.nodes)
-
-    def log_z(exponents: Array) -> Array:
-        return u[:, None] + exponents[None]
-
-    def z(exponents: Array) -> Array:
-        return jnp.exp(jnp.minimum(log_z(exponents), 30.0))  # at e^30 nothing is left of e^-z
-
-    def falls(p: Array, exponents: Array) -> tuple[Array, Array]:  # 1 - φ and φ
-        return -jnp.expm1(-z(exponents)) @ p, jnp.exp(-z(exponents)) @ p
-
-    parts = _batching.over_outcomes(
-        falls, (jnp.exp(terms.log_probs), terms.exponents), (0.0, 0.0), block=block
-    )
-    lost, phi = (jnp.sum(x, axis=0) for x in parts)
-    rows = (log_h + jnp.log1p(mean_extra * phi) - mean_extra * lost)[:, None]
-
-    def integral(exponents: Array) -> Array:
-        return jax.nn.logsumexp(rows + log_z(exponents) - z(exponents), axis=0)
-
-    parts = _batching.over_outcomes(integral, (terms.exponents,), (0.0,), block=block)
-    log_ratio = _batching.joined(parts, terms.exponents.shape[0])
-    return log_ratio + jnp.where(resolved, 0.0, jnp.nan).astype(log_ratio.dtype)

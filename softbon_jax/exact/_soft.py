@@ -159,12 +159,16 @@ def soft_terms(terms: TiltedTerms, temperature: Array, log_n: Array, plan: Plan)
             for x in (log_base_ratio, eta)
         )
     probs = jnp.exp(terms.log_probs[None] + log_base_ratio)
-    # No law leaves that does not sum to 1 to within the rounding of (r - max r)/λ.
-    mass = jax.lax.stop_gradient(jnp.sum(probs, axis=-1, keepdims=True))
-    tolerance = jnp.finfo(dtype).eps * (1e4 + 8 * jnp.max(-terms.exponents))
-    sound = nodes.resolved & (jnp.abs(mass - 1) <= jax.lax.stop_gradient(tolerance))
-    poison = jnp.where(sound, 0.0, jnp.nan).astype(dtype)
     soft = SoftTerms(probs, log_ratio, delta, log_base_ratio, eta)
+    return sound_or_nan(soft, nodes.resolved, terms.exponents)
+
+
+def sound_or_nan(soft: SoftTerms, resolved: Array, exponents: Array) -> SoftTerms:
+    """The law `[..., K]` where it sums to 1, to within the rounding of the exponents; NaN elsewhere."""
+    mass = jax.lax.stop_gradient(jnp.sum(soft.probs, axis=-1, keepdims=True))
+    tolerance = jnp.finfo(mass.dtype).eps * (1e4 + 8 * jnp.max(-exponents))
+    sound = resolved & (jnp.abs(mass - 1) <= jax.lax.stop_gradient(tolerance))
+    poison = jnp.where(sound, 0.0, jnp.nan).astype(mass.dtype)
     return jax.tree.map(lambda x: x + poison, soft)
 
 
@@ -197,7 +201,7 @@ def _narrow_integrals(
     eta_rows = rise * jnp.exp(log_weight) * t[None]
 
     # D against the likeliest outcome, with |w(x) - w(y)| from the difference of their rewards.
-    above, apart, ref = _leads(terms, temperature, pstar)
+    above, apart, ref = leads(terms, temperature, pstar)
     apart = apart * jnp.where(above, w, w[ref])
     if size <= block:
         # Out of the array of `falls`, which XLA then stores and does not compute twice.
@@ -230,7 +234,7 @@ def _one_minus_exp(z: Array, otherwise: Array) -> Array:
     return jnp.where(small, _special.one_minus_exp(jnp.where(small, z, 0.0)), otherwise)
 
 
-def _leads(terms: TiltedTerms, temperature: Array, weights: Array) -> tuple[Array, Array, Array]:
+def leads(terms: TiltedTerms, temperature: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Whether w(x) >= w(y), 1 less the smaller over the larger, and the y of most weight."""
     ref = jnp.argmax(weights)
     lead = _special.over(terms.rewards, terms.rewards[ref], temperature)
@@ -263,12 +267,12 @@ def _wide_integrals(
         below, z = log_tw(exponents) < 0, jnp.exp(log_z(exponents))
         decay, lost_by = jnp.exp(-z), -jnp.expm1(-z)
         # Σ P (1 - e^-z), whose summand is P min(z, 1) times a factor between 1 - 1/e and 1.
-        bulk, log_most = _scaled_exp(log_p[None] + jnp.where(below, log_tw(exponents), 0.0))
+        bulk, log_most = scaled_exp(log_p[None] + jnp.where(below, log_tw(exponents), 0.0))
         inner = z > limits.eps
         ratio = jnp.where(inner, lost_by / jnp.where(inner, z, 1.0), 1.0)
         factor = jnp.where(below, ratio, lost_by)
         # P w t e^{-tw}, every node scaled by its largest outcome.
-        kernel, log_scale = _scaled_exp(log_p[None] + log_z(exponents) - z)
+        kernel, log_scale = scaled_exp(log_p[None] + log_z(exponents) - z)
         phi = decay @ jnp.exp(log_p)
         return log_most, jnp.sum(bulk * factor, axis=1), log_scale, jnp.sum(kernel, axis=1), phi
 
@@ -298,12 +302,12 @@ def _wide_integrals(
     rise_rows = fewer * jnp.exp(log_n_squared + log_density[None] - fall)
 
     # D is ∓ e^{-t min w} (1 - e^{-t|w(x) - w(y)|}), y the likeliest under P* for ρ, under P for η.
-    above, apart, ref = _leads(terms, temperature, log_pstar)
+    above, apart, ref = leads(terms, temperature, log_pstar)
     odds = jnp.exp(jnp.where(above, log_pstar - log_pstar[ref], 0.0))
     log_z_ref = log_z(terms.exponents[ref][None])
     z_ref = jnp.exp(log_z_ref)
     kernel_ref = jnp.exp(log_p[ref] + log_z_ref - z_ref - log_scale[:, None])
-    above_p, apart_p, ref_p = _leads(terms, temperature, log_p)
+    above_p, apart_p, ref_p = leads(terms, temperature, log_p)
     z_ref_p = jnp.exp(log_z(terms.exponents[ref_p][None]))
 
     def integrals(
@@ -342,7 +346,7 @@ def _sum_of_scaled(log_scale: Array, mantissa: Array) -> tuple[Array, Array]:
     return largest, jnp.sum(mantissa * jnp.exp(log_scale - largest[None]), axis=0)
 
 
-def _scaled_exp(log_x: Array) -> tuple[Array, Array]:
+def scaled_exp(log_x: Array) -> tuple[Array, Array]:
     """(e^{log_x - c}, c) with c the largest entry of each row, a constant to differentiation."""
     log_scale = jax.lax.stop_gradient(jnp.max(log_x, axis=1))
     return jnp.exp(log_x - log_scale[:, None]), log_scale

@@ -28,7 +28,8 @@ def soft_terms(
         return _soft.soft_terms(terms, temperature, log_n, plan)
 
     def at(log_n: Array) -> tuple[_soft.SoftTerms, Array]:
-        return _hard_law(terms, log_n), settled(terms, temperature, log_n)
+        hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
+        return beside_tilted(terms, hard), settled(terms, temperature, log_n, hard)
 
     hard, is_hard = jax.vmap(at)(log_n)
     # The other law is not wanted anywhere: at λ = inf it has slopes that are not NaN.
@@ -48,25 +49,25 @@ def hard_where_settled(
     terms: _soft.TiltedTerms, temperature: Array, log_n: Array, other: _soft.SoftTerms
 ) -> _soft.SoftTerms:
     """The law of another rule with the same limit for one n, and the hard law where it is that."""
-    is_hard = settled(terms, temperature, log_n)
-    hard = _hard_law(terms, log_n)
-    return jax.tree.map(lambda x, y: jnp.where(is_hard, x, y), hard, other)
+    hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
+    is_hard = settled(terms, temperature, log_n, hard)
+    return jax.tree.map(lambda x, y: jnp.where(is_hard, x, y), beside_tilted(terms, hard), other)
 
 
-def settled(terms: _soft.TiltedTerms, temperature: Array, log_n: Array) -> Array:
+def settled(
+    terms: _soft.TiltedTerms, temperature: Array, log_n: Array, hard: _rules.HardTerms
+) -> Array:
     """Whether n e^{-gap/λ} is below rounding next to the P_n/P of every outcome under the hard rule."""
     rewards = jax.lax.stop_gradient(jnp.sort(terms.rewards))
     steps = _special.over(rewards[1:], rewards[:-1], temperature)
     gap = jnp.min(jnp.where(steps > 0, steps, jnp.inf), initial=jnp.inf)
-    ratio = _rules.hard_terms(terms.log_probs, terms.rewards, log_n).log_base_ratio
-    least = jnp.min(jnp.where(terms.log_probs > -jnp.inf, ratio, 0.0))
+    least = jnp.min(jnp.where(terms.log_probs > -jnp.inf, hard.log_base_ratio, 0.0))
     digits = 4 - math.log(jnp.finfo(rewards.dtype).eps)
     return (gap < jnp.inf) & (gap > log_n - least + digits)
 
 
-def _hard_law(terms: _soft.TiltedTerms, log_n: Array) -> _soft.SoftTerms:
+def beside_tilted(terms: _soft.TiltedTerms, hard: _rules.HardTerms) -> _soft.SoftTerms:
     """The hard law beside P*, at a temperature at which P* is P given the best reward to rounding."""
-    hard = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
     best = terms.exponents == 0
     log_ratio, delta = _special.refined(
         hard.log_base_ratio - (terms.exponents - terms.log_mean),

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from softbon_jax import _arguments, _batching, _checks, _special
 from softbon_jax.exact import _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import tilted_or_limit
+from softbon_jax.exact.numbers import OnePlusPoisson
+from softbon_jax.exact.stopping import log_random_n
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -317,36 +319,9 @@ def log_best_of_poisson(
       >>> np.round(np.exp(np.float64(sb.log_best_of_poisson(problem, 3.0, 0.3))), 3).tolist()
       [0.26, 0.3, 0.169, 0.271]
     """
-    problem = _arguments.checked_problem(problem)
-    dtype = problem.rewards.dtype
-    temperature = _arguments.checked_temperature(temperature, dtype)
+    dtype = _arguments.checked_problem(problem).rewards.dtype
     mean_extra = _checks.finite_not_negative("mean_extra", mean_extra, dtype)
-    _checks.batch_shape(
-        problem=problem.batch_shape, mean_extra=mean_extra.shape, temperature=temperature.shape
-    )
-    plan = _plan.quadrature_plan(problem, temperature, jnp.log1p(mean_extra), nodes)
-    return _log_poisson(problem, temperature, mean_extra, plan)
-
-
-@jax.jit
-def _log_poisson(
-    problem: Problem, temperature: Array, mean_extra: Array, plan: _plan.Plan
-) -> Array:
-    def one(log_probs: Array, rewards: Array, temperature: Array, mean_extra: Array) -> Array:
-        mean_extra = jnp.where(mean_extra >= 0, mean_extra, jnp.nan)
-        interior = _soft.interior_temperature(temperature, rewards)
-        terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
-        soft, hard = (
-            _rules.poisson_log_base_ratio(terms, mean_extra, x, plan) for x in (True, False)
-        )
-        is_hard = temperature == 0
-        if plan.steep:
-            is_hard |= _steep.settled(terms, interior, jnp.log1p(mean_extra))
-        ratio = jnp.where(is_hard, hard, soft)
-        return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0 * mean_extra, ratio)
-
-    elements = problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, problem, (temperature, mean_extra), elements=elements)
+    return log_random_n(problem, OnePlusPoisson(mean_extra), temperature, nodes=nodes)
 
 
 # Rejection from the envelope ----------------------------------------------------------------------

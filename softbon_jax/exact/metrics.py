@@ -276,7 +276,8 @@ def _at_limits(
     def one(log_probs: Array, rewards: Array, log_n: Array) -> tuple[Metrics, Metrics]:
         terms = _soft.tilted_terms(Problem(log_probs, rewards), jnp.ones_like(log_n))
         wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
-        limits = hard_metrics(terms, log_n, wins), base_metrics(terms, wins)
+        limit = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
+        limits = hard_metrics(terms, limit, wins), base_metrics(terms, wins)
         return nan_below_one(log_n, limits)
 
     hard, base = _batching.over_batch(one, problem, (log_n,), elements=problem.num_outcomes)
@@ -297,7 +298,8 @@ def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics
         wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
         race = _steep.hard_where_settled(terms, interior, log_n, _rules.race_terms(terms, log_n))
         result = soft_metrics(terms, tilt_metrics(terms), race, wins, wide=True)
-        hard, base = hard_metrics(terms, log_n, wins), base_metrics(terms, wins)
+        limit = _rules.hard_terms(terms.log_probs, terms.rewards, log_n)
+        hard, base = hard_metrics(terms, limit, wins), base_metrics(terms, wins)
         return by_regime(temperature, log_n, result, hard, base)
 
     return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)

@@ -216,8 +216,8 @@ def _law(
     if choice.rule == "race":
         return terms, exact.race_terms(terms, log_n).log_base_ratio
     if choice.rule == "poisson":
-        mean_extra, soft = jnp.expm1(log_n), choice.by_temperature
-        return terms, exact.poisson_log_base_ratio(terms, mean_extra, soft, plan)
+        number, soft = exact.OnePlusPoisson(jnp.expm1(log_n)), choice.by_temperature
+        return terms, exact.random_log_base_ratio(terms, number, soft, plan)
     return terms, exact.soft_terms(terms, temperature, log_n[None], plan).log_base_ratio[0]
 
 

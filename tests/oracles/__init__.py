@@ -4,6 +4,7 @@
   (`law_by_tuples`), all vectors of multinomial counts (`law_by_counts`), by the trapezoid rule.
 * `rules`: the uniform race, best of a Poisson number, rejection, selection of several.
 * `bounds`: bounds and asymptotes from their definitions, in mpmath.
+* `drawing`: a random number of draws, and draws up to a threshold, through all counts.
 * `pools`, `sequences`: subsets of a pool and its empirical law; totals of sequences.
 * `precise`: the law for real n to any number of digits (`exact_law`), in mpmath.
 * `metrics`, `gradients`: every metric and its derivatives from the definitions, by plain sums and
@@ -27,6 +28,13 @@ from .bounds import (
     moments,
     scaled_range,
     two_outcome_distances,
+)
+from .drawing import (
+    law_by_integral,
+    mean_stopped_n,
+    random_n_law,
+    stopped_factors,
+    stopped_law,
 )
 from .draws import (
     blockwise_law,
@@ -102,6 +110,7 @@ __all__ = [
     "jackknifed_divergences",
     "kl_tilted_base",
     "law_by_counts",
+    "law_by_integral",
     "law_by_trapezoid",
     "law_by_tuples",
     "law_of_totals",
@@ -109,14 +118,18 @@ __all__ = [
     "load_reference",
     "markov_blocks",
     "mean_over_subsets",
+    "mean_stopped_n",
     "metrics_of_law",
     "moments",
     "plackett_luce",
     "poisson_law",
     "race_selection",
+    "random_n_law",
     "rejection_law_by_tuples",
     "scaled_range",
     "softmax",
+    "stopped_factors",
+    "stopped_law",
     "tilted_law",
     "two_outcome_distances",
     "uniform_race_law",
