@@ -27,7 +27,8 @@ matrix: $(READY)
 
 # Single mistakes in the formulas, one after another: what do the tests and the claims notice?
 mutants: $(READY)
-	$(PY) -m tests.mutants --markdown docs/mutants.md
+	mkdir -p results
+	$(PY) -m tests.mutants --known results/mutants.jsonl --markdown results/mutants.md
 
 lint: $(READY)
 	.venv/bin/ruff check .
