@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,18 @@ def test_every_link_leads_somewhere():
     assert len(paths) > 10
     for path in paths:
         assert (ROOT / path).is_file(), path
+
+
+def test_the_speed_is_that_of_a_baseline():
+    ((ms, times),) = re.findall(r"\| ([\d.]+) ms; NumPy counts, a point, ([\d,]+) times", TEXT)
+
+    def measured(path):
+        part = json.loads(path.read_text())["parts"]["sweep"]
+        (seconds,) = (table["sweep"]["steady"] for table in part["seconds"].values())
+        ratio = part["values"]["NumPy / sweep, a point"]["median"]
+        return f"{1e3 * statistics.median(seconds):.1f}", f"{round(ratio, -3):,.0f}"
+
+    assert (ms, times) in map(measured, (ROOT / "benchmarks" / "baselines").glob("*.json"))
 
 
 def test_the_citation_names_the_version():
