@@ -39,3 +39,10 @@ def pytest_configure(config):
 def pytest_report_header(config):
     seed = config.getoption("--hypothesis-seed")
     return f"hypothesis: {PROFILE} examples" + (f", --hypothesis-seed={seed}" if seed else "")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_let_go():
+    """At the end of a file: a process may hold some thousand compiled programs and then crashes."""
+    yield
+    jax.clear_caches()
