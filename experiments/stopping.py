@@ -101,4 +101,6 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The whole result from the pieces of `cells(config)`, in order."""
     attributes = {"title": "reward against draws: fixed, random and stopped", "most": config.most}
-    return assemble(parts, "temperature", attributes)
+    whole = assemble(parts, "temperature", attributes)
+    whole["temperature"].attrs = parts[0]["temperature"].attrs  # which joining the pieces loses
+    return whole
