@@ -25,6 +25,7 @@ NAMES = (
     "kl_rate",
     "reward_rate",
     "tv_rate",
+    "orders",
     "extremes",
     "simulation_check",
     "blocks",

@@ -21,6 +21,7 @@ from softbon_jax.exact.laws import (
 )
 from softbon_jax.exact.metrics import Metrics, law_metrics, metrics, race_metrics, sweep
 from softbon_jax.exact.numbers import Generating, Geometric, OnePlusPoisson, PositiveBinomial
+from softbon_jax.exact.orders import f_divergence, renyi
 from softbon_jax.exact.sequences import (
     Costs,
     Rounded,
@@ -31,6 +32,7 @@ from softbon_jax.exact.sequences import (
     sequence_costs,
     symbolwise_metrics,
 )
+from softbon_jax.exact.spread import cvar, quantile, tail_probability
 from softbon_jax.exact.stopping import (
     log_random_n,
     log_stopped,
@@ -134,10 +136,12 @@ __all__ = [
     "bounds",
     "calibrate",
     "conditional_fluctuation",
+    "cvar",
     "decode",
     "dirichlet",
     "distill",
     "empirical",
+    "f_divergence",
     "from_logits",
     "from_probs",
     "frontier",
@@ -167,9 +171,11 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "quantile",
     "race_metrics",
     "random_n_metrics",
     "rates",
+    "renyi",
     "reservoir_init",
     "reservoir_merge",
     "reservoir_update",
@@ -188,6 +194,7 @@ __all__ = [
     "stopped_metrics",
     "sweep",
     "symbolwise_metrics",
+    "tail_probability",
     "temperature_for_kl",
     "temperature_for_reward",
     "uniform_quantiles",

@@ -219,6 +219,11 @@ def inside_unit_interval(name: str, x: Any, dtype: Any = None) -> Array:
     return _values(name, x, dtype, lambda v: (v > 0) & (v < 1), "strictly between 0 and 1")
 
 
+def in_unit_interval(name: str, x: Any, dtype: Any = None) -> Array:
+    """Every entry of `x` is in [0, 1]."""
+    return _values(name, x, dtype, lambda v: (v >= 0) & (v <= 1), "from 0 to 1")
+
+
 def positive_probability(name: str, x: Any, dtype: Any = None) -> Array:
     """Every entry of `x` is in (0, 1]."""
     return _values(name, x, dtype, lambda v: (v > 0) & (v <= 1), "in (0, 1]")

@@ -80,6 +80,21 @@ def ratio_log_ratio(delta: Array, log_ratio: Array | None = None) -> Array:
     return excesses(delta, jnp.log1p(delta) if log_ratio is None else log_ratio)[1]
 
 
+def log1p_over(x: Array) -> Array:
+    """log(1 + x)/x for x > -1, with its derivatives at 0: by 2 artanh s, s = x/(2+x), near it."""
+    small = jnp.abs(x) < 0.05
+    near = jnp.where(small, x, 0.0)
+    s = near / (2 + near)
+    series = [1 / (2 * k + 1) for k in range(_terms(x, 6, 3))]
+    far = jnp.where(small, 1.0, x)
+    return jnp.where(small, 2 / (2 + near) * _horner(s * s, series), jnp.log1p(far) / far)
+
+
+def exp_excess(x: Array) -> Array:
+    """(e^x - 1 - x)/x² for |x| <= 1, by its series."""
+    return _horner(x, [1 / math.factorial(k + 2) for k in range(_terms(x, 17, 9))])
+
+
 def one_minus_exp(x: Array) -> Array:
     """1 - e^-x for 0 <= x < SMALL by its series, cheaper than `expm1` where it fuses."""
     series = [(-1.0) ** k / math.factorial(k + 1) for k in range(_terms(x, 9, 4))]

@@ -59,6 +59,7 @@ LEGAL = {
     "where": {"none", "bool"},
     "shared": {"bool"},
     "dtype": {"none", "sparse"},  # what has a dtype may stand for it
+    "generator": {"function", "type"},  # called
     "example_item": PYTREES,
     "init_state": PYTREES,
     "items": {"generator"},  # of which JAX has its own opinion

@@ -122,21 +122,13 @@ def hard_metrics(terms: _soft.TiltedTerms, hard: _rules.HardTerms, wins: Array) 
     gap = 2 * (q @ (best / 2 - terms.rewards / 2))
     missed = hard.log_miss > -jnp.inf
     unbounded = jnp.where(missed, jnp.inf, 0.0).astype(q.dtype)
-    seldom = hard.log_miss > -math.log(
-        2
-    )  # log Pr(best) from itself or from 1 - Pr, the smaller one
-    log_hit = jnp.where(
-        seldom,
-        hard.log_base_ratio[jnp.argmax(terms.rewards)] + hard.log_top,
-        _special.log1mexp(jnp.where(missed & ~seldom, -hard.log_miss, 1.0)),
-    )
     _, kl_base = _divergences.both_ways(p, q, hard.eta, hard.log_base_ratio)
     return Metrics(
         reward=_divergences.mean(q, terms.rewards),
         tilted_reward=best,
         reward_gap=gap,
         relative_reward_gap=gap / best,
-        kl_tilted_soft=jnp.where(missed, -log_hit, 0.0),
+        kl_tilted_soft=-log_best(hard, terms.rewards),
         kl_soft_tilted=unbounded,
         kl_soft_base=kl_base,
         kl_tilted_base=-hard.log_top,
@@ -144,6 +136,18 @@ def hard_metrics(terms: _soft.TiltedTerms, hard: _rules.HardTerms, wins: Array) 
         chi2=unbounded,
         win_rate=q @ wins,
     )
+
+
+def log_best(hard: _rules.HardTerms, rewards: Array) -> Array:
+    """Log Pr(the hard rule selects the best reward), from itself or from 1 - Pr, the smaller one."""
+    missed = hard.log_miss > -jnp.inf
+    seldom = hard.log_miss > -math.log(2)
+    log_hit = jnp.where(
+        seldom,
+        hard.log_base_ratio[jnp.argmax(rewards)] + hard.log_top,
+        _special.log1mexp(jnp.where(missed & ~seldom, -hard.log_miss, 1.0)),
+    )
+    return jnp.where(missed, log_hit, 0.0)
 
 
 def base_metrics(terms: _soft.TiltedTerms, wins: Array) -> Metrics:
