@@ -40,6 +40,7 @@ NAMES = (
     "hard_limit",
     "poisson",
     "stopping",
+    "judges",
     "hedging",
     "distillation",
     "certified",

@@ -10,6 +10,12 @@ the paper's λ (arXiv:2505.03156), in reward units.
 """
 
 from softbon_jax import bounds, calibrate, rates, scores
+from softbon_jax.exact.judges import (
+    Noise,
+    log_noisy_best_of_n,
+    log_noisy_soft_bon,
+    normal_noise,
+)
 from softbon_jax.exact.laws import (
     log_best_of_n,
     log_best_of_poisson,
@@ -120,6 +126,7 @@ __all__ = [
     "KlCurve",
     "LeaveOneOut",
     "Metrics",
+    "Noise",
     "OnePlusPoisson",
     "PessimismLaw",
     "PositiveBinomial",
@@ -153,6 +160,8 @@ __all__ = [
     "log_best_of_n",
     "log_best_of_poisson",
     "log_block_law",
+    "log_noisy_best_of_n",
+    "log_noisy_soft_bon",
     "log_random_n",
     "log_ratio_soft_bon",
     "log_rejection",
@@ -164,6 +173,7 @@ __all__ = [
     "mean_stopped_n",
     "metrics",
     "n_for_kl",
+    "normal_noise",
     "pessimism_law",
     "pessimism_log_probs",
     "plug_in_curve",

@@ -76,3 +76,27 @@ def _nan_unless_law(log_probs: Array) -> Array:
     log_sum = jax.nn.logsumexp(log_probs, axis=-1, keepdims=True)
     tolerance = 2 * probability_tolerance(log_probs.dtype)
     return jnp.where(jnp.abs(log_sum) <= tolerance, log_probs, jnp.nan)
+
+
+def checked_weights(name: str, weights: Any, dtype: Any) -> Array:
+    """Weights `[..., J]` that sum to 1 as an array of `dtype`; ValueError where they do not."""
+    weights = _checks.as_float(name, weights, dtype)
+    _checks.outcomes(name, weights, "weight")
+    value = _checks.concrete(weights)
+    if value is not None:
+        _checks.offending(
+            name, value, ~(np.isfinite(value) & (value >= 0)), "finite and not negative"
+        )
+        total = value.sum(-1, dtype=np.float64)
+        tolerance = probability_tolerance(weights.dtype)
+        _checks.offending(f"the sum of {name}", total, np.abs(total - 1) > tolerance, "1")
+    return _law_or_nan(weights)
+
+
+@jax.jit
+def _law_or_nan(weights: Array) -> Array:
+    """Weights that sum to 1 without rounding; NaN for what is not a law."""
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    is_law = jnp.abs(total - 1) <= probability_tolerance(weights.dtype)
+    is_law &= jnp.all(weights >= 0, axis=-1, keepdims=True)
+    return jnp.where(is_law, weights / total, jnp.nan)

@@ -63,6 +63,7 @@ BAD = {
     "m": (*POSITIVE, 0.5),
     "mean_extra": (*ANY_REAL, -1.0),
     "n": (*POSITIVE, 0.5),
+    "noise": ANY_REAL,
     "order": TEMPERATURE,
     "p": (*POSITIVE, 1.0, 2.0),
     "pmf": (*ANY_REAL, -0.3, 0.0, 2.0),
@@ -73,6 +74,7 @@ BAD = {
     "regularization": TEMPERATURE,
     "reward": ANY_REAL,
     "rewards": ANY_REAL,
+    "scale": POSITIVE,
     "selected": (*POSITIVE, 2.0),
     "judges": ANY_REAL,
     "step": POSITIVE,
@@ -82,6 +84,7 @@ BAD = {
     "hedge temperature": (*TEMPERATURE, 0.0, INF),
     "n_for_kl temperature": (*TEMPERATURE, 0.0, INF),
     "values": ANY_REAL,
+    "weights": (*ANY_REAL, -0.3, 0.0, 2.0),
     "win_rate": (*POSITIVE, 1.0),
 }
 # What has no illegal value, or is looked at in a test of its own.

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from softbon_jax import _checks, _special
+from softbon_jax import _arguments, _checks, _special
 from softbon_jax._special import Mix, mix
 from softbon_jax.exact import _factors, _plan, _rules, _soft
 from softbon_jax.problem import probability_tolerance
@@ -320,26 +319,7 @@ def checked_number(pmf: Any, dtype: Any) -> Number:
                 raise TypeError(f"pmf.{name} must be a function, got {_checks.shown(given)}")
         most = _checks.finite_at_least("pmf.most", pmf.most, 1, dtype)
         return dataclasses.replace(pmf, most=most)
-    given = _checks.as_float("pmf", pmf, dtype)
-    _checks.outcomes("pmf", given, "weight")
-    value = _checks.concrete(given)
-    if value is not None:
-        _checks.offending(
-            "pmf", value, ~(np.isfinite(value) & (value >= 0)), "finite and not negative"
-        )
-        total = value.sum(-1, dtype=np.float64)
-        tolerance = probability_tolerance(given.dtype)
-        _checks.offending("the sum of pmf", total, np.abs(total - 1) > tolerance, "1")
-    return Weights(_law_or_nan(given))
-
-
-@jax.jit
-def _law_or_nan(pmf: Array) -> Array:
-    """Weights that sum to 1 without rounding; NaN for what is not a law."""
-    total = jnp.sum(pmf, axis=-1, keepdims=True)
-    is_law = jnp.abs(total - 1) <= probability_tolerance(pmf.dtype)
-    is_law &= jnp.all(pmf >= 0, axis=-1, keepdims=True)
-    return jnp.where(is_law, pmf / total, jnp.nan)
+    return Weights(_arguments.checked_weights("pmf", pmf, dtype))
 
 
 # The rule -----------------------------------------------------------------------------------------
