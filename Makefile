@@ -5,8 +5,9 @@ READY := .venv/.ready
 
 .PHONY: test slow test-long matrix mutants lint bench reproduce figures verify docs clean
 
-# Most of the time of a test is compilation, which goes faster without optimization. What has been
-# compiled stays in the user's cache (SOFTBON_CACHE, see `softbon --help`) for the next run.
+# Most of the time of a test is compilation, which goes faster without optimization; `make verify` and
+# `make docs` compile as users do. What has been compiled stays in the user's cache (SOFTBON_CACHE, see
+# `softbon --help`) for the next run.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 
 # The tests that take seconds; those that take longer, or need the results of the experiments, are in
@@ -15,7 +16,7 @@ test: $(READY)
 	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 slow: $(READY)
-	$(PY) -m pytest -n 2 --dist loadfile -m slow
+	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m slow
 
 # Many more examples for the invariances, with random seeds, which are printed.
 test-long: $(READY)
