@@ -6,10 +6,7 @@ and its kin, JSON in any layout, Parquet and Arrow are read by DuckDB, locked do
 npz by NumPy. Nothing is unpickled.
 """
 
-from softbon_jax.scores._pools import padded, read
-from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
-from softbon_jax.scores._rows import Missing
-from softbon_jax.scores._tables import (
+from softbon_jax.scores._files import (
     FORMATS,
     MOST_BYTES,
     MOST_LINE,
@@ -19,6 +16,9 @@ from softbon_jax.scores._tables import (
     format_of,
     open_text,
 )
+from softbon_jax.scores._pools import padded, read
+from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
+from softbon_jax.scores._rows import Missing
 
 __all__ = [
     "FORMATS",

@@ -11,7 +11,7 @@ import numpy as np
 
 from softbon_jax import _checks
 from softbon_jax._averages import mean_last
-from softbon_jax.scores import _cells, _tables
+from softbon_jax.scores import _cells, _files
 from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
 from softbon_jax.scores._rows import Missing as Missing
 from softbon_jax.scores._rows import Rows, Wanted, check_roles, from_arrays, from_tables
@@ -33,7 +33,7 @@ def read(
     missing: Missing = "error",
     least: int = 1,
     most_rows: int | None = None,
-    most_bytes: int = _tables.MOST_BYTES,
+    most_bytes: int = _files.MOST_BYTES,
     leave_one_out: bool = False,
     delimiter: str | None = None,
     decimal: str | None = None,
@@ -104,7 +104,7 @@ def read(
       >>> pools.prompts, pools.rewards.tolist(), pools.where.tolist()
       (('a', 'b'), [[1.0, 3.0], [2.0, 0.0]], [[True, True], [True, False]])
     """
-    files = _tables.files_of(path)
+    files = _files.files_of(path)
     _checks.one_of("missing", missing, ("error", "drop", "lose"))
     _checks.one_of("steps", steps or "none", (*_cells.STEPS, "none"))
     _checks.one_of("decimal", decimal or ".", (".", ","))
@@ -129,7 +129,7 @@ def read(
         response if response is None else _spelled((response,))[0], where, steps,
         names_of(success), missing, most_rows, most_bytes, delimiter, decimal, encoding,
     )  # fmt: skip
-    kinds = [_tables.check_file(file) for file in files]
+    kinds = [_files.check_file(file) for file in files]
     if "npz" in kinds:
         if len(files) > 1 or where is not None:
             raise ValueError(f"{files[kinds.index('npz')]}: npz is read by itself, without where")

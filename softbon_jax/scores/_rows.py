@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
-from softbon_jax.scores import _cells, _columns, _engine, _tables
+from softbon_jax.scores import _cells, _columns, _engine, _files, _tables
 from softbon_jax.scores._npz import read_npz
 from softbon_jax.scores._records import names_of
 
@@ -169,7 +169,7 @@ def _open(
         return _tables.parquet_table(engine, file), None
     if kind == "arrow":
         return _tables.arrow_table(engine, file), None
-    text = _tables.text_of(engine, file, wanted.most_bytes, wanted.encoding, rewrite)
+    text = _files.text_of(engine, file, wanted.most_bytes, wanted.encoding, rewrite)
     if kind == "csv":
         return _tables.csv_table(file, text, wanted.delimiter)
     return _tables.json_table(text), None
