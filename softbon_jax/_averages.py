@@ -19,7 +19,7 @@ def mean_last(scores: np.ndarray) -> np.ndarray:
     """
     flat = np.asarray(scores).reshape(-1, scores.shape[-1])
     count = flat.shape[-1]
-    total, unit = np.zeros(len(flat)), np.ones(len(flat))
+    total, divisor = np.zeros(len(flat)), np.ones(len(flat))
     left = np.arange(len(flat))
     for digits in range(DECIMALS + 1):
         rows = np.asarray(flat[left], np.float64)
@@ -27,16 +27,18 @@ def mean_last(scores: np.ndarray) -> np.ndarray:
             whole = np.rint(rows * 10.0**digits)
             same = (whole / 10.0**digits).astype(flat.dtype) == flat[left]
             fits = np.all(same & (np.abs(whole) < 2**53 / count), axis=1)
-        total[left[fits]], unit[left[fits]] = whole[fits].sum(1), 10.0**digits
+        total[left[fits]], divisor[left[fits]] = whole[fits].sum(1), 10.0**digits * count
         left = left[~fits]
     if left.size:
-        total[left] = [_sum(row) for row in np.asarray(flat[left], np.float64).tolist()]
-    return (total / (unit * count)).reshape(scores.shape[:-1])
+        total[left] = [_mean(row) for row in np.asarray(flat[left], np.float64).tolist()]
+    return (total / divisor).reshape(scores.shape[:-1])
 
 
-def _sum(row: list[Any]) -> float:
-    """The sum, rounded once; infinite or NaN as IEEE arithmetic has it."""
+def _mean(row: list[Any]) -> float:
+    """The mean of a sum that is rounded once; infinite or NaN as IEEE arithmetic has it."""
     try:
-        return math.fsum(row)
-    except (OverflowError, ValueError):
-        return float(np.sum(row))
+        return math.fsum(row) / len(row)
+    except OverflowError:
+        return math.fsum(x / len(row) for x in row)
+    except ValueError:  # infinities of both signs
+        return math.nan

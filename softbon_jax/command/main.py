@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--temperature", type=float, nargs="+",
         help="temperatures λ in reward units, 0 = hard best-of-n, inf = one at random; default: 0, inf "
-        "and seven multiples of the typical spread of a prompt's rewards",
+        "and seven that spend from 7%% to 95%% of the KL of hard best-of-n",
     )  # fmt: skip
     analyze.add_argument(
         "--kl", type=float, help="budget: largest mean KL from the policy, in nats"
@@ -203,7 +203,14 @@ def _analyze(options: argparse.Namespace) -> None:
     largest = int(pools.where.sum(1).max())
     if max(options.n or [1]) > largest:
         raise ValueError(f"--n must be at most {largest}, the largest pool, got {max(options.n)}")
-    if max(np.abs(x).max() for x in (pools.rewards, pools.gold) if x is not None) > LARGEST:
+    if (
+        max(
+            np.abs(x[np.isfinite(x)]).max(initial=0.0)
+            for x in (pools.rewards, pools.gold)
+            if x is not None
+        )
+        > LARGEST
+    ):
         raise ValueError(
             f"{_options.named(options)}: scores beyond {LARGEST:g} overflow; rescale them"
         )
