@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from softbon_jax import scores
+from softbon_jax.command.main import main
 
 PROMPTS = ["why?", " why?", "who\n?", "é"]
 REWARDS = [[0.5, -1.25, 3.0], [0.1, 0.2, 0.3], [7.0, 7.0, -7.0], [1e-3, 2.0, 0.0]]
@@ -361,3 +363,41 @@ def test_evaluations_in_one_object(tmp_path):
 def test_means_tie_where_they_tie_exactly(tmp_path):
     path = put(tmp_path, "x.csv", "prompt,a,b\nx,0.1,0.7\nx,0.4,0.4\nx,0.3,0.5\nx,0.35,0.45\n")
     assert len(set(scores.read(path, reward=["a", "b"]).rewards[0])) == 1
+
+
+# The command --------------------------------------------------------------------------------------
+
+
+def test_inspect_shows_the_command_that_reads_the_same(tmp_path, capsys):
+    first = {**LISTS[0], "reward": [*REWARDS[0], -1e9], "correct": [*GOLD[0], 0]}
+    path = put(tmp_path, "x.jsonl", lines([first, *LISTS[1:]]))
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "  prompt   varchar" in out
+    assert "  reward   array" in out
+    assert "4 rows, 4 prompts with 3 to 4 responses" in out
+    assert "reward: 1 of 13 are far from all others" in out
+    command = shlex.split(out.splitlines()[-1])
+    assert command[:3] == ["softbon", "analyze", str(path)]
+    assert command[3:] == ["--prompt", "prompt", "--reward", "reward", "--gold", "correct"]
+    assert main(["inspect", str(tmp_path / "none.csv")]) == 2
+
+
+def test_known_names_of_a_key_of_two_columns(tmp_path):
+    rows = [
+        {"question_id": "1", "model_name": name, "rm": r, "scores": [bool(x) for x in g]}
+        for name, r, g in zip(PROMPTS, REWARDS, GOLD, strict=True)
+    ]
+    same(
+        scores.read(put(tmp_path, "x.jsonl", lines(rows))),
+        [f'["1",{json.dumps(x, ensure_ascii=False)}]' for x in PROMPTS],
+    )
+
+
+def test_select_marks_the_entries_of_lists(tmp_path, capsys):
+    path, out = put(tmp_path, "x.jsonl", lines(LISTS)), tmp_path / "out.jsonl"
+    assert main(["select", str(path), "--temperature", "0", "--out", str(out)]) == 0
+    marks = [json.loads(line)["selected"] for line in out.read_text().splitlines()]
+    assert marks[0] == [0, 0, 1]
+    assert [sum(x) for x in marks] == [1] * 4
+    assert "4 of 12 responses selected" in capsys.readouterr().out

@@ -16,6 +16,7 @@ import numpy as np
 
 from softbon_jax import _checks, problem, scores
 from softbon_jax.command import _files, _options, _terminal, advice, compilation_cache, report
+from softbon_jax.command import _inspect as inspection
 from softbon_jax.exact.metrics import metrics
 from softbon_jax.sampling.select import select
 from softbon_jax.tuning.calibrate import temperature_for_kl
@@ -25,6 +26,7 @@ to exp(reward / λ). A larger n and a smaller λ (temperature, in the units of t
 reward and move further from the policy, in KL; where the reward is a proxy, past some point they
 give less of what it stands for.
 
+  softbon inspect scores.csv.gz                 what is in the file, and how it is read
   softbon analyze scores.csv.gz                 reward and KL at each n and λ
   softbon analyze scores.csv.gz --kl 2 --html report.html
                                                 the best point within 2 nats, as a web page
@@ -134,6 +136,15 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument("--json", type=Path, help="write all numbers here")
     analyze.add_argument("--seed", type=int, default=0, help="of the bootstrap over prompts")
     analyze.set_defaults(work=_analyze)
+
+    look = commands.add_parser(
+        "inspect",
+        help="columns, pools, ties, missing scores and outliers of a file",
+        description="Shows the columns of a file and what is in them, the pools as they are read, and "
+        "the command that analyzes them, with every column by its name.",
+    )
+    _options.file_options(look)
+    look.set_defaults(work=_inspect, leave_one_out=False, seed=0, temperature=None)
 
     choose = commands.add_parser(
         "select",
@@ -320,6 +331,11 @@ def _chosen(pools: scores.Scores, index: np.ndarray) -> list[Any]:
     for row, mark in zip(pools.rows[pools.where][order], marks[pools.where][order], strict=True):
         rows[row].append(int(mark))
     return rows
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    _options.check_file_options(options)
+    _terminal.say("\n".join(_terminal.printable(line) for line in inspection.lines(options)))
 
 
 def _plan(options: argparse.Namespace) -> None:

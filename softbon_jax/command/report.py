@@ -114,6 +114,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             ],
             "columns": scores.columns._asdict(),
             "dropped": [part._asdict() for part in scores.dropped],
+            "notes": scores.notes,
         },
         "prompts_in_curves": len(table.prompts),
         "n": table.n,
@@ -261,6 +262,7 @@ def _reading(analysis: Analysis) -> list[str]:
     )
     lines = [read]
     lines += [f"dropped {x.rows:,} rows, first row {x.first}: {x.reason}" for x in scores.dropped]
+    lines += scores.notes
     left = len(scores.prompts) - len(analysis.table.prompts)
     if left:
         lines.append(

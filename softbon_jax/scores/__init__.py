@@ -16,7 +16,7 @@ from softbon_jax.scores._files import (
     format_of,
     open_text,
 )
-from softbon_jax.scores._pools import padded, read
+from softbon_jax.scores._pools import describe, padded, read
 from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
 from softbon_jax.scores._rows import Missing
 
@@ -29,6 +29,7 @@ __all__ = [
     "Missing",
     "Scores",
     "delimiter_of",
+    "describe",
     "dialect_of",
     "files_of",
     "format_of",

@@ -14,7 +14,7 @@ from softbon_jax._averages import mean_last
 from softbon_jax.scores import _cells, _files
 from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
 from softbon_jax.scores._rows import Missing as Missing
-from softbon_jax.scores._rows import Rows, Wanted, check_roles, from_arrays, from_tables
+from softbon_jax.scores._rows import Rows, Wanted, check_roles, from_arrays, from_tables, kinds_of
 
 MOST_CELLS = 200_000_000
 """The most prompts times responses of the largest prompt."""
@@ -137,6 +137,37 @@ def read(
     else:
         rows = from_tables(files, kinds, wanted)
     return _pools(files[0], rows, wanted, least, leave_one_out)
+
+
+def describe(path: Path | str | Sequence[Path | str]) -> dict[str, str]:
+    """The columns of a file of scores, and what is in each.
+
+    Args:
+      path: as in `read`; of several files the first.
+
+    Returns:
+      For each column, in the order of the file, its type: as DuckDB names it, or for JSON those that
+      occur.
+
+    Raises:
+      ValueError: the file is damaged or not of its format.
+      ImportError: as `read`.
+      OSError: the file cannot be opened.
+
+    Numerics: none.
+    Source: derived here.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "scores.jsonl"
+      >>> _ = path.write_text('{"prompt": "a", "reward": [1, 2.5]}')
+      >>> sb.scores.describe(path)
+      {'prompt': 'varchar', 'reward': 'array'}
+    """
+    nothing = Wanted(
+        (), (), None, None, None, None, (), "drop", None, _files.MOST_BYTES, None, None, None
+    )
+    return kinds_of(_files.files_of(path)[0], nothing)
 
 
 def padded(pools: Mapping[str, Any], gold: Mapping[str, Any] | None = None) -> Scores:

@@ -161,6 +161,24 @@ def from_tables(files: list[Path], kinds: list[str], wanted: Wanted) -> Rows:
         return _grouped(engine, files, asked, found, wanted, tuple(counts), notes)
 
 
+def kinds_of(file: Path, wanted: Wanted) -> dict[str, str]:
+    """The columns of a file, and what is in each: a type of the engine, or those that JSON has there."""
+    kind = _files.check_file(file)
+    if kind == "npz":
+        return dict.fromkeys(read_npz(file, None, wanted.most_bytes)[0], "array")
+    with _engine.engine([file], wanted.most_bytes) as engine, _naming(file, kind):
+        table, _ = _open(engine, file, kind, wanted, False)
+        names = _tables.keys_of(engine, table)
+        if table.names is not None:
+            return {name: table.types[name] for name in names}
+        types = ", ".join(
+            f"string_agg(DISTINCT json_type({_engine.quoted(x)}), ' or ') AS {_engine.quoted(x)}"
+            for x in names
+        )
+        found = engine.first(f"SELECT {types} FROM {table.source(names)}") if names else ()
+        return {name: str(one or "NULL").lower() for name, one in zip(names, found, strict=True)}
+
+
 def _open(
     engine: _engine.Engine, file: Path, kind: str, wanted: Wanted, rewrite: bool
 ) -> tuple[_tables.Table, str | None]:
