@@ -24,6 +24,8 @@ class Table(NamedTuple):
         None.
       kl: `[prompts, T, M]` KL(P_n‖P) in nats, jackknifed.
       prompts: `[prompts]` indices into `Scores.prompts`.
+      bounds: the lowest and the highest score of a response, of the kind to maximize; None if unknown.
+      verdicts: whether these scores are two values only, such as 0 and 1.
     """
 
     temperature: np.ndarray
@@ -32,6 +34,8 @@ class Table(NamedTuple):
     gold: np.ndarray | None
     kl: np.ndarray
     prompts: np.ndarray
+    bounds: tuple[float, float] | None = None
+    verdicts: bool = False
 
     @property
     def objective(self) -> np.ndarray:
@@ -209,4 +213,6 @@ def tabulate(
         gold=curves[1] if len(values) == 2 else None,
         kl=kl,
         prompts=prompts,
+        bounds=(float(values[-1][where].min()), float(values[-1][where].max())),
+        verdicts=len(np.unique(values[-1][where])) <= 2,
     )

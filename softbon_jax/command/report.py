@@ -308,7 +308,8 @@ def _findings(analysis: Analysis) -> list[str]:
     each = analysis.per_prompt
     if each is not None:
         lines.append(
-            f"A λ for every prompt at the same n and mean KL would change mean {columns.selecting} by "
+            "A λ for every prompt, chosen and valued on the same responses, which flatters it, at the "
+            f"same n and mean KL would change mean {columns.selecting} by "
             f"{each.gain:+.2g} ± {each.gain_se:.1g}"
             + (
                 f" and mean {columns.valuing} by {each.objective_gain:+.2g} ± "
