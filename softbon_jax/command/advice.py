@@ -120,8 +120,8 @@ def choose(
       largest of noisy means; `value` and `gain` are corrected for it. The intervals hold for all points
       at once, so that the choice does not spoil them; gains are paired with a single response, and
       where scores are 0 or 1 their interval allows for one more prompt at either end. `ok` is False if
-      no point is within the budget, if there are fewer than `FEWEST_PROMPTS` prompts, if the best point is
-      that of a single response, or if the 95% interval of the gain over one reaches 0.
+      no point is within the budget, if there are fewer than `FEWEST_PROMPTS` prompts, if the best point
+      is that of a single response, or if the 95% interval of the gain over one reaches 0.
 
     Raises:
       ValueError: `samples` is not a positive integer.
