@@ -160,3 +160,34 @@ def test_old_names_and_positions_warn_and_work():
     for module in (advice, report):
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             module.nothing  # noqa: B018
+
+
+# The default grid --------------------------------------------------------------------------------
+
+
+def normal(sentinel=None):
+    """40 prompts of 16, in each of which one response may have failed."""
+    rewards = np.random.default_rng(9).normal(size=(40, 16))
+    if sentinel is not None:
+        rewards[:, 3] = sentinel
+    return scores.padded({str(i): x for i, x in enumerate(rewards)})
+
+
+def test_default_temperatures_spend_what_they_should():
+    found = advice.default_temperatures(normal())
+    assert found[0] == 0
+    assert found[-1] == np.inf
+    kl = np.asarray(pool_kl(normal().rewards, 16, found).plug_in).mean(0)
+    np.testing.assert_allclose(kl[1:-1] / kl[0], (0.95, 0.85, 0.7, 0.5, 0.3, 0.15, 0.07), atol=0.02)
+
+
+@pytest.mark.parametrize("sentinel", [-100.0, -1e9, -1e300, -np.inf])
+def test_one_failed_response_sets_no_scale(sentinel):
+    plain, failed = (advice.default_temperatures(x) for x in (normal(), normal(sentinel)))
+    np.testing.assert_allclose(failed[1:6], plain[1:6], rtol=0.15)
+    assert failed[7] < 2 * plain[7]
+
+
+def test_equal_rewards_have_a_grid_too():
+    pools = scores.padded({"a": np.zeros(4), "b": np.ones(4)})
+    np.testing.assert_array_equal(advice.default_temperatures(pools)[[0, 5, -1]], [0, 1, np.inf])

@@ -335,7 +335,7 @@ def test_help_teaches(capsys):
 
 def test_only_what_a_command_uses_is_imported():
     """Drawing and the readers of tables are imported when a file or a report needs them."""
-    late = ("matplotlib", "optax", "pandas", "pyarrow", "rich", "xarray")
+    late = ("duckdb", "matplotlib", "optax", "pandas", "pyarrow", "rich", "xarray")
     code = f"import sys, softbon_jax.command.main; print([x for x in {late} if x in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

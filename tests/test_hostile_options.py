@@ -58,7 +58,7 @@ BOTH = [
     (["--response", "\u202e"], "no column '\\u202e'"),
     (["--gold", "proxy_reward"], "'proxy_reward' both selects and values"),
     (["--\x1b[31m"], "unrecognized arguments: --\\x1b[31m"),
-    (["more\x07"], "unrecognized arguments: more\\x07"),
+    (["--where", "1; drop"], "where must be one expression of SQL"),
 ]
 ANALYZE = [
     (["--kl", "-1e308"], "--kl must be positive, got -1e+308"),
@@ -190,7 +190,7 @@ def test_names_of_columns_harm_no_report(tmp_path, capsys):
         status, out, error = run(capsys, "analyze", path, *chosen)
         assert status == 0, error
         assert "proxyscore $x_{$" in out
-    assert json.loads(numbers.read_text())["read"]["columns"]["gold"] == names[-1]
+    assert json.loads(numbers.read_text())["read"]["columns"]["gold"] == "proxy\\ud800"
     text = page.read_text()
     assert "\x1b" not in text
     assert "proxy\\x1b[31mred" in text

@@ -22,7 +22,7 @@ LINES = 450
 
 # From the ground up: a room imports from rooms on lower floors, and from its own.
 FLOORS = [
-    {"_special", "_checks", "_batching", "_fits"},
+    {"_special", "_averages", "_checks", "_batching", "_fits"},
     {"problem", "rates"},
     {"_arguments"},
     {"exact"},

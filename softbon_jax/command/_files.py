@@ -12,12 +12,10 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
 
 from softbon_jax import scores
 
@@ -184,9 +182,9 @@ def _stream(path: Path, found: os.stat_result) -> IO[bytes]:
 
 
 def copy_with_column(
-    source: Path, target: Path, column: str, values: np.ndarray, *, name: Path
+    source: Path, target: Path, column: str, values: Sequence[Any], *, name: Path
 ) -> None:
-    """Copy a file of scores with the integers `values`, one a row, in one more column.
+    """Copy a file of scores with `values`, one a row or a list of them, in one more column.
 
     `target` is of the format of `source`; `name`, which it will have later, tells whether it is gzipped
     and what stands between its cells.
@@ -194,13 +192,17 @@ def copy_with_column(
     kind = scores.format_of(source)
     if kind == "parquet":
         parquet: Any = importlib.import_module("pyarrow.parquet")
-        table = parquet.read_table(source)
+        try:
+            table = parquet.read_table(source)
+        except Exception as error:  # pyarrow raises many kinds for damaged files
+            raise ValueError(f"{source}: not a Parquet file, or cut short: {error}") from None
         _refuse_taken(source, column, table.column_names)
         parquet.write_table(table.append_column(column, [values]), target)
         return
+    delimiter, encoding = scores.dialect_of(source)
     opened = gzip.open if name.suffix.lower() == ".gz" else open
     with (
-        scores.open_text(source) as read,
+        scores.open_text(source, encoding) as read,
         opened(target, "wt", encoding="utf-8", newline="") as write,
     ):
         if kind == "jsonl":
@@ -209,15 +211,24 @@ def copy_with_column(
                 row = json.loads(line)
                 _refuse_taken(source, column, row)
                 # What is there stays as it is, digit for digit.
-                more = f"{', ' if row else ''}{json.dumps(column)}: {value}}}\n"
+                more = f"{', ' if row else ''}{json.dumps(column)}: {json.dumps(value)}}}\n"
                 write.write(line[:-1].rstrip() + more)
             return
-        rows = (row for row in csv.reader(read, delimiter=scores.delimiter_of(source)) if row)
-        writer = csv.writer(write, delimiter=scores.delimiter_of(name), lineterminator="\n")
-        header = next(rows)
-        _refuse_taken(source, column, header)
-        writer.writerow([*header, column])
-        writer.writerows([*row, int(value)] for row, value in zip(rows, values, strict=True))
+        limit = csv.field_size_limit(scores.MOST_LINE)
+        try:
+            rows = (row for row in csv.reader(read, delimiter=delimiter) if row)
+            mark = delimiter if kind == "csv" and _marks(name) == _marks(source) else _marks(name)
+            writer = csv.writer(write, delimiter=mark, lineterminator="\n")
+            header = next(rows)
+            _refuse_taken(source, column, header)
+            writer.writerow([*header, column])
+            writer.writerows([*row, value] for row, value in zip(rows, values, strict=True))
+        finally:
+            csv.field_size_limit(limit)
+
+
+def _marks(path: Path) -> str:
+    return scores.delimiter_of(path)
 
 
 def watch(path: Path) -> Callable[[], None]:

@@ -24,6 +24,8 @@ class Table(NamedTuple):
         None.
       kl: `[prompts, T, M]` KL(P_n‖P) in nats, jackknifed.
       prompts: `[prompts]` indices into `Scores.prompts`.
+      bounds: the lowest and the highest score of a response, of the kind to maximize; None if unknown.
+      verdicts: whether these scores are two values only, such as 0 and 1.
     """
 
     temperature: np.ndarray
@@ -32,6 +34,8 @@ class Table(NamedTuple):
     gold: np.ndarray | None
     kl: np.ndarray
     prompts: np.ndarray
+    bounds: tuple[float, float] | None = None
+    verdicts: bool = False
 
     @property
     def objective(self) -> np.ndarray:
@@ -68,33 +72,70 @@ def default_n(scores: Scores, *, share: float = 0.95) -> np.ndarray:
     return np.unique([*(2 ** np.arange(largest.bit_length())), largest])
 
 
+SHARES = (0.95, 0.85, 0.7, 0.5, 0.3, 0.15, 0.07)
+"""Of the KL of hard best-of-n, what the temperatures of the default grid spend."""
+
+CALIBRATED = 32
+"""The most prompts that the default grid is calibrated on, evenly chosen."""
+
+
 def default_temperatures(scores: Scores) -> np.ndarray:
-    """The temperatures to tabulate: 0, inf, and seven scaled to the rewards.
+    """The temperatures to tabulate: 0, inf, and seven by what they spend.
 
     Args:
       scores: pools.
 
     Returns:
-      `[9]` temperatures in reward units, increasing: 1/20, 1/10, 1/5, 1/2, 1, 2 and 5 times the median
-      over prompts of the standard deviation of a prompt's rewards, and the two ends.
+      Up to 9 temperatures in reward units, increasing: those at which soft best-of-n, n the largest of
+      `default_n`, spends the `SHARES` of the mean KL that hard best-of-n does, and the two ends.
 
     Raises:
       Nothing for pools as `sb.scores.read` returns them.
 
-    Numerics: rounded to two digits. Prompts whose rewards are all equal do not count; if all are such,
-      the scale is 1.
-    Source: derived here: below 1/20 the law is close to hard best-of-n, above 5 close to a single
-      response.
+    Numerics: rounded to two digits; KL is that of the empirical laws, of at most `CALIBRATED` prompts.
+      If all rewards of every prompt are equal, the temperatures are 1/20 to 5.
+    Source: derived here: KL says how far a law is from both ends, and no outlier has a hold on it, while
+      a spread is what the largest outlier makes it.
 
     Example:
       >>> from softbon_jax.command import advice
       >>> advice.default_temperatures(sb.scores.padded({"a": [0.0, 2.0]})).tolist()
       [0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, inf]
     """
-    spread = np.array([scores.rewards[i, w].std() for i, w in enumerate(scores.where)])
-    scale = float(np.median(spread[spread > 0])) if (spread > 0).any() else 1.0
-    between = [float(f"{scale * x:.2g}") for x in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)]
-    return np.array([0.0, *between, np.inf])
+    n = int(default_n(scores)[-1])
+    some = np.flatnonzero(scores.where.sum(1) >= n)
+    some = some[np.linspace(0, len(some) - 1, min(len(some), CALIBRATED)).astype(int)]
+    pools = [scores.rewards[i, scores.where[i]] for i in some]
+    pools = [x for x in pools if np.isfinite(x).any()] or [np.zeros(1)]
+    finite = [np.unique(x[np.isfinite(x)]) for x in pools]
+    gaps = np.concatenate([np.diff(x) for x in finite])
+    if not gaps.size:
+        return np.array([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, np.inf])
+    reach = max(float(np.ptp(x)) for x in finite if x.size)
+    hard = np.mean([_kl(x, n, gaps.min() / 1000) for x in pools])
+    grid = np.geomspace(gaps.min() / 100, 100 * reach, 33)
+    for _ in range(2):  # the second time between the outermost answers of the first
+        spent = np.array([np.mean([_kl(x, n, t) for x in pools]) for t in grid]) / hard
+        falling = np.minimum.accumulate(spent)[::-1]
+        answers = np.exp(np.interp(SHARES, falling, np.log(grid)[::-1]))
+        grid = np.geomspace(answers.min() / 2, answers.max() * 2, 33)
+    return np.unique([0.0, *(float(f"{x:.2g}") for x in answers), np.inf])
+
+
+def _kl(rewards: np.ndarray, n: int, temperature: float) -> float:
+    """KL(P_n‖P) of one pool taken for the policy, to about 1e-6; -inf is never selected.
+
+    P_n/P at a candidate of weight w is n ∫ tw e^{-tw} φ(t)^{n-1} d log t, φ the mean of e^{-tw}: the
+    trapezoidal rule on a lattice in log t, where any candidate has a say.
+    """
+    log_w = (rewards - rewards.max()) / temperature
+    step, reach = 0.5, np.arange(-32, 9)
+    near = np.round(-log_w[np.isfinite(log_w)] / step)
+    lattice = step * np.unique(near[:, None] + reach)
+    z = np.exp(np.minimum(lattice[:, None] + log_w, 30.0))
+    decay = np.exp(-z)
+    ratio = n * step * (decay.mean(1) ** (n - 1)) @ (z * decay)
+    return float(np.mean(ratio * np.log(np.where(ratio > 0, ratio, 1.0))))
 
 
 @_checks.keyword_only("tell")
@@ -115,7 +156,8 @@ def tabulate(
 
     Returns:
       `Table`. Prompts with smaller pools are left out, so that all points compare the same prompts.
-      Where one judge is left out in turn, every estimate is the mean over which one.
+      Where one judge is left out in turn, every estimate is the mean over which one. A draw of reward
+      -inf counts as the lowest reward there is in the curve of rewards.
 
     Raises:
       ValueError: no prompt has that many responses, n is not an integer >= 1, or as `sb.pool_curve`.
@@ -138,7 +180,10 @@ def tabulate(
     if not prompts.size:
         raise ValueError(f"n must be at most {sizes.max()}, the largest pool, got {n.max()}")
     rewards, where = scores.rewards[prompts], scores.where[prompts]
-    values = [rewards] if scores.gold is None else [rewards, scores.gold[prompts]]
+    # What a draw that is lost would earn, if nothing else were there: no less than the lowest reward.
+    lowest = np.min(scores.rewards[scores.where & np.isfinite(scores.rewards)], initial=np.inf)
+    valued_as = np.where(np.isneginf(rewards), lowest, rewards)
+    values = [valued_as] if scores.gold is None else [valued_as, scores.gold[prompts]]
     turns = 1
     if scores.judges is not None:
         turns = scores.judges.shape[-1]
@@ -168,4 +213,6 @@ def tabulate(
         gold=curves[1] if len(values) == 2 else None,
         kl=kl,
         prompts=prompts,
+        bounds=(float(values[-1][where].min()), float(values[-1][where].max())),
+        verdicts=len(np.unique(values[-1][where])) <= 2,
     )

@@ -117,9 +117,11 @@ def choose(
 
     Returns:
       `Choice`. Each bootstrap sample repeats the choice, which measures the optimism of choosing the
-      largest of noisy means; `value` and its intervals are corrected for it. `ok` is False if no point
-      is within the budget, if there are fewer than `FEWEST_PROMPTS` prompts, or if the 95% interval of
-      the gain over a single response reaches 0.
+      largest of noisy means; `value` and `gain` are corrected for it. The intervals hold for all points
+      at once, so that the choice does not spoil them; gains are paired with a single response, and
+      where scores are 0 or 1 their interval allows for one more prompt at either end. `ok` is False if
+      no point is within the budget, if there are fewer than `FEWEST_PROMPTS` prompts, if the best point
+      is that of a single response, or if the 95% interval of the gain over one reaches 0.
 
     Raises:
       ValueError: `samples` is not a positive integer.
@@ -143,6 +145,10 @@ def choose(
     shape = table.objective.shape[1:]
     objective, costs = (x.reshape(prompts, -1) for x in (table.objective, table.kl))
     weights = _bootstrap(prompts, samples, seed)
+    # All points of one response, and all at λ = inf, are one law: that of a single response.
+    single = objective[:, [int(np.argmin(table.n))]]
+    same = ((table.n == 1)[None] | np.isposinf(table.temperature)[:, None]).ravel()
+    objective = np.where(same, single, objective)
     mean, mean_kl = objective.mean(0), costs.mean(0)
     in_reach = np.ones(shape, bool) if n is None else np.broadcast_to(table.n <= n, shape)
     within = in_reach.ravel() & (mean_kl <= (np.inf if kl is None else kl))
@@ -161,16 +167,23 @@ def choose(
     allowed = in_reach.ravel() & (kls <= (np.inf if kl is None else kl))
     choices = np.argmax(np.where(allowed, means - slight * kls, -np.inf), axis=1)
     optimism = float(np.mean(means[np.arange(samples), choices] - mean[choices]))
-    single = objective[:, int(np.argmin(table.n))]
-    gains = means[:, best] - weights @ single
     near = np.bincount(choices, minlength=objective.shape[1]).reshape(shape) / samples
     row, column = divmod(best, shape[1])
-    low, high = np.quantile(means[:, best], (0.025, 0.975))
-    gain_low, gain_high = np.quantile(gains, (0.025, 0.975)) - optimism
+    gained = objective - single
+    low, high = _simultaneous(objective, weights, within, best)
+    gain_low, gain_high = _simultaneous(gained, weights, within & ~same, best)
+    if table.bounds is not None and table.verdicts:  # a rare failure may not have been seen
+        more = _bootstrap(prompts + 1, samples, seed)
+        ends = [np.vstack([gained, np.full_like(mean, x - single.mean())]) for x in table.bounds]
+        gain_low = _simultaneous(ends[0], more, within & ~same, best)[0]
+        gain_high = _simultaneous(ends[1], more, within & ~same, best)[1]
+    gain = float(gained[:, best].mean()) - optimism
     ok, reason = True, _binding(table, row, column, kl, n, float(mean_kl[best]))
-    if gain_low <= 0:
+    if same[best]:
+        ok, gain, gain_low, gain_high = False, 0.0, 0.0, 0.0
+        reason = "no point of the grid within the budget earns more than a single response"
+    elif gain_low <= 0:
         ok = False
-        gain = mean[best] - single.mean() - optimism
         reason = (
             "no point of the grid is better than a single response beyond doubt: the gain is "
             f"{gain:.3g}, 95% interval {gain_low:.3g} to {gain_high:.3g}"
@@ -181,15 +194,36 @@ def choose(
         n=int(table.n[column]),
         temperature=float(table.temperature[row]),
         value=float(mean[best] - optimism),
-        low=float(low - optimism),
-        high=float(high - optimism),
-        gain=float(mean[best] - single.mean() - optimism),
-        gain_low=float(gain_low),
-        gain_high=float(gain_high),
+        low=low,
+        high=high,
+        gain=gain,
+        gain_low=gain_low,
+        gain_high=gain_high,
         kl=float(mean_kl[best]),
         agreement=float(near[row, column]),
         near=near,
     )
+
+
+def _simultaneous(
+    values: np.ndarray, weights: np.ndarray, among: np.ndarray, at: int
+) -> tuple[float, float]:
+    """A 95% interval for the mean of one point that holds for whichever of `among` is chosen.
+
+    The bootstrap-t of the largest studentized deviation over all of them.
+    """
+    mean, count = values.mean(0), len(values)
+    whole = np.sqrt(values.var(0) / count)
+    if whole[at] == 0:
+        return float(mean[at]), float(mean[at])
+    among = among & (whole > 1e-12 * max(float(np.abs(values).max()), 1e-300))
+    moved = weights @ values[:, among] - mean[among]
+    spread = np.maximum(weights @ (values[:, among] - mean[among]) ** 2 - moved**2, 0.0) / count
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.abs(moved) / np.sqrt(spread)
+    largest = np.nanmax(ratio, axis=1, initial=0.0)
+    reach = float(np.quantile(largest, 0.95, method="higher")) * float(whole[at])
+    return float(mean[at]) - reach, float(mean[at]) + reach
 
 
 def _binding(
@@ -284,7 +318,9 @@ def overoptimized(
     """Whether the gold curve turns down as n grows, at one temperature of the table.
 
     The lead of an n is its mean gold score minus that at the largest n. The largest studentized lead is
-    compared with its bootstrap distribution when no n leads, which accounts for the search for the peak.
+    compared with its bootstrap-t distribution when no n leads, which accounts for the search for the
+    peak and for skewness. A prompt is added in which the largest n earns the highest score there is:
+    what few prompts have not shown is not taken to be impossible.
 
     Args:
       table: estimates with gold, from `tabulate`.
@@ -300,9 +336,11 @@ def overoptimized(
         a positive integer.
 
     Numerics: float64, deterministic for a seed. "turns down" at the 5% level; "still rising" if every
-      earlier n is lower, each at the one-sided 5% level.
+      earlier n is lower, each at the one-sided 5% level. Where gold is independent of the proxy, it says
+      "turns down" in at most 5 of 100 data sets of 10 to 100 prompts, for gold that is 0/1, normal or
+      skewed (tests/test_advice_errors.py).
     Source: derived here; the maximum of studentized differences is the statistic of Hansen's test of
-      superior ability (J. Bus. Econ. Stat. 23, 2005).
+      superior ability (J. Bus. Econ. Stat. 23, 2005); the bootstrap-t is Efron's.
 
     Example:
       >>> from softbon_jax.command import advice
@@ -328,11 +366,11 @@ def overoptimized(
         what = f"{prompts} prompts" if prompts < FEWEST_PROMPTS else "one n"
         reason = f"{what} cannot tell; {FEWEST_PROMPTS} prompts and two n are needed"
         return Verdict("cannot tell", reason, int(table.n[peak]), *(float("nan"),) * 3)
-    lead = leads.mean(0)
     error = leads.std(0, ddof=1) / np.sqrt(prompts)
     error = np.where(error > 0, error, np.inf)
-    studentized = _bootstrap(prompts, samples, seed) @ (leads - lead) / error
-    p_value = float(np.mean(studentized.max(1) >= (lead / error).max()))
+    low, high = table.bounds or (float(gold.min()), float(gold.max()))
+    p_value = _p_of_leads(np.vstack([leads, mean[:-1] - high]), samples, seed)
+    p_rising = _p_of_leads(np.vstack([-leads, low - mean[:-1]]), samples, seed, every=True)
     drop, at = float(mean[peak] - mean[-1]), int(table.n[peak])
     drop_se = float(error[peak]) if peak < len(error) and np.isfinite(error[peak]) else 0.0
     last = int(table.n[-1])
@@ -342,7 +380,7 @@ def overoptimized(
             f"mean gold is highest at n = {at} and {drop:.3g} ± {drop_se:.2g} lower at n = {last} "
             f"(p = {max(p_value, 1 / samples):.2g})"
         )
-    elif (lead / error).max() < -1.645:  # every earlier n is lower, each at the one-sided 5% level
+    elif p_rising < 0.05:
         finding = "still rising"
         reason = f"mean gold at n = {last} is above that at every smaller n (5% level)"
     else:
@@ -353,6 +391,27 @@ def overoptimized(
             f"resolve (± {widest:.2g})"
         )
     return Verdict(finding, reason, at, drop, drop_se, p_value)
+
+
+def _p_of_leads(leads: np.ndarray, samples: int, seed: int, *, every: bool = False) -> float:
+    """Bootstrap-t p-value of the hypothesis that no mean of `[prompts, M]` leads is above 0.
+
+    With `every`, that not every one of them is: the largest p-value.
+    """
+    prompts = len(leads)
+    weights = _bootstrap(prompts, samples, seed)
+    mean = leads.mean(0)
+    moved = weights @ leads - mean
+    spread = np.maximum(weights @ (leads - mean) ** 2 - moved**2, 0.0)
+    error, whole = np.sqrt(spread / prompts), np.sqrt(leads.var(0) / prompts)
+    tiny = 1e-9 * max(float(np.abs(leads).max()), 1e-300)
+    # A sample without any spread says nothing: it counts against the finding where it moved up.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.where(whole > tiny, mean / whole, np.where(mean > tiny, np.inf, -np.inf))
+        drawn = np.where(error > tiny, moved / error, np.where(moved >= -tiny, np.inf, -np.inf))
+    if every:
+        return float(np.max(np.mean(drawn >= found, axis=0)))
+    return float(np.mean(drawn.max(1) >= found.max()))
 
 
 def _bootstrap(prompts: int, samples: int, seed: int) -> np.ndarray:

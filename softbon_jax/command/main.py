@@ -9,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import jax
 import numpy as np
 
 from softbon_jax import _checks, problem, scores
-from softbon_jax.command import _files, _terminal, advice, compilation_cache, report
+from softbon_jax.command import _files, _options, _terminal, advice, compilation_cache, report
+from softbon_jax.command import _inspect as inspection
 from softbon_jax.exact.metrics import metrics
 from softbon_jax.sampling.select import select
 from softbon_jax.tuning.calibrate import temperature_for_kl
@@ -24,6 +26,7 @@ to exp(reward / λ). A larger n and a smaller λ (temperature, in the units of t
 reward and move further from the policy, in KL; where the reward is a proxy, past some point they
 give less of what it stands for.
 
+  softbon inspect scores.csv.gz                 what is in the file, and how it is read
   softbon analyze scores.csv.gz                 reward and KL at each n and λ
   softbon analyze scores.csv.gz --kl 2 --html report.html
                                                 the best point within 2 nats, as a web page
@@ -40,9 +43,10 @@ SOFTBON_CACHE, by default softbon_jax in the user's cache; SOFTBON_CACHE=off kee
 LARGEST = 1e150
 """The squares of larger scores, of which standard errors are made, are not finite."""
 
-ANALYZE = """Reads scored responses (CSV, TSV, JSON lines, Parquet, npz; one row a response), and
-estimates without bias what soft best-of-n would select from new responses of the same policy, for
-every n up to the number of responses a prompt has. Only the scores are needed.
+ANALYZE = """Reads scored responses (CSV and its kin, JSON, Parquet, Arrow, npz; one row a response, or
+one a prompt with lists of responses), and estimates without bias what soft best-of-n would select
+from new responses of the same policy, for every n up to the number of responses a prompt has. Only
+the scores are needed.
 
 Columns: the prompt that a row answers (--prompt), the reward that selects (--reward), and optionally
 the score that is really wanted (--gold), such as correctness (0 or 1), a better judge or a length.
@@ -86,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with jax.enable_x64(True):
             options.work(options)
     except MemoryError:
-        _terminal.complain(f"{getattr(options, 'file', 'the law')} does not fit into memory")
+        what = _options.named(options) if hasattr(options, "file") else "the law"
+        _terminal.complain(f"{what} does not fit into memory")
         return 2
     except (ValueError, OSError, ImportError) as error:
         _terminal.complain(error)
@@ -105,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         description=ANALYZE,
         formatter_class=raw,
     )
-    _file_options(analyze)
+    _options.file_options(analyze)
     analyze.add_argument(
         "--n",
         type=int,
@@ -115,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--temperature", type=float, nargs="+",
         help="temperatures λ in reward units, 0 = hard best-of-n, inf = one at random; default: 0, inf "
-        "and seven multiples of the typical spread of a prompt's rewards",
+        "and seven that spend from 7%% to 95%% of the KL of hard best-of-n",
     )  # fmt: skip
     analyze.add_argument(
         "--kl", type=float, help="budget: largest mean KL from the policy, in nats"
@@ -132,13 +137,22 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument("--seed", type=int, default=0, help="of the bootstrap over prompts")
     analyze.set_defaults(work=_analyze)
 
+    look = commands.add_parser(
+        "inspect",
+        help="columns, pools, ties, missing scores and outliers of a file",
+        description="Shows the columns of a file and what is in them, the pools as they are read, and "
+        "the command that analyzes them, with every column by its name.",
+    )
+    _options.file_options(look)
+    look.set_defaults(work=_inspect, leave_one_out=False, seed=0, temperature=None)
+
     choose = commands.add_parser(
         "select",
         help="mark the selected response of every prompt",
         description="Copies the file with one more column: 1 for the response of each prompt that soft "
         "best-of-n selects, 0 for the others. The same seed selects the same responses.",
     )
-    _file_options(choose)
+    _options.file_options(choose, many=False)
     choose.add_argument("--n", type=int, help="select among the first n of a prompt; default: all")
     choose.add_argument("--temperature", type=float, required=True, help="λ in reward units")
     choose.add_argument("--seed", type=int, default=0, help="of the selection")
@@ -170,67 +184,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _file_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="scores: .csv .tsv .jsonl (also .gz) .parquet .npz")
-    parser.add_argument("--prompt", default="prompt_id", help="column (default %(default)s)")
-    parser.add_argument(
-        "--reward", nargs="+", default=["proxy_reward"], metavar="COLUMN",
-        help="column, or several that are averaged (default proxy_reward)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gold", nargs="+", default=["auto"], metavar="COLUMN",
-        help="column, several that are averaged, or none; default: gold_reward if the file has it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--response",
-        default="auto",
-        help="column of identifiers, or none; default: response_id if the file has it",
-    )
-    parser.add_argument(
-        "--missing", choices=("error", "drop"), default="error",
-        help="what to do with rows whose score is empty or not finite (default %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-rows", type=int, default=scores.MOST_ROWS,
-        help="refuse files with more rows (default %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-bytes", type=int, default=scores.MOST_BYTES,
-        help="refuse files that hold more when unpacked (default %(default)s)",
-    )  # fmt: skip
-
-
-def _read(options: argparse.Namespace, least: int) -> scores.Scores:
-    return scores.read(
-        options.file,
-        prompt=options.prompt,
-        reward=options.reward,
-        gold={"none": None, "auto": "auto"}.get(" ".join(options.gold), options.gold),
-        response=None if options.response == "none" else options.response,
-        missing=options.missing,
-        least=least,
-        most_rows=options.max_rows,
-        most_bytes=options.max_bytes,
-        leave_one_out=options.leave_one_out,
-    )
-
-
 # The commands ------------------------------------------------------------------------------------
 
 
-def _check_file_options(options: argparse.Namespace) -> None:
-    """What `analyze` and `select` both take, before anything is read."""
-    scores.format_of(options.file)
-    _checks.positive_integer("--max-rows", options.max_rows)
-    _checks.positive_integer("--max-bytes", options.max_bytes, most=_checks.LARGEST_FILE)
-    _checks.positive_integer("--seed", options.seed, least=0, most=2**63 - 1)
-    if options.temperature is not None:
-        _checks.temperature(options.temperature, name="--temperature")
-
-
-def _check_outputs(outputs: dict[str, Path | None], source: Path) -> None:
+def _check_outputs(outputs: dict[str, Path | None], sources: Sequence[Path]) -> None:
     """That every output can be written, and that none replaces another or the scores."""
-    seen = {os.path.realpath(source): "the file of scores"}
+    seen = {os.path.realpath(source): "the file of scores" for source in sources}
     for option, path in outputs.items():
         if path is None:
             continue
@@ -243,20 +202,29 @@ def _check_outputs(outputs: dict[str, Path | None], source: Path) -> None:
 
 
 def _analyze(options: argparse.Namespace) -> None:
-    _check_file_options(options)
+    _options.check_file_options(options)
     _positive("--kl", options.kl)
     _positive("--budget-n", options.budget_n)
     for size in options.n or ():
         _checks.positive_integer("--n", size)
-    _check_outputs({"--html": options.html, "--json": options.json}, options.file)
+    _check_outputs({"--html": options.html, "--json": options.json}, scores.files_of(options.file))
     if options.html:
         report.drawing()
-    pools = _read(options, least=2)
+    pools = _options.read(options, least=2)
     largest = int(pools.where.sum(1).max())
     if max(options.n or [1]) > largest:
         raise ValueError(f"--n must be at most {largest}, the largest pool, got {max(options.n)}")
-    if max(np.abs(x).max() for x in (pools.rewards, pools.gold) if x is not None) > LARGEST:
-        raise ValueError(f"{options.file}: scores beyond {LARGEST:g} overflow; rescale them")
+    if (
+        max(
+            np.abs(x[np.isfinite(x)]).max(initial=0.0)
+            for x in (pools.rewards, pools.gold)
+            if x is not None
+        )
+        > LARGEST
+    ):
+        raise ValueError(
+            f"{_options.named(options)}: scores beyond {LARGEST:g} overflow; rescale them"
+        )
     n = advice.default_n(pools) if options.n is None else np.array([1, *options.n])
     temperature = (
         advice.default_temperatures(pools)
@@ -277,7 +245,7 @@ def _analyze(options: argparse.Namespace) -> None:
         for t in sorted(t for t in asked if np.isfinite(t)):
             verdicts[float(t)] = advice.overoptimized(table, t, seed=options.seed)
     analysis = report.Analysis(
-        source=options.file.name,
+        source=_options.named(options),
         scores=pools,
         table=table,
         budget=" and ".join(limits) or "any budget",
@@ -310,19 +278,21 @@ def _positive(option: str, value: float | None) -> None:
 
 
 def _select(options: argparse.Namespace) -> None:
-    _check_file_options(options)
+    _options.check_file_options(options)
     if options.n is not None:
         _checks.positive_integer("--n", options.n)
-    if scores.format_of(options.file) == "npz":
+    kind = scores.format_of(options.file)
+    if kind not in ("csv", "jsonl", "parquet"):
         raise ValueError(
-            f"{options.file}: select does not write npz; convert the file to CSV or Parquet"
+            f"{options.file}: select does not write {kind}; convert the file to CSV, JSON "
+            "lines or Parquet"
         )
     if scores.format_of(options.out) != scores.format_of(options.file):
         raise ValueError(f"--out must be of the format of {options.file.name}, got {options.out}")
     with _files.naming("--out", options.out):
         _files.check_output(options.out)
     unchanged = _files.watch(options.file)
-    pools = _read(options, least=1)
+    pools = _options.read(options, least=1)
     if options.n is not None:
         short = int(np.argmin(pools.where.sum(1)))
         fewest = pools.where[short].sum()
@@ -337,15 +307,35 @@ def _select(options: argparse.Namespace) -> None:
         options.temperature,
         where=pools.where[:, :n],
     )
-    chosen = np.zeros(pools.read, int)
-    chosen[pools.rows[np.arange(len(pools.prompts)), np.asarray(index)]] = 1
+    chosen = _chosen(pools, np.asarray(index))
     with _files.naming("--out", options.out), _files.replacing(options.out) as temporary:
         unchanged()
         _files.copy_with_column(options.file, temporary, options.column, chosen, name=options.out)
         unchanged()
+    total = pools.read if pools.places is None else int(pools.where.sum())
     _terminal.say(
-        f"{_terminal.printable(options.out)}: {chosen.sum()} of {pools.read} responses selected"
+        f"{_terminal.printable(options.out)}: {len(pools.prompts)} of {total} responses selected"
     )
+
+
+def _chosen(pools: scores.Scores, index: np.ndarray) -> list[Any]:
+    """For each row 1 if it is selected, else 0; a list of them where a row holds several responses."""
+    marks = np.zeros(pools.where.shape, int)
+    marks[np.arange(len(index)), index] = 1
+    if pools.places is None:
+        flat = np.zeros(pools.read, int)
+        flat[pools.rows[pools.where]] = marks[pools.where]
+        return list(map(int, flat))
+    rows: list[Any] = [[] for _ in range(pools.read)]
+    order = np.argsort(pools.places[pools.where], kind="stable")
+    for row, mark in zip(pools.rows[pools.where][order], marks[pools.where][order], strict=True):
+        rows[row].append(int(mark))
+    return rows
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    _options.check_file_options(options)
+    _terminal.say("\n".join(_terminal.printable(line) for line in inspection.lines(options)))
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -114,6 +114,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             ],
             "columns": scores.columns._asdict(),
             "dropped": [part._asdict() for part in scores.dropped],
+            "notes": scores.notes,
         },
         "prompts_in_curves": len(table.prompts),
         "n": table.n,
@@ -261,6 +262,7 @@ def _reading(analysis: Analysis) -> list[str]:
     )
     lines = [read]
     lines += [f"dropped {x.rows:,} rows, first row {x.first}: {x.reason}" for x in scores.dropped]
+    lines += scores.notes
     left = len(scores.prompts) - len(analysis.table.prompts)
     if left:
         lines.append(
@@ -306,7 +308,8 @@ def _findings(analysis: Analysis) -> list[str]:
     each = analysis.per_prompt
     if each is not None:
         lines.append(
-            f"A λ for every prompt at the same n and mean KL would change mean {columns.selecting} by "
+            "A λ for every prompt, chosen and valued on the same responses, which flatters it, at the "
+            f"same n and mean KL would change mean {columns.selecting} by "
             f"{each.gain:+.2g} ± {each.gain_se:.1g}"
             + (
                 f" and mean {columns.valuing} by {each.objective_gain:+.2g} ± "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks
@@ -71,8 +72,14 @@ def checked_mask(where: Any, shape: tuple[int, ...]) -> Array:
     return _checks.mask(np.ones(shape, bool) if where is None else where, shape)
 
 
-def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Request:
-    """The request for a worker; ValueError and TypeError for values that make no sense."""
+def checked(
+    pools: Pools, n: Any, temperature: Any, nodes: int | None, *, kl: bool = False
+) -> Request:
+    """The request for a worker; ValueError and TypeError for values that make no sense.
+
+    A reward of -inf is put so far below the others that it is never selected while one is there. With
+    `kl` no values are averaged; without it a reward of -inf has to have a value that is finite.
+    """
     if 0 in pools.rewards.shape:
         raise ValueError(f"rewards must not be empty, got shape {pools.rewards.shape}")
     rewards, where = _checks.concrete(pools.rewards), _checks.concrete(pools.where)
@@ -81,11 +88,16 @@ def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Reques
         count = where.sum(1)
         most = int(count.max())
         _checks.offending("the number of candidates in a pool", count, count < 1, "at least 1")
-        _finite_where("rewards", rewards, where)
-        if pools.values is not pools.rewards:
+        if rewards is not None:
+            bad = where & ~(np.isfinite(rewards) | np.isneginf(rewards))
+            _checks.offending("rewards", rewards, bad, "finite or -inf where they count")
+        if not kl:
             _finite_where("values", _checks.concrete(pools.values), where)
     temperature = _checks.temperature(temperature, pools.dtype)
     _checks.scalar_or_vector("temperature", temperature)
+    if rewards is not None and where is not None and np.isneginf(rewards[where]).any():
+        pools, temperature = _with_losers(pools, rewards, where, temperature)
+        rewards = np.asarray(pools.rewards)
     return Request(
         pools,
         _presorted(rewards, where, pools.dtype),
@@ -98,6 +110,38 @@ def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Reques
 def _finite_where(name: str, value: np.ndarray | None, kept: np.ndarray) -> None:
     if value is not None:
         _checks.offending(name, value, kept & ~np.isfinite(value), "finite where they count")
+
+
+FAR = 100.0
+"""How many temperatures below the worst of the others a reward of -inf is put: its weight is e^-100."""
+
+NEARLY_EQUAL = 1e13
+"""The range of the rewards over the temperature that stands for inf where some rewards are -inf."""
+
+
+def _with_losers(
+    pools: Pools, rewards: np.ndarray, where: np.ndarray, temperature: Array
+) -> tuple[Pools, Array]:
+    """Pools whose -inf is finite but far below, and temperatures at which it stays so."""
+    known = _checks.concrete(temperature)
+    if known is None:
+        raise ValueError(
+            "rewards may be -inf only where the temperature is concrete, got a traced one"
+        )
+    finite = where & np.isfinite(rewards)
+    wide = rewards.astype(np.float64)
+    worst = np.min(np.where(finite, wide, np.inf), axis=1, keepdims=True)
+    best = np.max(np.where(finite, wide, -np.inf), axis=1, keepdims=True)
+    alive = finite.any(1, keepdims=True)
+    worst, best = np.where(alive, worst, 0.0), np.where(alive, best, 0.0)
+    reach = float(np.max(best - worst, initial=0.0)) or 1.0
+    equal = reach * min(NEARLY_EQUAL, float(jnp.finfo(pools.dtype).max) ** 0.25)
+    known = np.where(np.isposinf(known), equal, known)
+    below = worst - FAR * max(float(known.max(initial=0.0)), reach) - np.abs(worst)
+    filled = np.where(where & ~finite, below, wide).astype(pools.dtype)
+    temperature = jnp.asarray(known, pools.dtype)
+    values = pools.values if pools.values is not pools.rewards else jnp.asarray(filled)
+    return Pools(jnp.asarray(filled), values, pools.where), temperature
 
 
 def _presorted(

@@ -36,7 +36,7 @@ def soft_value(pool: Pool, n: Array, temperature: Array, nodes: int) -> Array:
     phi = jnp.sum(at.decay, axis=1, keepdims=True) / pool.float_size
     ratios = n[:, None] * (power(phi, n[None]).T @ at.density)
     total = ratios @ pool.values / pool.float_size
-    return pool.mean + jnp.where(at.resolved, total, jnp.nan)
+    return pool.center + jnp.where(at.resolved, total, jnp.nan)
 
 
 def hard_value(pool: Pool, n: Array) -> Array:
@@ -44,7 +44,7 @@ def hard_value(pool: Pool, n: Array) -> Array:
     below, tied = (x[None] for x in _sorted.ranks(pool))
     n = n[:, None]
     share = ((below + tied) / pool.float_size) ** n - (below / pool.float_size) ** n
-    return pool.mean + (share / tied) @ pool.values
+    return pool.center + (share / tied) @ pool.values
 
 
 class AtNodes(NamedTuple):

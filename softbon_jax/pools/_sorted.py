@@ -30,14 +30,16 @@ class Pool(NamedTuple):
 
     Attributes:
       rewards: `[N]`; an empty slot repeats the worst reward.
-      values: `[N]` less their mean; 0 in empty slots.
-      mean: scalar, that mean.
+      values: `[N]` less `center`; 0 in empty slots.
+      mean: scalar, the mean of the values.
+      center: scalar, the value of the best: a sentinel of -1e9 among the others rounds nothing away.
       size: scalar integer, the number of candidates.
     """
 
     rewards: Array
     values: Array
     mean: Array
+    center: Array
     size: Array
 
     @property
@@ -76,7 +78,8 @@ def sorted_pool(pools: Pools, order: Array | None) -> Pool:
     values = jnp.where(present, values[order], 0.0)
     size = jnp.sum(pools.where, dtype=jnp.int32)
     mean = jnp.sum(values) / size.astype(pools.dtype)
-    return Pool(rewards, jnp.where(present, values - mean, 0.0), mean, size)
+    center = values[0]
+    return Pool(rewards, jnp.where(present, values - center, 0.0), mean, center, size)
 
 
 def ranks(pool: Pool) -> tuple[Array, Array]:

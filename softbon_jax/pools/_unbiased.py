@@ -130,7 +130,7 @@ def soft(pool: Pool, n: Array, temperature: Array, work: Work) -> Array:
     total = jnp.where(nodes.resolved, total, jnp.nan)
     # The only subset of all candidates needs no integral.
     w = jnp.where(pool.present, jnp.exp((pool.rewards - pool.rewards[0]) / temperature), 0.0)
-    return pool.mean + jnp.where(n == pool.float_size, w @ pool.values / jnp.sum(w), total)
+    return pool.center + jnp.where(n == pool.float_size, w @ pool.values / jnp.sum(w), total)
 
 
 def hard(pool: Pool, n: Array) -> Array:
@@ -147,7 +147,7 @@ def hard(pool: Pool, n: Array) -> Array:
     group = jnp.cumsum(new) - 1
     totals = jax.ops.segment_sum(jnp.where(present, pool.values, 0.0), group, slots)
     counts = jax.ops.segment_sum(present.astype(dtype), group, slots)
-    return pool.mean + weight @ (totals / jnp.maximum(counts, 1))[group]
+    return pool.center + weight @ (totals / jnp.maximum(counts, 1))[group]
 
 
 def base(pool: Pool, n: Array) -> Array:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks
+from softbon_jax._averages import mean_last
 from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased
 from softbon_jax.pools._grid import Curve as Curve
 
@@ -46,7 +47,8 @@ def pool_curve(
     values = rewards of 0 and 1 it is pass@k.
 
     Args:
-      rewards: `[prompts, N]` scores that select, in the units of `temperature`, traced.
+      rewards: `[prompts, N]` scores that select, in the units of `temperature`, traced. A draw of
+        reward -inf is never selected while another is in the subset; its value must be given.
       n: `[M]` or scalar, integers >= 1, traced. Concrete if possible: the largest one below N sets
         the cost.
       temperature: `[T]` or scalar, at least 0, traced. 0 is hard best-of-n, exact ties sharing
@@ -64,12 +66,14 @@ def pool_curve(
 
     Raises:
       TypeError: an argument is not real numbers.
-      ValueError: shapes do not match, a pool without candidates, rewards or values that are not
-        finite where they count, n not an integer >= 1 or above the size of every pool, a negative
-        temperature, `nodes` not a positive integer. Values are checked when they are concrete.
+      ValueError: shapes do not match, a pool without candidates, rewards that are neither finite nor
+        -inf or values that are not finite where they count, n not an integer >= 1 or above the size of
+        every pool, a negative temperature, `nodes` not a positive integer. Values are checked when they
+        are concrete.
 
     Numerics: error below 1e-13 of the spread of the values in float64 (1e-6 in float32), plus machine
-      epsilon times range/temperature, where rewards that are less than that apart are concerned. Cost
+      epsilon times range/temperature, where rewards that are less than that apart are concerned.
+      Rewards of -inf need concrete rewards and temperatures; traced they give NaN. Cost
       O(prompts · N · n · log(N e^{range/λ})), independent of λ once range/λ is above 40; memory is that
       of one prompt and the result. Differentiable in rewards, values and temperature.
     Source: derived here: 1/Σw = ∫ e^{-tΣw} dt, and a recursion for means over subsets; at λ = 0 the
@@ -158,7 +162,8 @@ def leave_one_out(judges: Any) -> LeaveOneOut:
       TypeError: judges are not real numbers.
       ValueError: fewer than two judges.
 
-    Numerics: scores are summed before the division, so that integer scores that tie still tie.
+    Numerics: averages of known scores are equal where the exact ones are, decimals such as 0.1 taken as
+      decimals; traced scores are summed in increasing order, so that it does not matter who gave which.
     Source: cross-fitting. Where the noise of the judges is independent, what the one left out thinks
       of what the others select is an unbiased estimate of its true score.
 
@@ -169,7 +174,8 @@ def leave_one_out(judges: Any) -> LeaveOneOut:
       >>> turns.values.tolist()
       [[1.0, 4.0], [2.0, 4.0], [6.0, 1.0]]
     """
-    return _leave_one_out(_checked_judges(judges, "[..., N, J]"))
+    turns = _turns_of(_checked_judges(judges, "[..., N, J]"))
+    return LeaveOneOut(*map(jnp.asarray, turns))
 
 
 @_checks.keyword_only("where")
@@ -269,15 +275,29 @@ def _compiled_curve(
     return _grid.curve_of(per_pool, size[: len(per_pool)], n, temperature)
 
 
+def _turns_of(judges: Array) -> Any:
+    """Known scores are averaged as decimals, on the host, so that what ties exactly ties."""
+    known = _checks.concrete(judges)
+    if known is None:
+        return _leave_one_out(judges)
+    count = known.shape[-1]
+    others = [mean_last(np.delete(known, j, axis=-1)) for j in range(count)]
+    means, each = np.stack(others).astype(known.dtype), np.moveaxis(known, -1, 0)
+    return means, np.ascontiguousarray(each)
+
+
 @jax.jit
 def _leave_one_out(judges: Array) -> LeaveOneOut:
+    # Sorted, so that the sum does not depend on which judge gave which score.
     each = list(jnp.moveaxis(judges, -1, 0))
-    sums = [reduce(operator.add, each[:j] + each[j + 1 :]) for j in range(len(each))]
+    rest = [jnp.sort(jnp.stack(each[:j] + each[j + 1 :]), axis=0) for j in range(len(each))]
+    sums = [reduce(operator.add, list(x)) for x in rest]
     return LeaveOneOut(jnp.stack(sums) / (len(each) - 1), jnp.stack(each))
 
 
-@jax.jit
 def _turns(judges: Array, where: Array) -> _sorted.Pools:
     """The pools `[J * prompts, N]` of all turns."""
-    selecting, valuing = (x.reshape(-1, x.shape[-1]) for x in _leave_one_out(judges))
-    return _sorted.Pools(selecting, valuing, jnp.tile(where, (judges.shape[-1], 1)))
+    selecting, valuing = (x.reshape(-1, x.shape[-1]) for x in _turns_of(judges))
+    kept = _checks.concrete(where)
+    tiled = (np if kept is not None else jnp).tile(where, (judges.shape[-1], 1))
+    return _sorted.Pools(*map(jnp.asarray, (selecting, valuing, tiled)))

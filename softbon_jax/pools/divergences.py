@@ -126,10 +126,10 @@ def pool_kl(
       0.17
     """
     pools = _arguments.checked_pools(rewards, None, where)
-    request = _arguments.checked(pools, n, temperature, nodes)
+    request = _arguments.checked(pools, n, temperature, nodes, kl=True)
     groups, members = _grid.grouped(request.temperature, partial(_soft_kl.work_for, request))
     return _kl_curve(
-        pools,
+        request.pools,
         request.order,
         request.n,
         request.temperature,
@@ -171,7 +171,8 @@ def pool_effective_size(rewards: Any, temperature: Any, *, where: Any = None) ->
       [[2.0, 2.298, 4.0]]
     """
     pools = _arguments.checked_pools(rewards, None, where)
-    return _effective_size(pools, _arguments.checked(pools, 1, temperature, None).temperature)
+    request = _arguments.checked(pools, 1, temperature, None, kl=True)
+    return _effective_size(request.pools, request.temperature)
 
 
 # The compiled workers ----------------------------------------------------------------------------

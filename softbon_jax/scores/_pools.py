@@ -1,84 +1,100 @@
-"""From the rows of a file to pools: columns chosen, cells checked, rows grouped by prompt."""
+"""From the files of scores to pools: columns chosen, cells checked, rows grouped by prompt."""
 
 from __future__ import annotations
 
-import math
-import reprlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.scores._formats import (
-    MOST_BYTES,
-    MOST_ROWS,
-    Limits,
-    Stream,
-    format_of,
-    rows_of,
-    too_long,
-)
+from softbon_jax._averages import mean_last
+from softbon_jax.scores import _cells, _files
 from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
+from softbon_jax.scores._rows import Missing as Missing
+from softbon_jax.scores._rows import Rows, Wanted, check_roles, from_arrays, from_tables, kinds_of
 
-MOST_CELLS = 10 * MOST_ROWS
+MOST_CELLS = 200_000_000
 """The most prompts times responses of the largest prompt."""
-
-Missing = Literal["error", "drop"]
-"""What to do with a row whose score is missing."""
 
 
 def read(
-    path: Path | str,
+    path: Path | str | Sequence[Path | str],
     *,
-    prompt: str = "prompt_id",
-    reward: str | Sequence[str] = "proxy_reward",
+    prompt: str | Sequence[str] = "auto",
+    reward: str | Sequence[str] = "auto",
     gold: str | Sequence[str] | None = "auto",
     response: str | None = "auto",
+    where: str | None = None,
+    steps: str | None = None,
+    success: str | Sequence[str] = (),
     missing: Missing = "error",
     least: int = 1,
-    most_rows: int = MOST_ROWS,
-    most_bytes: int = MOST_BYTES,
+    most_rows: int | None = None,
+    most_bytes: int = _files.MOST_BYTES,
     leave_one_out: bool = False,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
 ) -> Scores:
-    r"""The pools of a file of scores: one row a response, grouped by prompt.
+    r"""The pools of files of scores, one row a response or one row a prompt with lists of responses.
+
+    A column is a name, or a path into nested data, such as `judgments[0].judgment.scores` or
+    `eval.*[*].status`. A cell that is a list has one entry a response: the lists of a row are unfolded
+    side by side. A list of one number is that number; scores of steps need `steps`.
 
     Args:
-      path: .csv, .tsv, .jsonl or .ndjson, also with .gz; .parquet; .npz. An npz file holds under the
-        name of each column either a vector or a `[prompts, N]` array, NaN where there is no response;
-        in the second case no `prompt` is needed.
-      prompt: column that identifies the prompt.
-      reward: column of the score that selects; of several, the mean selects, without rescaling.
+      path: a file, several, a folder or a pattern: .csv .tsv .txt .json .jsonl .ndjson, also with .gz or
+        .zst; .parquet; .arrow; .npz, by itself. An npz file holds under the name of each column either a
+        vector or a `[prompts, N]` array, NaN where there is no response; in the second case no `prompt`
+        is needed.
+      prompt: column that identifies the prompt, or several that do together; it may hold a list of chat
+        messages. "auto" takes "prompt_id", or else a name that common tools write.
+      reward: column of the score that selects; of several, the mean selects, without rescaling. "auto"
+        takes "proxy_reward", or else a known name.
       gold: column of the score to maximize, or several to average; None for none; "auto" takes
-        "gold_reward" if the file has it, it is not a `reward` and it is not empty.
-      response: column that identifies a response among those to its prompt; None for none; "auto" takes
-        "response_id" if the file has it.
+        "gold_reward", or else a known name, if there is one that is no `reward` and not empty.
+      response: column that identifies a response among those to its prompt: one that occurs twice is
+        refused; None for none. "auto" takes "response_id"; where there is none, the text of the
+        response, of which repeats are counted in `Scores.notes`.
+      where: expression of SQL that picks rows, such as "filter = 'strict-match'".
+      steps: "last", "min", "mean", "sum" or "prod", how a list of scores of steps becomes one score;
+        "none" says that lists hold responses, where that is not plain.
+      success: words that count as 1; all others of their column count as 0. Without it "pass", "C",
+        "correct", "ok" and the like do where all words of the column are known verdicts.
       missing: what to do with a row whose score is empty or not finite: "error" refuses the file, "drop"
-        leaves the row out.
+        leaves the row out, "lose" keeps the draw and never selects it while another is there: its reward
+        is -inf, and its gold, if that is missing, the lowest of the file.
       least: prompts with fewer responses are dropped.
-      most_rows: a file with more rows, or as many blank ones, is refused.
-      most_bytes: a file is refused that holds more when it is unpacked, counted in characters of text
-        or in bytes of the columns that are read.
+      most_rows: files with more responses are refused; None for no limit.
+      most_bytes: a file is refused that holds more when it is unpacked, or whose columns read do.
       leave_one_out: keep the columns of `reward` apart in `Scores.judges`, so that each can be the score
         to maximize while the others select; then there is no gold score.
+      delimiter: what is between the cells of text; None to find it in the header.
+      decimal: "." or ","; None to find out where cells are not parted by commas.
+      encoding: of text; None for UTF-8, UTF-16 where the file begins so, and Latin-1 for CSV that is not
+        UTF-8, which keeps every identifier apart whatever it is.
 
     Returns:
-      `Scores`.
+      `Scores`. Identifiers are neither trimmed nor merged.
 
     Raises:
-      ValueError: the file is damaged, not of its format or not a regular file, lacks a column, has no
+      ValueError: a file is damaged, not of its format or not a regular file, lacks a column, has no
         rows, or more than `most_rows` or `most_bytes`; a score is not a number, or a response occurs
-        twice; the message names the row (1 is the first below the header) and the column. Or: padded to
-        the largest, the pools are too many. A column is named twice, or as reward and as gold;
-        `leave_one_out` with one reward column or with a gold score; `missing` is neither "error" nor
-        "drop"; `least`, `most_rows` or `most_bytes` is not a positive integer.
-      ImportError: Parquet without pyarrow.
-      OSError: the file cannot be opened.
+        twice; lists of one row differ in length; the message names file, row (1 is the first below the
+        header) and column. Two columns may be meant, or lists may be steps or responses: the message
+        asks. Or: padded to the largest, the pools are too many. A column is named twice, or as reward
+        and as gold; `leave_one_out` with one reward column or with a gold score; `where` is not one
+        expression; an option has a value that it cannot have.
+      ImportError: DuckDB is not installed (but for npz), or pyarrow for .arrow and .zst.
+      OSError: a file cannot be opened.
 
-    Numerics: scores are float64. The mean of several columns is their sum, in the order they are named,
-      divided by their number, so that integer scores that tie keep tying.
-    Source: CSV is RFC 4180, gzip RFC 1952; the layouts are defined here.
+    Numerics: scores are float64. The mean of several columns is equal where the exact means are equal:
+      decimals are added as decimals. Words: true and yes are 1, false and no 0; an empty cell, nan, NA,
+      N/A, null and None are missing.
+    Source: CSV is RFC 4180, gzip RFC 1952; the layouts are those that common tools write.
 
     Example:
       >>> import pathlib, tempfile
@@ -88,13 +104,17 @@ def read(
       >>> pools.prompts, pools.rewards.tolist(), pools.where.tolist()
       (('a', 'b'), [[1.0, 3.0], [2.0, 0.0]], [[True, True], [True, False]])
     """
-    path, selecting = Path(path), names_of(reward)
-    _checks.one_of("missing", missing, ("error", "drop"))
+    files = _files.files_of(path)
+    _checks.one_of("missing", missing, ("error", "drop", "lose"))
+    _checks.one_of("steps", steps or "none", (*_cells.STEPS, "none"))
+    _checks.one_of("decimal", decimal or ".", (".", ","))
+    if delimiter is not None and len(delimiter) != 1:
+        raise ValueError(f"delimiter must be one character, got {delimiter!r}")
     least = _checks.positive_integer("least", least)
-    limits = Limits(
-        _checks.positive_integer("most_rows", most_rows),
-        _checks.positive_integer("most_bytes", most_bytes, most=_checks.LARGEST_FILE),
-    )
+    if most_rows is not None:
+        most_rows = _checks.positive_integer("most_rows", most_rows)
+    most_bytes = _checks.positive_integer("most_bytes", most_bytes, most=_checks.LARGEST_FILE)
+    selecting, valuing = names_of(reward), names_of(gold)
     if leave_one_out:
         if gold is not None and gold != "auto":
             raise ValueError("the judge that is left out is the gold score, so name no other")
@@ -102,33 +122,52 @@ def read(
             raise ValueError(
                 f"leave-one-out takes two or more reward columns, got {len(selecting)}"
             )
-        gold = None
-    _check_roles(path, selecting, () if gold == "auto" else names_of(gold))
-    names, rows = rows_of(path, limits)
-    if gold == "auto":
-        usable = "gold_reward" in names and "gold_reward" not in selecting
-        valuing: tuple[str, ...] = ("gold_reward",) if usable else ()
+        gold, valuing = None, ()
+    check_roles(files[0], selecting, () if gold == "auto" else valuing)
+    wanted = Wanted(
+        _spelled(names_of(prompt)), _spelled(selecting), None if gold is None else _spelled(valuing),
+        response if response is None else _spelled((response,))[0], where, steps,
+        names_of(success), missing, most_rows, most_bytes, delimiter, decimal, encoding,
+    )  # fmt: skip
+    kinds = [_files.check_file(file) for file in files]
+    if "npz" in kinds:
+        if len(files) > 1 or where is not None:
+            raise ValueError(f"{files[kinds.index('npz')]}: npz is read by itself, without where")
+        rows = from_arrays(files[0], wanted)
     else:
-        valuing = names_of(gold)
-    if response == "auto":
-        response = "response_id" if "response_id" in names else None
-    scored, others = (*selecting, *valuing), (prompt, *names_of(response))
-    # Only npz can do without the column of prompts.
-    for name in (*(others if format_of(path) != "npz" else others[1:]), *scored):
-        if name not in names:
-            raise ValueError(f"{path}: no column {name!r}; the columns are {_listed(names)}")
-    table = _collect(path, rows(scored, others), selecting, valuing, others, limits)
-    if gold == "auto" and valuing and all(x is None for x in table.scores[valuing[0]]):
-        del table.scores[valuing[0]]
-        valuing = ()
-    columns = Columns(
-        prompt=prompt,
-        reward=_one_or_all(selecting),
-        gold=_one_or_all(valuing) if valuing else None,
-        response=response,
-        leave_one_out=leave_one_out,
+        rows = from_tables(files, kinds, wanted)
+    return _pools(files[0], rows, wanted, least, leave_one_out)
+
+
+def describe(path: Path | str | Sequence[Path | str]) -> dict[str, str]:
+    """The columns of a file of scores, and what is in each.
+
+    Args:
+      path: as in `read`; of several files the first.
+
+    Returns:
+      For each column, in the order of the file, its type: as DuckDB names it, or for JSON those that
+      occur.
+
+    Raises:
+      ValueError: the file is damaged or not of its format.
+      ImportError: as `read`.
+      OSError: the file cannot be opened.
+
+    Numerics: none.
+    Source: derived here.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "scores.jsonl"
+      >>> _ = path.write_text('{"prompt": "a", "reward": [1, 2.5]}')
+      >>> sb.scores.describe(path)
+      {'prompt': 'varchar', 'reward': 'array'}
+    """
+    nothing = Wanted(
+        (), (), None, None, None, None, (), "drop", None, _files.MOST_BYTES, None, None, None
     )
-    return _pools(path, table, columns, missing, least)
+    return kinds_of(_files.files_of(path)[0], nothing)
 
 
 def padded(pools: Mapping[str, Any], gold: Mapping[str, Any] | None = None) -> Scores:
@@ -185,207 +224,94 @@ def padded(pools: Mapping[str, Any], gold: Mapping[str, Any] | None = None) -> S
     )
 
 
-# Columns -----------------------------------------------------------------------------------------
-
-
-def _check_roles(path: Path, selecting: tuple[str, ...], valuing: tuple[str, ...]) -> None:
-    """That every column has one role, once."""
-    if not selecting:
-        raise ValueError(f"{path}: no column is named that selects")
-    for names, role in ((selecting, "select"), (valuing, "value")):
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ValueError(
-                f"{path}: column {min(twice)!r} is named twice among those that {role}"
-            )
-    both = set(selecting) & set(valuing)
-    if both:
-        raise ValueError(
-            f"{path}: column {min(both)!r} both selects and values, so that its noise would pass for "
-            "gain; value by other columns, or leave one of those that select out in turn"
-        )
+def _spelled(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names with half pairs as JSON spells them, since they are no text."""
+    return tuple(re.sub("[\ud800-\udfff]", lambda x: f"\\u{ord(x[0]):04x}", name) for name in names)
 
 
 def _one_or_all(names: tuple[str, ...]) -> str | tuple[str, ...]:
     return names[0] if len(names) == 1 else names
 
 
-# Cells -------------------------------------------------------------------------------------------
-
-
-class _Table(NamedTuple):
-    """One list a column; scores are floats, or None where empty."""
-
-    prompt: list[str]
-    scores: dict[str, list[float | None]]
-    response: list[str]
-
-
-class _BadCells:
-    """The bad cells of each column: the first, and how many."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, tuple[int, Any]] = {}
-        self.count: dict[str, int] = {}
-
-    def add(self, column: str, number: int, found: Any) -> None:
-        """One more in `column`, in row `number`."""
-        self.first.setdefault(column, (number, found))
-        self.count[column] = self.count.get(column, 0) + 1
-
-    def refuse(self, path: Path, column: str, wanted: str) -> None:
-        """Raise `ValueError` about the bad cells of `column`, if there are any."""
-        if column in self.first:
-            number, found = self.first[column]
-            more = self.count[column] - 1
-            text = "empty" if found is None or found == "" else _SHORT.repr(found)
-            raise ValueError(
-                f"{path}: row {number}, column {column!r} must be {wanted}, is {text}"
-                + (f" (and {more} more)" if more else "")
-            )
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
-
-
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    """The names of columns, of many and long ones the beginning."""
-    shown = [name if len(name) <= 60 else f"{name[:60]}…" for name in names[:most]]
-    more = [f"{len(names) - most:,} more"] if len(names) > most else []
-    return ", ".join(shown + more) or "none"
-
-
-def _number(cell: Any) -> float | None:
-    """The cell as a float, None where it is empty; it raises an error if it is not a number."""
-    if isinstance(cell, str):
-        cell = cell.strip()
-        if "_" in cell:  # which Python, but nothing else, reads as a number
-            raise ValueError("not a number")
-    if cell is None or cell == "":
-        return None
-    if not isinstance(cell, (str, bool, int, float)):
-        raise TypeError("not a number")
-    return float(cell)
-
-
-def _collect(
-    path: Path,
-    stream: Stream,
-    selecting: Sequence[str],
-    valuing: Sequence[str],
-    others: Sequence[str],
-    limits: Limits,
-) -> _Table:
-    """The columns asked for, every cell of a score a number or empty.
-
-    `others` are the columns of the prompt and, if there is one, of the response.
-    """
-    table = _Table([], {name: [] for name in (*selecting, *valuing)}, [])
-    identifiers = list(zip(others, (table.prompt, table.response), strict=False))
-    bad = _BadCells()
-    for number, row in enumerate(stream, 1):
-        if number > limits.rows:
-            raise ValueError(too_long(path, limits))
-        for column, values in table.scores.items():
-            try:
-                values.append(_number(row.get(column)))
-            except (TypeError, ValueError, OverflowError):
-                values.append(None)
-                bad.add(column, number, row.get(column))
-        for column, names in identifiers:
-            cell = row.get(column)
-            nested = isinstance(cell, (list, dict))
-            name = "" if nested or cell is None else str(cell).strip()
-            names.append(name)
-            if nested or (not name and names is table.prompt):
-                bad.add(column, number, cell)
-    if not table.prompt:
-        raise ValueError(f"{path}: no rows below the header")
-    for name in others:
-        bad.refuse(path, name, "an identifier")
-    for name in selecting:
-        if all(x is None for x in table.scores[name]) and name not in bad.first:
-            raise ValueError(f"{path}: column {name!r} is empty in all {len(table.prompt)} rows")
-    for name in table.scores:
-        bad.refuse(path, name, "a finite number")
-    return table
-
-
 # Pools -------------------------------------------------------------------------------------------
 
 
-def _pools(path: Path, table: _Table, columns: Columns, missing: Missing, least: int) -> Scores:
-    total = len(table.prompt)
-    scores, keep, dropped = _finite_scores(path, table, missing)
-    if columns.response is not None:
-        _refuse_duplicates(path, table, columns.response)
-    members: dict[str, list[int]] = {}
-    for index in np.flatnonzero(keep):
-        members.setdefault(table.prompt[index], []).append(int(index))
-    short = {name: rows for name, rows in members.items() if len(rows) < least}
-    if short:
-        count, first = sum(map(len, short.values())), min(rows[0] for rows in short.values()) + 1
+def _pools(path: Path, rows: Rows, wanted: Wanted, least: int, leave_one_out: bool) -> Scores:
+    found, total = rows.columns, len(rows.code)
+    keep, dropped, notes = np.ones(total, bool), [], list(rows.notes)
+    scores = dict(rows.scores)
+    for name, values in scores.items():
+        lost = ~np.isfinite(values) & keep
+        if not lost.any():
+            continue
+        if wanted.missing == "lose":
+            lowest = np.min(values[np.isfinite(values)], initial=np.inf)
+            scores[name] = np.where(lost, -np.inf if name in found.reward else lowest, values)
+            notes.append(f"{lost.sum():,} responses without {name} are kept, and lose to any other")
+        else:
+            dropped.append(
+                Dropped(f"no finite {name}", int(lost.sum()), int(rows.row[np.argmax(lost)]))
+            )
+            keep &= ~lost
+    if dropped:
+        notes.append(
+            "what is dropped is taken not to exist: if such responses are worse than others, every "
+            "estimate is too high (--missing lose keeps them as draws that lose)"
+        )
+    sizes = np.bincount(rows.code[keep], minlength=len(rows.prompts))
+    short = keep & (sizes < least)[rows.code]
+    if short.any():
         reason = f"prompt with fewer than {least} responses"
-        dropped.append(Dropped(reason, count, first))
-        members = {name: rows for name, rows in members.items() if name not in short}
-    if not members:
+        dropped.append(Dropped(reason, int(short.sum()), int(rows.row[np.argmax(short)])))
+        keep &= ~short
+    if not keep.any():
         reasons = "; ".join(f"{x.rows} rows: {x.reason}" for x in dropped)
         raise ValueError(f"{path}: nothing is left of {total} rows ({reasons})")
-    largest = max(map(len, members.values()))
-    if len(members) * largest > MOST_CELLS:
+    order = np.flatnonzero(keep)
+    order = order[np.argsort(rows.code[order], kind="stable")]
+    present, sizes = np.unique(rows.code[order], return_counts=True)
+    # Prompts appear in the order of their first row that is kept.
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    rank = np.argsort(order[starts], kind="stable")
+    if not np.array_equal(rank, np.arange(len(rank))):
+        parts = np.split(order, starts[1:])
+        order = np.concatenate([parts[i] for i in rank])
+        present, sizes = present[rank], sizes[rank]
+    if len(sizes) * sizes.max() > MOST_CELLS:
         raise ValueError(
-            f"{path}: {len(members):,} prompts with up to {largest:,} responses are too many to be "
+            f"{path}: {len(sizes):,} prompts with up to {sizes.max():,} responses are too many to be "
             "padded to one size; leave the largest prompts out"
         )
-    selecting, valuing = names_of(columns.reward), names_of(columns.gold)
+    where = np.arange(sizes.max()) < sizes[:, None]
 
-    def mean_by_prompt(names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        mean = np.sum([scores[name] for name in names], axis=0) / len(names)
-        return {name: mean[rows] for name, rows in members.items()}
+    def fill(values: np.ndarray, empty: Any = 0.0) -> np.ndarray:
+        array = np.full((*where.shape, *values.shape[1:]), empty, values.dtype)
+        array[where] = values[order]
+        return array
 
-    pools = padded(mean_by_prompt(selecting), mean_by_prompt(valuing) if valuing else None)
-    rows = np.full(pools.where.shape, -1)
-    rows[pools.where] = np.concatenate([np.array(part) for part in members.values()])
+    def mean(names: tuple[str, ...]) -> np.ndarray:
+        if len(names) == 1:
+            return fill(scores[names[0]])
+        return fill(mean_last(np.stack([scores[name] for name in names], axis=-1)))
+
+    offset = np.cumsum([0, *rows.read])[rows.file]
     judges = None
-    if columns.leave_one_out:
-        each = np.stack([scores[name] for name in selecting], axis=-1)
-        judges = np.where(pools.where[..., None], each[rows], 0.0)
-    return pools._replace(
-        rows=rows, columns=columns, read=total, dropped=tuple(dropped), judges=judges
-    )
-
-
-def _finite_scores(
-    path: Path, table: _Table, missing: Missing
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[Dropped]]:
-    """The scores as arrays, the rows to keep, and what is dropped because a score is not finite."""
-    scores, keep = {}, np.ones(len(table.prompt), bool)
-    dropped: list[Dropped] = []
-    for name, cells in table.scores.items():
-        values = np.array([math.nan if x is None else x for x in cells])
-        lost = ~np.isfinite(values)
-        if missing == "error":
-            bad = _BadCells()
-            for index in np.flatnonzero(lost):
-                found = cells[index]
-                bad.add(name, int(index) + 1, None if found is None else str(found))
-            bad.refuse(path, name, "a finite number")
-        lost &= keep
-        if lost.any():
-            first = int(np.argmax(lost)) + 1
-            dropped.append(Dropped(f"no finite {name}", int(lost.sum()), first))
-            keep &= ~lost
-        scores[name] = values
-    return scores, keep, dropped
-
-
-def _refuse_duplicates(path: Path, table: _Table, response: str) -> None:
-    seen: dict[tuple[str, str], int] = {}
-    for row, pair in enumerate(zip(table.prompt, table.response, strict=True)):
-        other = seen.setdefault(pair, row)
-        if other != row:
-            raise ValueError(
-                f"{path}: rows {other + 1} and {row + 1} have the same prompt {pair[0]!r} and"
-                f" {response} {pair[1]!r}"
-            )
+    if leave_one_out:
+        judges = fill(np.stack([scores[name] for name in found.reward], axis=-1))
+    response = None if found.text else found.response
+    return Scores(
+        prompts=tuple(rows.prompts[i] for i in present),
+        rewards=mean(found.reward),
+        gold=mean(found.gold) if found.gold else None,
+        where=where,
+        rows=fill(offset + rows.row - 1, -1),
+        columns=Columns(
+            " + ".join(found.prompt), _one_or_all(found.reward),
+            _one_or_all(found.gold) if found.gold else None, response, leave_one_out,
+        ),
+        read=sum(rows.read),
+        dropped=tuple(dropped),
+        judges=judges,
+        places=fill(rows.place, -1) if rows.place.any() else None,
+        notes=tuple(notes),
+    )  # fmt: skip

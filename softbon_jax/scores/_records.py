@@ -109,6 +109,9 @@ class Scores(NamedTuple):
       dropped: what was left out.
       judges: `[prompts, N, J]` the columns whose mean is `rewards`, if one is to be left out in turn;
         else None.
+      places: `[prompts, N]` integers, the place in the list that the row holds, counted from 0; -1 where
+        there is no response; None where every row is one response.
+      notes: how the file was read, in words, where it does not go without saying.
     """
 
     prompts: tuple[str, ...]
@@ -120,3 +123,5 @@ class Scores(NamedTuple):
     read: int
     dropped: tuple[Dropped, ...]
     judges: np.ndarray | None = None
+    places: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
