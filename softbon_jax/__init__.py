@@ -39,6 +39,7 @@ from softbon_jax.exact.stopping import (
     random_n_metrics,
     stopped_metrics,
 )
+from softbon_jax.pools.credits import pool_credits
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
@@ -164,6 +165,7 @@ __all__ = [
     "pessimism_log_probs",
     "plug_in_curve",
     "poisson_mask",
+    "pool_credits",
     "pool_curve",
     "pool_effective_size",
     "pool_kl",

@@ -37,6 +37,7 @@ def step(key, state):
 ARGUMENTS = {
     "a": STATE,
     "b": STATE,
+    "baseline": True,
     "block": PROBLEM,
     "block_size": 2,
     "chunk": 2,
@@ -103,6 +104,7 @@ OWN = {
     "pessimism_law": {"n": 4},
     "simulate_pessimism": {"n": 4},
     "plug_in_curve": OF_POOLS,
+    "pool_credits": OF_POOLS | {"n": 2},
     "pool_curve": OF_POOLS,
     "pool_effective_size": OF_POOLS,
     "pool_kl": OF_POOLS,

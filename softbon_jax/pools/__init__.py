@@ -1,5 +1,6 @@
 """Curves and divergences from pools of scored candidates: no likelihoods are needed."""
 
+from softbon_jax.pools.credits import pool_credits
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
@@ -25,6 +26,7 @@ __all__ = [
     "leave_one_out",
     "leave_one_out_curve",
     "plug_in_curve",
+    "pool_credits",
     "pool_curve",
     "pool_effective_size",
     "pool_kl",

@@ -17,7 +17,7 @@ Array = jax.Array
 
 
 class Kernel(NamedTuple):
-    """How one pool is worked on, static; all three return a tree of arrays `[M]`.
+    """How one pool is worked on, static; all three return a tree of arrays `[M]` or `[N, M]`.
 
     Attributes:
       soft: of (pool, n, temperature in (0, inf), work).
@@ -101,7 +101,7 @@ def over_grid(
         legal = legal & jnp.isfinite(pool.rewards).all() & jnp.isfinite(pool.values).all()
         poison = jnp.where(legal, 0.0, jnp.nan).astype(n.dtype)
         out = _in_regime(kernel, group, pool, n, temperature)
-        return jax.tree.map(lambda x: x + poison, out)
+        return jax.tree.map(lambda x: x + jnp.broadcast_to(poison, x.shape), out)
 
     def of_group(group: Group, chosen: np.ndarray) -> Any:
         if chosen.size == 1:  # spares the compiler a loop

@@ -9,7 +9,7 @@ takes the pool for the policy, which is biased by O(1/N).
 from __future__ import annotations
 
 import operator
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased
+from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased, _worker
 from softbon_jax.pools._grid import Curve as Curve
 
 Array = jax.Array
@@ -83,7 +83,7 @@ def pool_curve(
     """
     pools = _arguments.checked_pools(rewards, values, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    return _curve(request, UNBIASED, _unbiased.work_for)
+    return _worker.curve(request, UNBIASED, _unbiased.work_for)
 
 
 @_checks.keyword_only("values", "where")
@@ -127,7 +127,7 @@ def plug_in_curve(
     """
     pools = _arguments.checked_pools(rewards, values, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    return _curve(request, PLUG_IN, _plug_in.nodes_for)
+    return _worker.curve(request, PLUG_IN, _plug_in.nodes_for)
 
 
 # Several judges ----------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def leave_one_out_curve(
         _checks.offending("judges", value, bad, "finite where they count")
     pools = _turns(judges, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    return _curve(request, UNBIASED, _unbiased.work_for, turns=judges.shape[-1])
+    return _worker.curve(request, UNBIASED, _unbiased.work_for, turns=judges.shape[-1])
 
 
 def _checked_judges(judges: Any, shape: str) -> Array:
@@ -227,46 +227,6 @@ def _checked_judges(judges: Any, shape: str) -> Array:
 
 
 # The compiled workers ----------------------------------------------------------------------------
-
-
-def _curve(request: _arguments.Request, kernel: _grid.Kernel, work: Any, turns: int = 1) -> Curve:
-    groups, members = _grid.grouped(request.temperature, partial(work, request))
-    return _compiled_curve(
-        request.pools,
-        request.order,
-        request.n,
-        request.temperature,
-        members,
-        kernel=kernel,
-        groups=groups,
-        turns=turns,
-    )
-
-
-@partial(jax.jit, static_argnames=("kernel", "groups", "turns"))
-def _compiled_curve(
-    pools: _sorted.Pools,
-    order: Array | None,
-    n: Array,
-    temperature: Array,
-    members: _grid.Members,
-    *,
-    kernel: _grid.Kernel,
-    groups: tuple[_grid.Group, ...],
-    turns: int,
-) -> Curve:
-    """The curve of `[turns * prompts, N]`, averaged over the turns."""
-    number = n.astype(pools.dtype)
-
-    def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> Array:
-        pool = _sorted.sorted_pool(*unsorted)
-        return _grid.over_grid(kernel, groups, members, pool, number, temperature)
-
-    per_pool = jax.lax.map(prompt, (pools, order))
-    size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
-    if turns > 1:
-        per_pool = jnp.mean(per_pool.reshape(turns, -1, *per_pool.shape[1:]), axis=0)
-    return _grid.curve_of(per_pool, size[: len(per_pool)], n, temperature)
 
 
 @jax.jit
