@@ -41,6 +41,7 @@ NAMES = (
     "stopping",
     "hedging",
     "distillation",
+    "training",
     "certified",
 )
 """The experiments, in the order in which `reproduce` runs them."""

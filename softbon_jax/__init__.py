@@ -39,7 +39,7 @@ from softbon_jax.exact.stopping import (
     random_n_metrics,
     stopped_metrics,
 )
-from softbon_jax.pools.credits import pool_credits
+from softbon_jax.pools.credits import pool_credits, pool_weights
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
@@ -169,6 +169,7 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_weights",
     "race_metrics",
     "random_n_metrics",
     "rates",

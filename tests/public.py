@@ -108,6 +108,7 @@ OWN = {
     "pool_curve": OF_POOLS,
     "pool_effective_size": OF_POOLS,
     "pool_kl": OF_POOLS,
+    "pool_weights": OF_POOLS,
     "rates.fit_rate": {"n": 2.0 ** np.arange(8), "values": 2.0 ** -np.arange(8)},
     "round_to_lattice": {"step": 0.1},
     "hedge": {"temperature": None},

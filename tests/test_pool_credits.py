@@ -179,6 +179,27 @@ def test_they_have_derivatives_and_batch(ragged):
     np.testing.assert_allclose(batched[1], single, atol=1e-13)
 
 
+# Weights ------------------------------------------------------------------------------------------
+
+
+def test_weights_are_how_often_each_is_selected(ragged):
+    rewards, _, where = ragged
+    n, temperature = np.array([1, 4, 9]), np.array([0.0, 0.1, 2.0, np.inf])
+    got = sb.pool_weights(rewards, n, temperature, where=where)
+    assert got.shape == (4, 4, 3, 9)
+    for p, (i, t), (m, size) in itertools.product(
+        range(4), enumerate(temperature), enumerate(n.tolist())
+    ):
+        pool = rewards[p, where[p]]
+        if size > pool.size:
+            assert np.isnan(got[p, i, m, where[p]]).all()
+            continue
+        unit = np.eye(pool.size)
+        exact = [oracles.mean_over_subsets(pool, row, size, t) for row in unit]
+        np.testing.assert_allclose(got[p, i, m, where[p]], exact, rtol=0, atol=1e-14)
+    assert (got[~np.broadcast_to(where[:, None, None], got.shape)] == 0).all()
+
+
 GOOD = np.array([[0.0, 1.0, 2.0], [1.0, 0.5, 0.0]])
 
 

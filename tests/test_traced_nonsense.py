@@ -18,7 +18,7 @@ from tests.test_static import TABLE
 NAN, INF = float("nan"), float("inf")
 LOG_PROBS, REWARDS = (np.asarray(x) for x in PROBLEM)
 POOLS = {
-    "plug_in_curve", "pool_credits", "pool_curve", "pool_effective_size", "pool_kl",
+    "plug_in_curve", "pool_credits", "pool_curve", "pool_effective_size", "pool_kl", "pool_weights",
     "leave_one_out_curve",
 }  # fmt: skip
 SELECTORS = {
@@ -110,6 +110,7 @@ ENTRIES = {
     ("empirical", "rewards"), ("from_logits", "rewards"), ("from_probs", "rewards"),
     ("jackpot", "prize"), ("frontier", "kl"), ("leave_one_out_curve", "judges"),
     ("sweep", "n"), ("sweep", "log_n"), ("sweep", "temperature"), ("pool_credits", "temperature"),
+    ("pool_weights", "temperature"),
     ("worst_case", "range_over_temperature"),
     *((name, x) for name in POOLS for x in ("rewards", "values", "n")),
 }  # fmt: skip

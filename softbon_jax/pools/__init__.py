@@ -1,6 +1,6 @@
 """Curves and divergences from pools of scored candidates: no likelihoods are needed."""
 
-from softbon_jax.pools.credits import pool_credits
+from softbon_jax.pools.credits import pool_credits, pool_weights
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
@@ -30,4 +30,5 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_weights",
 ]

@@ -2,10 +2,14 @@
 
 The mean over subsets S of T(S) 1{i in S} is the derivative of the mean of T(S) Π_{j in S} (1 + ε_j) by
 ε_i. Less a baseline, it is that of the mean of T(S) - T(S without i) over the S with i. Kernels for
-one pool, `[N, 1]`, candidates in the order of the pool.
+one pool, `[N, 1]`, candidates in the order of the pool. The chance that a candidate is selected is
+the derivative by its value.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,3 +99,22 @@ def base(pool: Pool, n: Array, *, less: bool) -> Array:
     whole = (pool.float_size - n) / others / pool.float_size
     out = pool.values * (each if less else jnp.where(pool.size > 1, whole, 1.0))
     return _with_mean(pool, n, out, less)
+
+
+def weights(mean: Callable[..., Array]) -> Callable[..., Array]:
+    """The kernel `[N, M]` of the chances to be selected, from the kernel `[M]` of a mean value."""
+
+    def chances(pool: Pool, n: Array, *others: Any) -> Array:
+        def of_values(values: Array) -> Array:
+            return mean(pool._replace(values=values), n, *others)
+
+        return jax.jacrev(of_values)(pool.values).T
+
+    return chances
+
+
+def equal_weights(pool: Pool, n: Array) -> Array:
+    """At temperature inf all are selected equally often."""
+    return jnp.broadcast_to(
+        jnp.where(pool.present, 1 / pool.float_size, 0.0)[:, None], (pool.present.size, n.size)
+    )

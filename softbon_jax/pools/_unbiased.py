@@ -167,9 +167,10 @@ def soft_sum(
         return jnp.sum(means * weight[None], axis=1)
 
     arrays = (nodes.first, nodes.lead, nodes.u, nodes.weight)
-    # Where a derivative is asked for, the steps are taken again: kept for all nodes they would be many.
-    part = jax.checkpoint(part) if marks is not None else part
-    total = _quadrature.over_tiles(part, arrays, nodes.weight, jnp.zeros(n.shape, dtype))
+    # A derivative takes the steps of a tile again: kept for all nodes they would be many.
+    total = _quadrature.over_tiles(
+        jax.checkpoint(part), arrays, nodes.weight, jnp.zeros(n.shape, dtype)
+    )
     return jnp.where(nodes.resolved, total, jnp.nan)
 
 

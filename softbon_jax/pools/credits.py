@@ -1,4 +1,4 @@
-"""Credits for training: what each of a prompt's candidates contributes to soft best-of-n."""
+"""For training: what each of a prompt's candidates contributes to soft best-of-n, and its chance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.pools import _arguments, _credits, _grid, _worker
+from softbon_jax.pools import _arguments, _credits, _grid, _unbiased, _worker
 
 Array = jax.Array
 
@@ -22,6 +22,9 @@ def _kernel(less: bool) -> _grid.Kernel:
 
 
 WITH_BASELINE, WITHOUT = _kernel(True), _kernel(False)
+WEIGHTS = _grid.Kernel(
+    _credits.weights(_unbiased.soft), _credits.weights(_unbiased.hard), _credits.equal_weights
+)
 
 
 def pool_credits(
@@ -84,13 +87,56 @@ def pool_credits(
     for name, given in (("n", request.n), ("temperature", request.temperature)):
         if given.ndim:
             raise ValueError(f"{name} must be a scalar, got shape {given.shape}")
-    groups, members = _grid.grouped(request.temperature, partial(_credits.work_for, request))
+    kernel = WITH_BASELINE if baseline else WITHOUT
+    return _each_candidate(request, kernel, _credits.work_for)
+
+
+def pool_weights(
+    rewards: Any, n: Any, temperature: Any, *, where: Any = None, nodes: int | None = None
+) -> Array:
+    """How often soft best-of-n of n of a prompt's N candidates selects each of them.
+
+    The mean over all subsets S of n of e^{r_i/λ} 1{i in S} / Σ_{j in S} e^{r_j/λ}. Summed against any
+    values it is `pool_curve` of these. So it is the weight of a response in whatever is to be averaged
+    over what is selected: in fine-tuning towards the rule's own law, in a histogram, for a quantile.
+
+    Args:
+      rewards: `[prompts, N]` scores that select, in the units of `temperature`, traced.
+      n: `[M]` or scalar, integers >= 1, traced.
+      temperature: `[T]` or scalar, at least 0, traced; 0 and inf as in `pool_curve`.
+      where: bool, broadcasts against rewards, traced; False leaves a candidate out.
+      nodes: static, as in `pool_curve`.
+
+    Returns:
+      `[prompts, T, M, N]` without the axis of a scalar, in the dtype of rewards, at least float32. The
+      last axis sums to 1; 0 for candidates left out. NaN where n is above a pool's size.
+
+    Raises:
+      TypeError: as `pool_curve`.
+      ValueError: as `pool_curve`.
+
+    Numerics: error below 1e-13 in float64, 1e-6 in float32; one backward pass of `pool_curve` for every
+      n, and its memory that of one prompt.
+    Source: derived here, as the derivative of the mean over subsets by the values.
+
+    Example:
+      >>> scores = np.array([[0.2, 0.9, 0.4, 0.3]])
+      >>> np.round(np.float64(sb.pool_weights(scores, [1, 2, 4], 0.2)), 3).tolist()
+      [[[0.25, 0.25, 0.25, 0.25], [0.113, 0.475, 0.238, 0.175], [0.026, 0.861, 0.071, 0.043]]]
+    """
+    pools = _arguments.checked_pools(rewards, None, where)
+    request = _arguments.checked(pools, n, temperature, nodes)
+    return _each_candidate(request, WEIGHTS, _unbiased.work_for)
+
+
+def _each_candidate(request: _arguments.Request, kernel: _grid.Kernel, work: Any) -> Array:
+    groups, members = _grid.grouped(request.temperature, partial(work, request))
     return _worker.each_candidate(
         request.pools,
         request.order,
         request.n,
         request.temperature,
         members,
-        kernel=WITH_BASELINE if baseline else WITHOUT,
+        kernel=kernel,
         groups=groups,
     )
