@@ -27,7 +27,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         kl.plot(one.step, one.kl, **look)
         kl.axhline(float(one.target_kl), color=color, lw=0.5, ls=":")
         left.plot(one.step, one.tv, **look)
-    net.set(ylabel="reward, soft best-of-8, less price of KL", title="as served")
+    net.set(ylabel="reward less price of KL", title="served through soft best-of-8")
     kl.set(ylabel="KL(policy‖P), nats", title="KL; dotted: exact optimum")
     left.set(ylabel="total variation", yscale="log", title="distance from its optimum")
     for ax in (net, kl, left):
