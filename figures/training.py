@@ -22,11 +22,10 @@ def draw(dataset: xr.Dataset) -> Figure:
     figure, (net, kl, left) = style.panels(3, 2.5)
     for learner, color, dashes, label in LEARNERS:
         one = dataset.sel(learner=learner)
-        look = {"color": color, "ls": dashes}
-        net.plot(one.step, one.net, label=label, **look)
-        kl.plot(one.step, one.kl, **look)
+        net.plot(one.step, one.net, color=color, ls=dashes, label=label)
+        kl.plot(one.step, one.kl, color=color, ls=dashes)
         kl.axhline(float(one.target_kl), color=color, lw=0.5, ls=":")
-        left.plot(one.step, one.tv, **look)
+        left.plot(one.step, one.tv, color=color, ls=dashes)
     net.set(ylabel="reward less price of KL", title="served through soft best-of-8")
     kl.set(ylabel="KL(policy‖P), nats", title="KL; dotted: exact optimum")
     left.set(ylabel="total variation", yscale="log", title="distance from its optimum")

@@ -49,6 +49,7 @@ from softbon_jax.pools.curves import (
     pool_curve,
 )
 from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
+from softbon_jax.pools.votes import pool_votes
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -169,6 +170,7 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_votes",
     "pool_weights",
     "race_metrics",
     "random_n_metrics",

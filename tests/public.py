@@ -36,6 +36,7 @@ def step(key, state):
 # An argument of every kind, by the names that the functions share.
 ARGUMENTS = {
     "a": STATE,
+    "answers": jnp.array([[0, 1, 1, 2], [2, 2, 0, 1]]),
     "b": STATE,
     "baseline": True,
     "block": PROBLEM,
@@ -66,6 +67,7 @@ ARGUMENTS = {
     "method": "counts",
     "n": 4.0,
     "nodes": 64,
+    "num_classes": 3,
     "num_outcomes": 4,
     "p": 0.25,
     "prize": 2.0,
@@ -108,6 +110,7 @@ OWN = {
     "pool_curve": OF_POOLS,
     "pool_effective_size": OF_POOLS,
     "pool_kl": OF_POOLS,
+    "pool_votes": OF_POOLS,
     "pool_weights": OF_POOLS,
     "rates.fit_rate": {"n": 2.0 ** np.arange(8), "values": 2.0 ** -np.arange(8)},
     "round_to_lattice": {"step": 0.1},

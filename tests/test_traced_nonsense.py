@@ -49,6 +49,7 @@ POSITIVE = (*ANY_REAL, -1.0, 0.0)
 TEMPERATURE = (NAN, -INF, -1.0)
 # Where this depends on the function, under "function argument".
 BAD = {
+    "answers": (*ANY_REAL, -1.0, 0.5, 3.0),
     "concentration": POSITIVE,
     "draws": (*POSITIVE, 1.0),
     "envelope": ANY_REAL,
@@ -110,7 +111,7 @@ ENTRIES = {
     ("empirical", "rewards"), ("from_logits", "rewards"), ("from_probs", "rewards"),
     ("jackpot", "prize"), ("frontier", "kl"), ("leave_one_out_curve", "judges"),
     ("sweep", "n"), ("sweep", "log_n"), ("sweep", "temperature"), ("pool_credits", "temperature"),
-    ("pool_weights", "temperature"),
+    ("pool_weights", "temperature"), ("pool_votes", "answers"), ("pool_votes", "n"),
     ("worst_case", "range_over_temperature"),
     *((name, x) for name in POOLS for x in ("rewards", "values", "n")),
 }  # fmt: skip
@@ -130,7 +131,7 @@ def given_to(name, argument):
         del given["draws"]
     value = given[argument]
     if argument not in ("problem", "block"):
-        integers = argument == "n" and name in POOLS
+        integers = argument == "n" and name in POOLS | {"pool_votes"}
         value = np.asarray(value, int if integers else float)
     return given, value
 

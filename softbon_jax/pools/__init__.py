@@ -16,6 +16,7 @@ from softbon_jax.pools.divergences import (
     pool_effective_size,
     pool_kl,
 )
+from softbon_jax.pools.votes import pool_votes
 
 __all__ = [
     "FEWEST_EFFECTIVE",
@@ -30,5 +31,6 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_votes",
     "pool_weights",
 ]

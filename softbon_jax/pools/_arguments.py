@@ -66,9 +66,16 @@ def checked_pools(rewards: Any, values: Any, where: Any) -> Pools:
     return Pools(rewards, values, checked_mask(where, rewards.shape))
 
 
-def checked_mask(where: Any, shape: tuple[int, ...]) -> Array:
+def checked_mask(where: Any, shape: tuple[int, ...], of: str = "rewards") -> Array:
     """The mask of pools of a shape; ones come from NumPy, which compiles nothing."""
-    return _checks.mask(np.ones(shape, bool) if where is None else where, shape)
+    return _checks.mask(np.ones(shape, bool) if where is None else where, shape, of)
+
+
+def largest_pool(where: np.ndarray) -> int:
+    """How many candidates the largest pool has; ValueError for a pool without any."""
+    count = where.sum(1)
+    _checks.offending("the number of candidates in a pool", count, count < 1, "at least 1")
+    return int(count.max())
 
 
 def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Request:
@@ -78,9 +85,7 @@ def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Reques
     rewards, where = _checks.concrete(pools.rewards), _checks.concrete(pools.where)
     most = pools.rewards.shape[1]
     if where is not None:
-        count = where.sum(1)
-        most = int(count.max())
-        _checks.offending("the number of candidates in a pool", count, count < 1, "at least 1")
+        most = largest_pool(where)
         _finite_where("rewards", rewards, where)
         if pools.values is not pools.rewards:
             _finite_where("values", _checks.concrete(pools.values), where)
@@ -89,7 +94,7 @@ def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Reques
     return Request(
         pools,
         _presorted(rewards, where, pools.dtype),
-        _checked_n(n, most),
+        checked_n(n, most),
         temperature,
         None if nodes is None else _checks.positive_integer("nodes", nodes),
     )
@@ -109,7 +114,8 @@ def _presorted(
     return Presorted(order.astype(np.int32), rewards, where.sum(1))
 
 
-def _checked_n(n: Any, most: int) -> Any:
+def checked_n(n: Any, most: int) -> Any:
+    """The n as a scalar or `[M]`, integers in NumPy if they are known."""
     n = _checks.real("n", n)
     number = _checks.concrete(n)
     if number is not None:
