@@ -50,6 +50,7 @@ from softbon_jax.pools.curves import (
 )
 from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
 from softbon_jax.pools.votes import pool_votes
+from softbon_jax.pools.win_rates import pool_win_rate
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -172,6 +173,7 @@ __all__ = [
     "pool_kl",
     "pool_votes",
     "pool_weights",
+    "pool_win_rate",
     "race_metrics",
     "random_n_metrics",
     "rates",

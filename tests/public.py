@@ -112,6 +112,7 @@ OWN = {
     "pool_kl": OF_POOLS,
     "pool_votes": OF_POOLS,
     "pool_weights": OF_POOLS,
+    "pool_win_rate": OF_POOLS,
     "rates.fit_rate": {"n": 2.0 ** np.arange(8), "values": 2.0 ** -np.arange(8)},
     "round_to_lattice": {"step": 0.1},
     "hedge": {"temperature": None},

@@ -19,7 +19,7 @@ NAN, INF = float("nan"), float("inf")
 LOG_PROBS, REWARDS = (np.asarray(x) for x in PROBLEM)
 POOLS = {
     "plug_in_curve", "pool_credits", "pool_curve", "pool_effective_size", "pool_kl", "pool_weights",
-    "leave_one_out_curve",
+    "pool_win_rate", "leave_one_out_curve",
 }  # fmt: skip
 SELECTORS = {
     "select", "select_best", "select_many", "select_race", "select_pessimist", "select_rejection",

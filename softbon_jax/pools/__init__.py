@@ -17,6 +17,7 @@ from softbon_jax.pools.divergences import (
     pool_kl,
 )
 from softbon_jax.pools.votes import pool_votes
+from softbon_jax.pools.win_rates import pool_win_rate
 
 __all__ = [
     "FEWEST_EFFECTIVE",
@@ -33,4 +34,5 @@ __all__ = [
     "pool_kl",
     "pool_votes",
     "pool_weights",
+    "pool_win_rate",
 ]

@@ -78,8 +78,11 @@ def largest_pool(where: np.ndarray) -> int:
     return int(count.max())
 
 
-def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Request:
-    """The request for a worker; ValueError and TypeError for values that make no sense."""
+def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None, spare: int = 0) -> Request:
+    """The request for a worker; ValueError and TypeError for values that make no sense.
+
+    A pool must have `spare` candidates more than n.
+    """
     if 0 in pools.rewards.shape:
         raise ValueError(f"rewards must not be empty, got shape {pools.rewards.shape}")
     rewards, where = _checks.concrete(pools.rewards), _checks.concrete(pools.where)
@@ -94,7 +97,7 @@ def checked(pools: Pools, n: Any, temperature: Any, nodes: int | None) -> Reques
     return Request(
         pools,
         _presorted(rewards, where, pools.dtype),
-        checked_n(n, most),
+        checked_n(n, most, spare),
         temperature,
         None if nodes is None else _checks.positive_integer("nodes", nodes),
     )
@@ -114,14 +117,15 @@ def _presorted(
     return Presorted(order.astype(np.int32), rewards, where.sum(1))
 
 
-def checked_n(n: Any, most: int) -> Any:
+def checked_n(n: Any, most: int, spare: int = 0) -> Any:
     """The n as a scalar or `[M]`, integers in NumPy if they are known."""
     n = _checks.real("n", n)
     number = _checks.concrete(n)
     if number is not None:
         whole = (number >= 1) & (number == np.floor(number)) & np.isfinite(number)
         _checks.offending("n", number, ~whole, "an integer of at least 1")
-        _checks.offending("n", number, number > most, f"at most {most}, the largest pool")
+        limit = f"at most {most - spare}, the largest pool" + (f" less {spare}" if spare else "")
+        _checks.offending("n", number, number > most - spare, limit)
         n = number.astype(int)
     _checks.scalar_or_vector("n", n)
     return n
