@@ -43,12 +43,14 @@ from softbon_jax.pools.credits import pool_credits, pool_weights
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
+    curve_difference,
     leave_one_out,
     leave_one_out_curve,
     plug_in_curve,
     pool_curve,
 )
 from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
+from softbon_jax.pools.tails import Tail, pool_tail
 from softbon_jax.pools.votes import pool_votes
 from softbon_jax.pools.win_rates import pool_win_rate
 from softbon_jax.problem import (
@@ -127,6 +129,7 @@ __all__ = [
     "Problem",
     "Reservoir",
     "Rounded",
+    "Tail",
     "Threshold",
     "TiltedKl",
     "allocate",
@@ -137,6 +140,7 @@ __all__ = [
     "bounds",
     "calibrate",
     "conditional_fluctuation",
+    "curve_difference",
     "decode",
     "dirichlet",
     "distill",
@@ -171,6 +175,7 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_tail",
     "pool_votes",
     "pool_weights",
     "pool_win_rate",

@@ -49,6 +49,8 @@ POSITIVE = (*ANY_REAL, -1.0, 0.0)
 TEMPERATURE = (NAN, -INF, -1.0)
 # Where this depends on the function, under "function argument".
 BAD = {
+    "confidence": (*POSITIVE, 1.0),
+    "level": (*POSITIVE, 1.0),
     "answers": (*ANY_REAL, -1.0, 0.5, 3.0),
     "concentration": POSITIVE,
     "draws": (*POSITIVE, 1.0),
@@ -85,6 +87,7 @@ BAD = {
     "win_rate": (*POSITIVE, 1.0),
 }
 # What has no illegal value, or is looked at in a test of its own.
+ANY_SCORE = {"leave_one_out", "curve_difference"}
 WITHOUT = {"key", "where", "items", "init_state", "example_item", "state", "a", "b", "divergence"}
 # A field that does not depend on the argument keeps its value.
 INDEPENDENT = {
@@ -100,6 +103,7 @@ INDEPENDENT = {
     ("from_probs", "rewards"): ".log_probs",
     ("jackpot", "p"): ".rewards",
     ("jackpot", "prize"): ".log_probs",
+    ("pool_tail", "confidence"): ".quantile|.mean_below|.standard_error",
     ("pool_kl", "n"): ".kl_tilted_base|.effective_size",
     ("reservoir_update", "rewards"): ".item|.noise|.temperature",
     ("reservoir_update", "temperature"): ".item|.noise",
@@ -112,6 +116,7 @@ ENTRIES = {
     ("jackpot", "prize"), ("frontier", "kl"), ("leave_one_out_curve", "judges"),
     ("sweep", "n"), ("sweep", "log_n"), ("sweep", "temperature"), ("pool_credits", "temperature"),
     ("pool_weights", "temperature"), ("pool_votes", "answers"), ("pool_votes", "n"),
+    ("pool_tail", "n"),
     ("worst_case", "range_over_temperature"),
     *((name, x) for name in POOLS for x in ("rewards", "values", "n")),
 }  # fmt: skip
@@ -131,7 +136,7 @@ def given_to(name, argument):
         del given["draws"]
     value = given[argument]
     if argument not in ("problem", "block"):
-        integers = argument == "n" and name in POOLS | {"pool_votes"}
+        integers = argument == "n" and name in POOLS | {"pool_votes", "pool_tail"}
         value = np.asarray(value, int if integers else float)
     return given, value
 
@@ -178,7 +183,7 @@ def traced_pairs():
         (name, argument)
         for name, (_, traced) in TABLE.items()
         for argument in traced
-        if argument not in WITHOUT and name != "leave_one_out"  # which takes any score
+        if argument not in WITHOUT and name not in ANY_SCORE
     ]
 
 

@@ -4,6 +4,7 @@ from softbon_jax.pools.credits import pool_credits, pool_weights
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
+    curve_difference,
     leave_one_out,
     leave_one_out_curve,
     plug_in_curve,
@@ -16,6 +17,7 @@ from softbon_jax.pools.divergences import (
     pool_effective_size,
     pool_kl,
 )
+from softbon_jax.pools.tails import Tail, pool_tail
 from softbon_jax.pools.votes import pool_votes
 from softbon_jax.pools.win_rates import pool_win_rate
 
@@ -24,7 +26,9 @@ __all__ = [
     "Curve",
     "KlCurve",
     "LeaveOneOut",
+    "Tail",
     "TiltedKl",
+    "curve_difference",
     "leave_one_out",
     "leave_one_out_curve",
     "plug_in_curve",
@@ -32,6 +36,7 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_tail",
     "pool_votes",
     "pool_weights",
     "pool_win_rate",

@@ -165,3 +165,19 @@ def curve_of(per_prompt: Array, size: Array, n: Array, temperature: Array) -> Cu
         per_prompt.reshape(len(per_prompt), *shape),
         count.reshape(n.shape),
     )
+
+
+def over_prompts(per_prompt: Array) -> Curve:
+    """Means over the prompts of `[prompts, ...]` that are not NaN."""
+    kept = ~jnp.isnan(per_prompt)
+    count = jnp.sum(kept, axis=0)
+    total = jnp.maximum(count, 1).astype(per_prompt.dtype)
+    mean = jnp.sum(jnp.where(kept, per_prompt, 0.0), axis=0) / total
+    off = jnp.where(kept, per_prompt - mean[None], 0.0)
+    error = jnp.sqrt(jnp.sum(off**2, axis=0) / jnp.maximum(total - 1, 1) / total)
+    return Curve(
+        jnp.where(count > 0, mean, jnp.nan),
+        jnp.where(count > 1, error, jnp.nan),
+        per_prompt,
+        count,
+    )

@@ -70,8 +70,22 @@ def _compiled_curve(
     return _grid.curve_of(per_pool, size[: len(per_pool)], n, temperature)
 
 
+def for_each_candidate(request: _arguments.Request, kernel: _grid.Kernel, work: Any) -> Array:
+    """`[prompts, .., M, N]`: a kernel that returns `[N, M]`, with the candidates as they came."""
+    groups, members = _grid.grouped(request.temperature, partial(work, request))
+    return _compiled_candidates(
+        request.pools,
+        request.order,
+        request.n,
+        request.temperature,
+        members,
+        kernel=kernel,
+        groups=groups,
+    )
+
+
 @partial(jax.jit, static_argnames=("kernel", "groups"))
-def each_candidate(
+def _compiled_candidates(
     pools: _sorted.Pools,
     order: Array | None,
     n: Array,
@@ -81,7 +95,6 @@ def each_candidate(
     kernel: _grid.Kernel,
     groups: tuple[_grid.Group, ...],
 ) -> Array:
-    """`[prompts, .., M, N]`: a kernel that returns `[N, M]`, with the candidates as they came."""
     number = n.astype(pools.dtype)
 
     def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> Array:

@@ -88,7 +88,7 @@ def pool_credits(
         if given.ndim:
             raise ValueError(f"{name} must be a scalar, got shape {given.shape}")
     kernel = WITH_BASELINE if baseline else WITHOUT
-    return _each_candidate(request, kernel, _credits.work_for)
+    return _worker.for_each_candidate(request, kernel, _credits.work_for)
 
 
 def pool_weights(
@@ -126,17 +126,4 @@ def pool_weights(
     """
     pools = _arguments.checked_pools(rewards, None, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    return _each_candidate(request, WEIGHTS, _unbiased.work_for)
-
-
-def _each_candidate(request: _arguments.Request, kernel: _grid.Kernel, work: Any) -> Array:
-    groups, members = _grid.grouped(request.temperature, partial(work, request))
-    return _worker.each_candidate(
-        request.pools,
-        request.order,
-        request.n,
-        request.temperature,
-        members,
-        kernel=kernel,
-        groups=groups,
-    )
+    return _worker.for_each_candidate(request, WEIGHTS, _unbiased.work_for)

@@ -130,6 +130,51 @@ def plug_in_curve(
     return _worker.curve(request, PLUG_IN, _plug_in.nodes_for)
 
 
+def curve_difference(first: Any, second: Any) -> Curve:
+    """The mean over prompts of first less second, with the standard error of the paired difference.
+
+    Two points of curves over the same prompts share their draws, so that their difference is known much
+    better than either. "Better" should mean this difference and its standard error.
+
+    Args:
+      first: `[prompts, ...]` estimates for each prompt, such as the `per_prompt` of a `Curve` or some
+        of its columns, traced; NaN where there is none.
+      second: likewise, of the same prompts; the other axes broadcast.
+
+    Returns:
+      `Curve` of the differences, with axes `...` in the place of `[.., M]`. `prompts` counts those that
+      have both; the others have NaN in `per_prompt`.
+
+    Raises:
+      TypeError: an argument is not real numbers.
+      ValueError: an argument without prompts, or shapes that do not match.
+
+    Numerics: in the wider dtype of the two, at least float32.
+    Source: the standard error of a mean of paired differences.
+
+    Example:
+      >>> scores = np.array([[0.2, 0.9, 0.4, 0.3], [0.5, 0.2, 0.2, 0.7]])
+      >>> curve = sb.pool_curve(scores, n=[1, 2, 4], temperature=[0.0, 0.2]).per_prompt
+      >>> gain = sb.curve_difference(curve[:, 0, 2], curve[:, 1, 1])
+      >>> print(f"{gain.mean:.3f} ± {gain.standard_error:.3f}")
+      0.246 ± 0.056
+    """
+    both = [_checks.as_float(*x) for x in (("first", first), ("second", second))]
+    for name, x in zip(("first", "second"), both, strict=True):
+        if x.ndim == 0 or x.shape[0] == 0:
+            raise ValueError(f"{name} must be [prompts, ...], got shape {x.shape}")
+    shapes = [x.shape for x in both]
+    if shapes[0][0] != shapes[1][0]:
+        raise ValueError(f"first has {shapes[0][0]} prompts, second has {shapes[1][0]}")
+    try:
+        np.broadcast_shapes(*(shape[1:] for shape in shapes))
+    except ValueError:
+        raise ValueError(
+            f"first and second must broadcast, got shapes {shapes[0]} and {shapes[1]}"
+        ) from None
+    return _difference(*both)
+
+
 # Several judges ----------------------------------------------------------------------------------
 
 
@@ -227,6 +272,20 @@ def _checked_judges(judges: Any, shape: str) -> Array:
 
 
 # The compiled workers ----------------------------------------------------------------------------
+
+
+@jax.jit
+def _difference(first: Array, second: Array) -> Curve:
+    shape = np.broadcast_shapes(first.shape[1:], second.shape[1:])
+    dtype = jnp.promote_types(first.dtype, second.dtype)
+
+    def widened(x: Array) -> Array:
+        ones = (1,) * (len(shape) - (x.ndim - 1))
+        return jnp.broadcast_to(
+            x.astype(dtype).reshape(x.shape[0], *ones, *x.shape[1:]), (x.shape[0], *shape)
+        )
+
+    return _grid.over_prompts(widened(first) - widened(second))
 
 
 @jax.jit
