@@ -101,7 +101,7 @@ def over_grid(
         legal = legal & jnp.isfinite(pool.rewards).all() & jnp.isfinite(pool.values).all()
         poison = jnp.where(legal, 0.0, jnp.nan).astype(n.dtype)
         out = _in_regime(kernel, group, pool, n, temperature)
-        return jax.tree.map(lambda x: x + jnp.broadcast_to(poison, x.shape), out)
+        return jax.tree.map(lambda x: x + (poison if x.ndim < 2 else poison[None]), out)
 
     def of_group(group: Group, chosen: np.ndarray) -> Any:
         if chosen.size == 1:  # spares the compiler a loop

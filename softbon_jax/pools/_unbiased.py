@@ -125,7 +125,7 @@ def soft_sum(
     def part(first: Array, lead: Array, u: Array, weight: Array) -> Array:
         """The sum over a few nodes, so few that E and D stay in the cache."""
         start = jnp.minimum(first, jnp.maximum(pool.size - width, 0))
-        slot = start[None] + jnp.arange(width, dtype=jnp.int32)[:, None]
+        slot = start[None] + jnp.arange(width, dtype=jnp.int32)[::-1, None]  # the worst first
         reference = pool.rewards[lead][None]
         z = jnp.exp(jnp.minimum(u[None] - (reference - pool.rewards[slot]) / temperature, 30.0))
         x = jnp.exp(-z)
@@ -145,16 +145,16 @@ def soft_sum(
 
         def add(state: tuple[Array, Array], candidate: tuple[Array, ...]) -> tuple[Any, None]:
             e, d = state
-            x, value, density, share = (row[None] for row in candidate)
-            value = value - (k - 1).astype(dtype) if outside else value
+            x, y, share, *density = (row[None] for row in candidate)
+            if outside:
+                y = y - (k - 1).astype(dtype) * density[0]
             rise = k.astype(dtype) * share
             e_less = jnp.concatenate([jnp.ones_like(x), e[:-1]])
             d_less = jnp.concatenate([jnp.zeros_like(x), d[:-1]])
-            d = d + rise * (x * d_less + value * density * e_less - d)
-            return (e + rise * (x * e_less - e), d), None
+            return (e + rise * (x * e_less - e), d + rise * (x * d_less + y * e_less - d)), None
 
-        steps = (x, pool.values[slot], density, share)
-        (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps, reverse=True)
+        steps = (x, pool.values[slot] * density, share, *([density] if outside else []))
+        (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps)
         rest = pool.size - start
         means = d[rows] * shares[:, rest]
         if marks is not None and marks.less:
