@@ -153,15 +153,12 @@ def curve_of(per_prompt: Array, size: Array, n: Array, temperature: Array) -> Cu
     """Means over the prompts of `[prompts, T, M]`, in the shape of `temperature` and n."""
     large_enough = size[:, None] >= n.reshape(-1).astype(size.dtype)[None]
     count = jnp.sum(large_enough, axis=0)
-    total = jnp.maximum(count, 1).astype(per_prompt.dtype)[None]
-    kept = large_enough[:, None]
-    mean = jnp.sum(jnp.where(kept, per_prompt, 0.0), axis=0) / total
-    off = jnp.where(kept, per_prompt - mean[None], 0.0)
-    error = jnp.sqrt(jnp.sum(off**2, axis=0) / jnp.maximum(total - 1, 1) / total)
+    kept = jnp.broadcast_to(large_enough[:, None], per_prompt.shape)
+    mean, error = _mean_and_error(per_prompt, kept, jnp.broadcast_to(count, per_prompt.shape[1:]))
     shape = (*temperature.shape, *n.shape)
     return Curve(
-        jnp.where(count[None] > 0, mean, jnp.nan).reshape(shape),
-        jnp.where(count[None] > 1, error, jnp.nan).reshape(shape),
+        mean.reshape(shape),
+        error.reshape(shape),
         per_prompt.reshape(len(per_prompt), *shape),
         count.reshape(n.shape),
     )
@@ -171,13 +168,13 @@ def over_prompts(per_prompt: Array) -> Curve:
     """Means over the prompts of `[prompts, ...]` that are not NaN."""
     kept = ~jnp.isnan(per_prompt)
     count = jnp.sum(kept, axis=0)
+    return Curve(*_mean_and_error(per_prompt, kept, count), per_prompt, count)
+
+
+def _mean_and_error(per_prompt: Array, kept: Array, count: Array) -> tuple[Array, Array]:
+    """Of the prompts that are kept, `count` in number; NaN of none, and the error of one."""
     total = jnp.maximum(count, 1).astype(per_prompt.dtype)
     mean = jnp.sum(jnp.where(kept, per_prompt, 0.0), axis=0) / total
     off = jnp.where(kept, per_prompt - mean[None], 0.0)
     error = jnp.sqrt(jnp.sum(off**2, axis=0) / jnp.maximum(total - 1, 1) / total)
-    return Curve(
-        jnp.where(count > 0, mean, jnp.nan),
-        jnp.where(count > 1, error, jnp.nan),
-        per_prompt,
-        count,
-    )
+    return jnp.where(count > 0, mean, jnp.nan), jnp.where(count > 1, error, jnp.nan)
