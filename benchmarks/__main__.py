@@ -23,7 +23,7 @@ from softbon_jax.command import compilation_cache
 
 PARTS = (
     "sweep", "growth", "cold", "selection", "simulation", "variants", "sequences", "pools",
-    "calibration",
+    "groups", "calibration",
 )  # fmt: skip
 QUICK_ROUNDS = 2
 

@@ -43,6 +43,7 @@ NAMES = (
     "judges",
     "hedging",
     "distillation",
+    "training",
     "certified",
 )
 """The experiments, in the order in which `reproduce` runs them."""

@@ -47,15 +47,20 @@ from softbon_jax.exact.stopping import (
     random_n_metrics,
     stopped_metrics,
 )
+from softbon_jax.pools.credits import pool_credits, pool_weights
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
+    curve_difference,
     leave_one_out,
     leave_one_out_curve,
     plug_in_curve,
     pool_curve,
 )
 from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
+from softbon_jax.pools.tails import Tail, pool_tail
+from softbon_jax.pools.votes import pool_votes
+from softbon_jax.pools.win_rates import pool_win_rate
 from softbon_jax.problem import (
     Problem,
     bernoulli,
@@ -133,6 +138,7 @@ __all__ = [
     "Problem",
     "Reservoir",
     "Rounded",
+    "Tail",
     "Threshold",
     "TiltedKl",
     "allocate",
@@ -143,6 +149,7 @@ __all__ = [
     "bounds",
     "calibrate",
     "conditional_fluctuation",
+    "curve_difference",
     "cvar",
     "decode",
     "dirichlet",
@@ -178,9 +185,14 @@ __all__ = [
     "pessimism_log_probs",
     "plug_in_curve",
     "poisson_mask",
+    "pool_credits",
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_tail",
+    "pool_votes",
+    "pool_weights",
+    "pool_win_rate",
     "quantile",
     "race_metrics",
     "random_n_metrics",

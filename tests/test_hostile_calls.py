@@ -56,6 +56,7 @@ WRONG = {
 }
 PYTREES = set(WRONG) - {"text", "no text", "bytes", "object", "date", "datetime64", "function"}
 LEGAL = {
+    "baseline": {"bool"},
     "where": {"none", "bool"},
     "shared": {"bool"},
     "dtype": {"none", "sparse"},  # what has a dtype may stand for it

@@ -18,7 +18,8 @@ from tests.test_static import TABLE
 NAN, INF = float("nan"), float("inf")
 LOG_PROBS, REWARDS = (np.asarray(x) for x in PROBLEM)
 POOLS = {
-    "plug_in_curve", "pool_curve", "pool_effective_size", "pool_kl", "leave_one_out_curve",
+    "plug_in_curve", "pool_credits", "pool_curve", "pool_effective_size", "pool_kl", "pool_weights",
+    "pool_win_rate", "leave_one_out_curve",
 }  # fmt: skip
 SELECTORS = {
     "select", "select_best", "select_many", "select_race", "select_pessimist", "select_rejection",
@@ -48,6 +49,9 @@ POSITIVE = (*ANY_REAL, -1.0, 0.0)
 TEMPERATURE = (NAN, -INF, -1.0)
 # Where this depends on the function, under "function argument".
 BAD = {
+    "confidence": (*POSITIVE, 1.0),
+    "level": (*POSITIVE, 1.0),
+    "answers": (*ANY_REAL, -1.0, 0.5, 3.0),
     "concentration": POSITIVE,
     "draws": (*POSITIVE, 1.0),
     "envelope": ANY_REAL,
@@ -88,6 +92,7 @@ BAD = {
     "win_rate": (*POSITIVE, 1.0),
 }
 # What has no illegal value, or is looked at in a test of its own.
+ANY_SCORE = {"leave_one_out", "curve_difference"}
 WITHOUT = {"key", "where", "items", "init_state", "example_item", "state", "a", "b", "divergence"}
 # A field that does not depend on the argument keeps its value.
 INDEPENDENT = {
@@ -103,6 +108,7 @@ INDEPENDENT = {
     ("from_probs", "rewards"): ".log_probs",
     ("jackpot", "p"): ".rewards",
     ("jackpot", "prize"): ".log_probs",
+    ("pool_tail", "confidence"): ".quantile|.mean_below|.standard_error",
     ("pool_kl", "n"): ".kl_tilted_base|.effective_size",
     ("reservoir_update", "rewards"): ".item|.noise|.temperature",
     ("reservoir_update", "temperature"): ".item|.noise",
@@ -113,7 +119,9 @@ INDEPENDENT = {
 ENTRIES = {
     ("empirical", "rewards"), ("from_logits", "rewards"), ("from_probs", "rewards"),
     ("jackpot", "prize"), ("frontier", "kl"), ("leave_one_out_curve", "judges"),
-    ("sweep", "n"), ("sweep", "log_n"), ("sweep", "temperature"),
+    ("sweep", "n"), ("sweep", "log_n"), ("sweep", "temperature"), ("pool_credits", "temperature"),
+    ("pool_weights", "temperature"), ("pool_votes", "answers"), ("pool_votes", "n"),
+    ("pool_tail", "n"),
     ("worst_case", "range_over_temperature"),
     *((name, x) for name in POOLS for x in ("rewards", "values", "n")),
 }  # fmt: skip
@@ -133,7 +141,7 @@ def given_to(name, argument):
         del given["draws"]
     value = given[argument]
     if argument not in ("problem", "block"):
-        integers = argument == "n" and name in POOLS
+        integers = argument == "n" and name in POOLS | {"pool_votes", "pool_tail"}
         value = np.asarray(value, int if integers else float)
     return given, value
 
@@ -180,7 +188,7 @@ def traced_pairs():
         (name, argument)
         for name, (_, traced) in TABLE.items()
         for argument in traced
-        if argument not in WITHOUT and name != "leave_one_out"  # which takes any score
+        if argument not in WITHOUT and name not in ANY_SCORE
     ]
 
 

@@ -62,6 +62,7 @@ class Tolerances:
       approach: between the gain of hard best-of-n and its limit, in reward units times (1 + log m)/m.
       deviations: between log n for whole sequences and m D, in standard deviations of log W under P*.
       growth: for an exponent in the length m, taken from its last two values.
+      training: what is left of the way to the optimum after training, of all of it.
       certified_law: between a probability and its enclosure, relative.
       certified_divergence: the same for a divergence or a gap of any size.
       certified_constant: the same for a closed form.
@@ -89,6 +90,7 @@ class Tolerances:
     approach: float = 1.0
     deviations: float = 3.0
     growth: float = 0.05
+    training: float = 0.01
     certified_law: float = 1e-13
     certified_divergence: float = 1e-11
     certified_constant: float = 1e-14

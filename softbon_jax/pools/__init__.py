@@ -1,8 +1,10 @@
 """Curves and divergences from pools of scored candidates: no likelihoods are needed."""
 
+from softbon_jax.pools.credits import pool_credits, pool_weights
 from softbon_jax.pools.curves import (
     Curve,
     LeaveOneOut,
+    curve_difference,
     leave_one_out,
     leave_one_out_curve,
     plug_in_curve,
@@ -15,17 +17,27 @@ from softbon_jax.pools.divergences import (
     pool_effective_size,
     pool_kl,
 )
+from softbon_jax.pools.tails import Tail, pool_tail
+from softbon_jax.pools.votes import pool_votes
+from softbon_jax.pools.win_rates import pool_win_rate
 
 __all__ = [
     "FEWEST_EFFECTIVE",
     "Curve",
     "KlCurve",
     "LeaveOneOut",
+    "Tail",
     "TiltedKl",
+    "curve_difference",
     "leave_one_out",
     "leave_one_out_curve",
     "plug_in_curve",
+    "pool_credits",
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_tail",
+    "pool_votes",
+    "pool_weights",
+    "pool_win_rate",
 ]

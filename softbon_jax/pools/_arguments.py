@@ -67,31 +67,43 @@ def checked_pools(rewards: Any, values: Any, where: Any) -> Pools:
     return Pools(rewards, values, checked_mask(where, rewards.shape))
 
 
-def checked_mask(where: Any, shape: tuple[int, ...]) -> Array:
+def checked_mask(where: Any, shape: tuple[int, ...], of: str = "rewards") -> Array:
     """The mask of pools of a shape; ones come from NumPy, which compiles nothing."""
-    return _checks.mask(np.ones(shape, bool) if where is None else where, shape)
+    return _checks.mask(np.ones(shape, bool) if where is None else where, shape, of)
+
+
+def largest_pool(where: np.ndarray) -> int:
+    """How many candidates the largest pool has; ValueError for a pool without any."""
+    count = where.sum(1)
+    _checks.offending("the number of candidates in a pool", count, count < 1, "at least 1")
+    return int(count.max())
 
 
 def checked(
-    pools: Pools, n: Any, temperature: Any, nodes: int | None, *, kl: bool = False
+    pools: Pools,
+    n: Any,
+    temperature: Any,
+    nodes: int | None,
+    *,
+    spare: int = 0,
+    averaged: bool = True,
 ) -> Request:
     """The request for a worker; ValueError and TypeError for values that make no sense.
 
-    A reward of -inf is put so far below the others that it is never selected while one is there. With
-    `kl` no values are averaged; without it a reward of -inf has to have a value that is finite.
+    A reward of -inf is put so far below the others that it is never selected while one is there; where
+    values are `averaged` it has to have one that is finite. A pool must have `spare` candidates more
+    than n.
     """
     if 0 in pools.rewards.shape:
         raise ValueError(f"rewards must not be empty, got shape {pools.rewards.shape}")
     rewards, where = _checks.concrete(pools.rewards), _checks.concrete(pools.where)
     most = pools.rewards.shape[1]
     if where is not None:
-        count = where.sum(1)
-        most = int(count.max())
-        _checks.offending("the number of candidates in a pool", count, count < 1, "at least 1")
+        most = largest_pool(where)
         if rewards is not None:
             bad = where & ~(np.isfinite(rewards) | np.isneginf(rewards))
             _checks.offending("rewards", rewards, bad, "finite or -inf where they count")
-        if not kl:
+        if averaged:
             _finite_where("values", _checks.concrete(pools.values), where)
     temperature = _checks.temperature(temperature, pools.dtype)
     _checks.scalar_or_vector("temperature", temperature)
@@ -101,7 +113,7 @@ def checked(
     return Request(
         pools,
         _presorted(rewards, where, pools.dtype),
-        _checked_n(n, most),
+        checked_n(n, most, spare),
         temperature,
         None if nodes is None else _checks.positive_integer("nodes", nodes),
     )
@@ -153,13 +165,15 @@ def _presorted(
     return Presorted(order.astype(np.int32), rewards, where.sum(1))
 
 
-def _checked_n(n: Any, most: int) -> Any:
+def checked_n(n: Any, most: int, spare: int = 0) -> Any:
+    """The n as a scalar or `[M]`, integers in NumPy if they are known."""
     n = _checks.real("n", n)
     number = _checks.concrete(n)
     if number is not None:
         whole = (number >= 1) & (number == np.floor(number)) & np.isfinite(number)
         _checks.offending("n", number, ~whole, "an integer of at least 1")
-        _checks.offending("n", number, number > most, f"at most {most}, the largest pool")
+        limit = f"at most {most - spare}, the largest pool" + (f" less {spare}" if spare else "")
+        _checks.offending("n", number, number > most - spare, limit)
         n = number.astype(int)
     _checks.scalar_or_vector("n", n)
     return n

@@ -17,7 +17,7 @@ Array = jax.Array
 
 
 class Kernel(NamedTuple):
-    """How one pool is worked on, static; all three return a tree of arrays `[M]`.
+    """How one pool is worked on, static; all three return a tree of arrays `[M]` or `[N, M]`.
 
     Attributes:
       soft: of (pool, n, temperature in (0, inf), work).
@@ -101,7 +101,7 @@ def over_grid(
         legal = legal & jnp.isfinite(pool.rewards).all() & jnp.isfinite(pool.values).all()
         poison = jnp.where(legal, 0.0, jnp.nan).astype(n.dtype)
         out = _in_regime(kernel, group, pool, n, temperature)
-        return jax.tree.map(lambda x: x + poison, out)
+        return jax.tree.map(lambda x: x + (poison if x.ndim < 2 else poison[None]), out)
 
     def of_group(group: Group, chosen: np.ndarray) -> Any:
         if chosen.size == 1:  # spares the compiler a loop
@@ -153,15 +153,28 @@ def curve_of(per_prompt: Array, size: Array, n: Array, temperature: Array) -> Cu
     """Means over the prompts of `[prompts, T, M]`, in the shape of `temperature` and n."""
     large_enough = size[:, None] >= n.reshape(-1).astype(size.dtype)[None]
     count = jnp.sum(large_enough, axis=0)
-    total = jnp.maximum(count, 1).astype(per_prompt.dtype)[None]
-    kept = large_enough[:, None]
-    mean = jnp.sum(jnp.where(kept, per_prompt, 0.0), axis=0) / total
-    off = jnp.where(kept, per_prompt - mean[None], 0.0)
-    error = jnp.sqrt(jnp.sum(off**2, axis=0) / jnp.maximum(total - 1, 1) / total)
+    kept = jnp.broadcast_to(large_enough[:, None], per_prompt.shape)
+    mean, error = _mean_and_error(per_prompt, kept, jnp.broadcast_to(count, per_prompt.shape[1:]))
     shape = (*temperature.shape, *n.shape)
     return Curve(
-        jnp.where(count[None] > 0, mean, jnp.nan).reshape(shape),
-        jnp.where(count[None] > 1, error, jnp.nan).reshape(shape),
+        mean.reshape(shape),
+        error.reshape(shape),
         per_prompt.reshape(len(per_prompt), *shape),
         count.reshape(n.shape),
     )
+
+
+def over_prompts(per_prompt: Array) -> Curve:
+    """Means over the prompts of `[prompts, ...]` that are not NaN."""
+    kept = ~jnp.isnan(per_prompt)
+    count = jnp.sum(kept, axis=0)
+    return Curve(*_mean_and_error(per_prompt, kept, count), per_prompt, count)
+
+
+def _mean_and_error(per_prompt: Array, kept: Array, count: Array) -> tuple[Array, Array]:
+    """Of the prompts that are kept, `count` in number; NaN of none, and the error of one."""
+    total = jnp.maximum(count, 1).astype(per_prompt.dtype)
+    mean = jnp.sum(jnp.where(kept, per_prompt, 0.0), axis=0) / total
+    off = jnp.where(kept, per_prompt - mean[None], 0.0)
+    error = jnp.sqrt(jnp.sum(off**2, axis=0) / jnp.maximum(total - 1, 1) / total)
+    return jnp.where(count > 0, mean, jnp.nan), jnp.where(count > 1, error, jnp.nan)

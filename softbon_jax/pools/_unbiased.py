@@ -80,17 +80,38 @@ def subset_shares(count: Array, n: Array, slots: int, dtype: Any) -> Array:
     return shares[:, ::-1]
 
 
-def soft(pool: Pool, n: Array, temperature: Array, work: Work) -> Array:
-    """`[M]`: the mean over all n-subsets of Σ v w / Σ w, for a temperature in (0, inf).
+class Marks(NamedTuple):
+    """A small change at every candidate; the derivative by it is what a candidate contributes.
 
-    With E_k(t) the mean of e^{-t Σ_S w} over the k-subsets S of the first j candidates, and D_k that
-    of Σ_S v t w e^{-t Σ_S w}, one candidate more gives (x = e^{-t w}, E_0 = 1, D_0 = 0)
+    Attributes:
+      size: `[N]`, by how much: subsets count 1 + size times for a candidate in them.
+      less: static; what is lost at the same time is the subset in which the candidate has no weight.
+    """
+
+    size: Array
+    less: bool
+
+
+def soft_sum(
+    pool: Pool,
+    n: Array,
+    temperature: Array,
+    work: Work,
+    marks: Marks | None = None,
+    outside: bool = False,
+) -> Array:
+    """`[M]`: the mean over all n-subsets of Σ v w / Σ w, by quadrature, for a temperature in (0, inf).
+
+    With E_k(t) the mean of e^{-t Σ_S w} over the k-subsets S of the j worst candidates, and D_k that of
+    Σ_S v t w e^{-t Σ_S w}, the next better candidate gives (x = e^{-t w}, E_0 = 1, D_0 = 0)
 
       E_k <- (1 - k/j) E_k + (k/j) x E_{k-1},
       D_k <- (1 - k/j) D_k + (k/j) (x D_{k-1} + v t w x E_{k-1}).
 
     Candidates of no weight at t come first (E_k = 1 for k up to their number), those of which nothing
-    is left come last (a factor), so only `work.width` of them need a step.
+    is left come last (a factor), so only `work.width` of them need a step. With `marks` x becomes
+    x (1 + ε), or x + ε (x - 1). With `outside` v is less by the members of S that are worse: the k - 1
+    that came before, in whatever order candidates tie.
     """
     chex.assert_rank([pool.rewards, pool.values, n, temperature], [1, 1, 1, 0])
     slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
@@ -104,30 +125,58 @@ def soft(pool: Pool, n: Array, temperature: Array, work: Work) -> Array:
     def part(first: Array, lead: Array, u: Array, weight: Array) -> Array:
         """The sum over a few nodes, so few that E and D stay in the cache."""
         start = jnp.minimum(first, jnp.maximum(pool.size - width, 0))
-        slot = start[None] + jnp.arange(width, dtype=jnp.int32)[:, None]
+        slot = start[None] + jnp.arange(width, dtype=jnp.int32)[::-1, None]  # the worst first
         reference = pool.rewards[lead][None]
         z = jnp.exp(jnp.minimum(u[None] - (reference - pool.rewards[slot]) / temperature, 30.0))
         x = jnp.exp(-z)
+        density, number = z * x, jnp.maximum(pool.size - slot, 1).astype(dtype)
+        share = jnp.where(slot < pool.size, 1 / number, 0.0)
         idle = jnp.maximum(pool.size - start - width, 0)
-        members = idle[None] + jnp.arange(1, width + 1, dtype=jnp.int32)[:, None]
-        share = jnp.where(slot < pool.size, 1 / members.astype(dtype), 0.0)
+        e = (k <= idle[None]).astype(dtype)
+        if marks is not None:
+            mark = jnp.where(slot < pool.size, marks.size[slot], 0.0)
+            if not marks.less:
+                of_idle = jnp.where(pool.present, marks.size, 0.0)[::-1]
+                of_idle = jnp.append(jnp.cumsum(of_idle)[::-1], jnp.zeros(1, dtype))[start + width]
+                mean = of_idle / jnp.maximum(idle, 1).astype(dtype)
+                e = e * (1 + k.astype(dtype) * mean[None])
+            x = x + mark * (jnp.expm1(-z) if marks.less else x)
+            density = density * (1 + mark)
 
         def add(state: tuple[Array, Array], candidate: tuple[Array, ...]) -> tuple[Any, None]:
             e, d = state
-            x, y, share = (row[None] for row in candidate)
+            x, y, share, *density = (row[None] for row in candidate)
+            if outside:
+                y = y - (k - 1).astype(dtype) * density[0]
             rise = k.astype(dtype) * share
             e_less = jnp.concatenate([jnp.ones_like(x), e[:-1]])
             d_less = jnp.concatenate([jnp.zeros_like(x), d[:-1]])
             return (e + rise * (x * e_less - e), d + rise * (x * d_less + y * e_less - d)), None
 
-        e = (k <= idle[None]).astype(dtype)
-        steps = (x, pool.values[slot] * z * x, share)
+        steps = (x, pool.values[slot] * density, share, *([density] if outside else []))
         (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps)
-        return jnp.sum(d[rows] * shares[:, pool.size - start] * weight[None], axis=1)
+        rest = pool.size - start
+        means = d[rows] * shares[:, rest]
+        if marks is not None and marks.less:
+            # With one of those of which nothing is left, the subset without it is lost: C(rest, n - 1).
+            one = jnp.append(jnp.zeros(1, dtype), jnp.cumsum(marks.size))[start]
+            d_less = jnp.concatenate([jnp.zeros_like(d[:1]), d])[rows]
+            share = shares[:, jnp.minimum(rest + 1, slots)]
+            ratio = n[:, None] / (rest + 1).astype(dtype)[None]
+            means = means - one[None] * d_less * share * ratio
+        return jnp.sum(means * weight[None], axis=1)
 
     arrays = (nodes.first, nodes.lead, nodes.u, nodes.weight)
-    total = _quadrature.over_tiles(part, arrays, nodes.weight, jnp.zeros(n.shape, dtype))
-    total = jnp.where(nodes.resolved, total, jnp.nan)
+    # A derivative takes the steps of a tile again: kept for all nodes they would be many.
+    total = _quadrature.over_tiles(
+        jax.checkpoint(part), arrays, nodes.weight, jnp.zeros(n.shape, dtype)
+    )
+    return jnp.where(nodes.resolved, total, jnp.nan)
+
+
+def soft(pool: Pool, n: Array, temperature: Array, work: Work) -> Array:
+    """`[M]`: the mean over all n-subsets of Σ v w / Σ w, for a temperature in (0, inf)."""
+    total = soft_sum(pool, n, temperature, work)
     # The only subset of all candidates needs no integral.
     w = jnp.where(pool.present, jnp.exp((pool.rewards - pool.rewards[0]) / temperature), 0.0)
     return pool.center + jnp.where(n == pool.float_size, w @ pool.values / jnp.sum(w), total)

@@ -9,7 +9,7 @@ takes the pool for the policy, which is biased by O(1/N).
 from __future__ import annotations
 
 import operator
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 
 from softbon_jax import _checks
 from softbon_jax._averages import mean_last
-from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased
+from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased, _worker
 from softbon_jax.pools._grid import Curve as Curve
 
 Array = jax.Array
@@ -87,7 +87,7 @@ def pool_curve(
     """
     pools = _arguments.checked_pools(rewards, values, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    return _curve(request, UNBIASED, _unbiased.work_for)
+    return _worker.curve(request, UNBIASED, _unbiased.work_for)
 
 
 @_checks.keyword_only("values", "where")
@@ -131,7 +131,52 @@ def plug_in_curve(
     """
     pools = _arguments.checked_pools(rewards, values, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    return _curve(request, PLUG_IN, _plug_in.nodes_for)
+    return _worker.curve(request, PLUG_IN, _plug_in.nodes_for)
+
+
+def curve_difference(first: Any, second: Any) -> Curve:
+    """The mean over prompts of first less second, with the standard error of the paired difference.
+
+    Two points of curves over the same prompts share their draws, so that their difference is known much
+    better than either. "Better" should mean this difference and its standard error.
+
+    Args:
+      first: `[prompts, ...]` estimates for each prompt, such as the `per_prompt` of a `Curve` or some
+        of its columns, traced; NaN where there is none.
+      second: likewise, of the same prompts; the other axes broadcast.
+
+    Returns:
+      `Curve` of the differences, with axes `...` in the place of `[.., M]`. `prompts` counts those that
+      have both; the others have NaN in `per_prompt`.
+
+    Raises:
+      TypeError: an argument is not real numbers.
+      ValueError: an argument without prompts, or shapes that do not match.
+
+    Numerics: in the wider dtype of the two, at least float32.
+    Source: the standard error of a mean of paired differences.
+
+    Example:
+      >>> scores = np.array([[0.2, 0.9, 0.4, 0.3], [0.5, 0.2, 0.2, 0.7]])
+      >>> curve = sb.pool_curve(scores, n=[1, 2, 4], temperature=[0.0, 0.2]).per_prompt
+      >>> gain = sb.curve_difference(curve[:, 0, 2], curve[:, 1, 1])
+      >>> print(f"{gain.mean:.3f} ± {gain.standard_error:.3f}")
+      0.246 ± 0.056
+    """
+    both = [_checks.as_float(*x) for x in (("first", first), ("second", second))]
+    for name, x in zip(("first", "second"), both, strict=True):
+        if x.ndim == 0 or x.shape[0] == 0:
+            raise ValueError(f"{name} must be [prompts, ...], got shape {x.shape}")
+    shapes = [x.shape for x in both]
+    if shapes[0][0] != shapes[1][0]:
+        raise ValueError(f"first has {shapes[0][0]} prompts, second has {shapes[1][0]}")
+    try:
+        np.broadcast_shapes(*(shape[1:] for shape in shapes))
+    except ValueError:
+        raise ValueError(
+            f"first and second must broadcast, got shapes {shapes[0]} and {shapes[1]}"
+        ) from None
+    return _difference(*both)
 
 
 # Several judges ----------------------------------------------------------------------------------
@@ -222,7 +267,7 @@ def leave_one_out_curve(
         _checks.offending("judges", value, bad, "finite where they count")
     pools = _turns(judges, where)
     request = _arguments.checked(pools, n, temperature, nodes)
-    return _curve(request, UNBIASED, _unbiased.work_for, turns=judges.shape[-1])
+    return _worker.curve(request, UNBIASED, _unbiased.work_for, turns=judges.shape[-1])
 
 
 def _checked_judges(judges: Any, shape: str) -> Array:
@@ -235,44 +280,18 @@ def _checked_judges(judges: Any, shape: str) -> Array:
 # The compiled workers ----------------------------------------------------------------------------
 
 
-def _curve(request: _arguments.Request, kernel: _grid.Kernel, work: Any, turns: int = 1) -> Curve:
-    groups, members = _grid.grouped(request.temperature, partial(work, request))
-    return _compiled_curve(
-        request.pools,
-        request.order,
-        request.n,
-        request.temperature,
-        members,
-        kernel=kernel,
-        groups=groups,
-        turns=turns,
-    )
+@jax.jit
+def _difference(first: Array, second: Array) -> Curve:
+    shape = np.broadcast_shapes(first.shape[1:], second.shape[1:])
+    dtype = jnp.promote_types(first.dtype, second.dtype)
 
+    def widened(x: Array) -> Array:
+        ones = (1,) * (len(shape) - (x.ndim - 1))
+        return jnp.broadcast_to(
+            x.astype(dtype).reshape(x.shape[0], *ones, *x.shape[1:]), (x.shape[0], *shape)
+        )
 
-@partial(jax.jit, static_argnames=("kernel", "groups", "turns"))
-def _compiled_curve(
-    pools: _sorted.Pools,
-    order: Array | None,
-    n: Array,
-    temperature: Array,
-    members: _grid.Members,
-    *,
-    kernel: _grid.Kernel,
-    groups: tuple[_grid.Group, ...],
-    turns: int,
-) -> Curve:
-    """The curve of `[turns * prompts, N]`, averaged over the turns."""
-    number = n.astype(pools.dtype)
-
-    def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> Array:
-        pool = _sorted.sorted_pool(*unsorted)
-        return _grid.over_grid(kernel, groups, members, pool, number, temperature)
-
-    per_pool = jax.lax.map(prompt, (pools, order))
-    size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
-    if turns > 1:
-        per_pool = jnp.mean(per_pool.reshape(turns, -1, *per_pool.shape[1:]), axis=0)
-    return _grid.curve_of(per_pool, size[: len(per_pool)], n, temperature)
+    return _grid.over_prompts(widened(first) - widened(second))
 
 
 def _turns_of(judges: Array) -> Any:

@@ -126,7 +126,7 @@ def pool_kl(
       0.17
     """
     pools = _arguments.checked_pools(rewards, None, where)
-    request = _arguments.checked(pools, n, temperature, nodes, kl=True)
+    request = _arguments.checked(pools, n, temperature, nodes, averaged=False)
     groups, members = _grid.grouped(request.temperature, partial(_soft_kl.work_for, request))
     return _kl_curve(
         request.pools,
@@ -171,7 +171,7 @@ def pool_effective_size(rewards: Any, temperature: Any, *, where: Any = None) ->
       [[2.0, 2.298, 4.0]]
     """
     pools = _arguments.checked_pools(rewards, None, where)
-    request = _arguments.checked(pools, 1, temperature, None, kl=True)
+    request = _arguments.checked(pools, 1, temperature, None, averaged=False)
     return _effective_size(request.pools, request.temperature)
 
 

@@ -63,9 +63,13 @@ from .metrics import (
 )
 from .pools import (
     all_jackknifed_divergences,
+    credits_over_subsets,
     empirical_divergences,
     jackknifed_divergences,
     mean_over_subsets,
+    policy_gradient,
+    votes_over_subsets,
+    win_rate_over_subsets,
 )
 from .precise import RELATIVE_DIGITS, exact_law, exact_law_by_counts, exact_tilted
 from .rules import (
@@ -93,6 +97,7 @@ __all__ = [
     "agreeing_digits",
     "all_jackknifed_divergences",
     "blockwise_law",
+    "credits_over_subsets",
     "cv_squared",
     "decimal",
     "empirical_divergences",
@@ -123,6 +128,7 @@ __all__ = [
     "moments",
     "plackett_luce",
     "poisson_law",
+    "policy_gradient",
     "race_selection",
     "random_n_law",
     "rejection_law_by_tuples",
@@ -133,4 +139,6 @@ __all__ = [
     "tilted_law",
     "two_outcome_distances",
     "uniform_race_law",
+    "votes_over_subsets",
+    "win_rate_over_subsets",
 ]

@@ -69,3 +69,64 @@ def all_jackknifed_divergences(
     jackknifed = whole - (size - 1) * less
     names = ("kl_soft_base", "kl_tilted_soft", "kl_tilted_base")
     return dict(zip(names, zip(whole, jackknifed, strict=True), strict=True))
+
+
+def credits_over_subsets(
+    rewards: Numbers, values: Numbers, n: int, temperature: float, baseline: bool
+) -> np.ndarray:
+    """The mean of T(S) 1{i in S}, less n/N times the mean of T over n - 1 of the others."""
+    rewards, values = np.asarray(rewards, np.float64), np.asarray(values, np.float64)
+    size, out = rewards.size, []
+    subsets = [list(x) for x in itertools.combinations(range(size), n)]
+    selected = [softmax(rewards[x], temperature) @ values[x] for x in subsets]
+    for i in range(size):
+        credit = sum(t for x, t in zip(subsets, selected, strict=True) if i in x) / len(subsets)
+        if baseline and n > 1:
+            rest = (np.delete(x, i) for x in (rewards, values))
+            credit -= n / size * mean_over_subsets(*rest, n - 1, temperature)
+        out.append(credit)
+    return np.array(out)
+
+
+def policy_gradient(
+    probs: Numbers, rewards: Numbers, values: Numbers, n: int, temperature: float
+) -> np.ndarray:
+    """The derivative of the mean value of soft best-of-n by the logits of a policy, over all tuples."""
+    probs, rewards, values = (np.asarray(x, np.float64) for x in (probs, rewards, values))
+    total = np.zeros(probs.size)
+    for drawn in itertools.product(range(probs.size), repeat=n):
+        drawn = list(drawn)
+        score = np.bincount(drawn, minlength=probs.size) - n * probs
+        selected = softmax(rewards[drawn], temperature) @ values[drawn]
+        total += np.prod(probs[drawn]) * selected * score
+    return total
+
+
+def win_rate_over_subsets(
+    rewards: Numbers, n: int, temperature: float, opponents: int = 1
+) -> float:
+    """The chance to be above all of m others, over disjoint subsets of n and m.
+
+    What ties with k of the m is above them with chance 1/(k + 1).
+    """
+    rewards = np.asarray(rewards, np.float64)
+    found = []
+    for chosen in itertools.combinations(range(rewards.size), n):
+        law = softmax(rewards[list(chosen)], temperature)
+        rest = [j for j in range(rewards.size) if j not in chosen]
+        for others in itertools.combinations(rest, opponents):
+            best = rewards[list(others)].max()
+            ties = (rewards[list(others)] == best).sum()
+            own = rewards[list(chosen)]
+            found.append(law @ np.where(own > best, 1.0, np.where(own == best, 1 / (1 + ties), 0)))
+    return np.mean(found)
+
+
+def votes_over_subsets(answers: Numbers, n: int, num_classes: int) -> np.ndarray:
+    """How often each answer has the most votes in a subset of n, ties sharing equally."""
+    found = []
+    for subset in itertools.combinations(answers, n):
+        counts = np.bincount(subset, minlength=num_classes)
+        most = counts == counts.max()
+        found.append(most / most.sum())
+    return np.mean(found, axis=0)
