@@ -50,7 +50,8 @@ TEMPERATURE = (NAN, -INF, -1.0)
 # Where this depends on the function, under "function argument".
 BAD = {
     "confidence": (*POSITIVE, 1.0),
-    "level": (*POSITIVE, 1.0),
+    "level": (*ANY_REAL, -0.5, 1.5),
+    "pool_tail level": (*POSITIVE, 1.0),
     "answers": (*ANY_REAL, -1.0, 0.5, 3.0),
     "concentration": POSITIVE,
     "draws": (*POSITIVE, 1.0),
@@ -60,7 +61,6 @@ BAD = {
     "gold": ANY_REAL,
     "kl": TEMPERATURE,
     "allocate kl": POSITIVE,
-    "level": (*ANY_REAL, -0.5, 1.5),
     "log_law": (NAN, INF),
     "log_n": (*ANY_REAL, -1.0),
     "logits": (NAN, INF),
