@@ -84,7 +84,7 @@ def log1p_over(x: Array) -> Array:
     """log(1 + x)/x for x > -1, with its derivatives at 0: by 2 artanh s, s = x/(2+x), near it."""
     small = jnp.abs(x) < 0.05
     near = jnp.where(small, x, 0.0)
-    s = near / (2 + near)
+    s = near / (near + 2)
     series = [1 / (2 * k + 1) for k in range(_terms(x, 6, 3))]
     far = jnp.where(small, 1.0, x)
     return jnp.where(small, 2 / (2 + near) * _horner(s * s, series), jnp.log1p(far) / far)
