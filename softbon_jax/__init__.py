@@ -10,6 +10,7 @@ the paper's λ (arXiv:2505.03156), in reward units.
 """
 
 from softbon_jax import bounds, calibrate, rates, scores
+from softbon_jax.continuous import Continuous, from_distribution
 from softbon_jax.exact.judges import (
     Noise,
     log_noisy_best_of_n,
@@ -118,6 +119,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Allocation",
     "Calibration",
+    "Continuous",
     "Costs",
     "Curve",
     "Decoded",
@@ -156,6 +158,7 @@ __all__ = [
     "distill",
     "empirical",
     "f_divergence",
+    "from_distribution",
     "from_logits",
     "from_probs",
     "frontier",

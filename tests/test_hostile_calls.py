@@ -61,6 +61,7 @@ LEGAL = {
     "shared": {"bool"},
     "dtype": {"none", "sparse"},  # what has a dtype may stand for it
     "generator": {"function", "type"},  # called
+    "ppf": {"function", "type"},  # called
     "example_item": PYTREES,
     "init_state": PYTREES,
     "items": {"generator"},  # of which JAX has its own opinion

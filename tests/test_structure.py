@@ -24,7 +24,7 @@ LINES = 450
 FLOORS = [
     {"_special", "_averages", "_checks", "_batching", "_fits"},
     {"problem", "rates"},
-    {"_arguments"},
+    {"_arguments", "continuous"},
     {"exact"},
     {"bounds", "sampling", "pools", "scores"},
     {"simulation", "tuning"},

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _arguments, _batching, _checks
-from softbon_jax.exact import _divergences, _plan, _rules, _soft, _steep
+from softbon_jax.continuous import Continuous
+from softbon_jax.exact import _continuous, _divergences, _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import Metrics as Metrics
 from softbon_jax.exact._measures import (
     base_metrics,
@@ -67,6 +68,8 @@ def metrics(
       >>> round(float(sb.metrics(problem, 16, 0.3).kl_tilted_soft), 4)
       0.0164
     """
+    if isinstance(problem, Continuous):
+        return _continuous.metrics(problem, n, temperature, log_n, nodes, grid=False)
     problem, temperature, log_n = _arguments.broadcasting_arguments(problem, n, temperature, log_n)
     return checked_metrics(problem, temperature, log_n, nodes)
 
@@ -105,6 +108,8 @@ def sweep(
       >>> np.round(np.float64(gaps), 3).tolist()
       [[0.469, 0.236, 0.065], [0.12, 0.04, 0.011]]
     """
+    if isinstance(problem, Continuous):
+        return _continuous.metrics(problem, n, temperature, log_n, nodes, grid=True)
     problem, temperature, log_n = _arguments.checked_arguments(problem, n, temperature, log_n)
     _checks.vector("temperature", temperature)
     _checks.vector("n", log_n)
