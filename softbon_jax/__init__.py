@@ -10,6 +10,7 @@ the paper's λ (arXiv:2505.03156), in reward units.
 """
 
 from softbon_jax import bounds, calibrate, rates, scores
+from softbon_jax.exact.chains import markov_metrics, soft_values
 from softbon_jax.exact.laws import (
     log_best_of_n,
     log_best_of_poisson,
@@ -156,6 +157,7 @@ __all__ = [
     "log_stopped",
     "log_tilted",
     "log_uniform_race",
+    "markov_metrics",
     "mean_random_n",
     "mean_stopped_n",
     "metrics",
@@ -185,6 +187,7 @@ __all__ = [
     "sequence_costs",
     "simulate",
     "simulate_pessimism",
+    "soft_values",
     "stopped_metrics",
     "sweep",
     "symbolwise_metrics",

@@ -1,0 +1,184 @@
+"""A Markov chain cut into blocks: the law of (total, last state) of each kind of block."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from softbon_jax import _checks
+from softbon_jax.exact import _blockwise, _sums, _transfer
+from softbon_jax.exact._sorted import FILLING
+from softbon_jax.problem import Problem, probability_tolerance
+
+Array = jax.Array
+
+
+class Chain(NamedTuple):
+    """A Markov chain: arrays of one dtype, `initial` and `kernel` laws or NaN.
+
+    Attributes:
+      initial: `[S]` law of the first state.
+      kernel: `[S, S]` law of the next one.
+      rewards: `[S]` of a state, the first included, or `[S, S]` of a transition.
+    """
+
+    initial: Array
+    kernel: Array
+    rewards: Array
+
+    @property
+    def num_states(self) -> int:
+        return self.kernel.shape[-1]
+
+    @property
+    def on_states(self) -> bool:
+        return self.rewards.ndim == 1
+
+
+def on_transitions(xp: Any, chain: Chain) -> Any:
+    """`[S, S]` the reward of each transition."""
+    return xp.broadcast_to(chain.rewards, chain.kernel.shape) if chain.on_states else chain.rewards
+
+
+def log_of_law(xp: Any, probs: Any) -> Any:
+    """Log-probabilities `[..., S]` without the rounding of their sum; NaN for what is not a law."""
+    positive = probs > 0
+    log_probs = xp.where(positive, xp.log(xp.where(positive, probs, 1.0)), -xp.inf)
+    total = xp.sum(probs, axis=-1, keepdims=True)
+    is_law = xp.abs(total - 1) <= probability_tolerance(probs.dtype)
+    is_law = is_law & (probs >= 0).all(-1, keepdims=True)
+    return log_probs - xp.where(is_law, xp.log(total), xp.nan)
+
+
+# Steps and stretches -----------------------------------------------------------------------------
+
+
+def steps(xp: Any, chain: Chain, count: int) -> _blockwise.Blocks:
+    """Every state a block of its own, the first drawn from the initial law."""
+    log_kernel, rewards = log_of_law(xp, chain.kernel), on_transitions(xp, chain)
+    log_first = log_of_law(xp, chain.initial)
+    first = chain.rewards if chain.on_states else xp.zeros_like(chain.initial)
+    if count == 1:
+        laws, totals = log_first[None, None], first[None, None]
+    else:
+        start = (xp.broadcast_to(x[None], log_kernel.shape) for x in (log_first, first))
+        laws, totals = (xp.stack(pair) for pair in zip(start, (log_kernel, rewards), strict=True))
+    kinds = np.minimum(np.arange(count), 1)
+    return _blockwise.Blocks(laws[:, :, None], totals[:, :, None], kinds)
+
+
+def _totals(chain: Chain, most: int) -> _transfer.Totals:
+    """The totals of up to `most` rewards."""
+    rewards = _checks.concrete(chain.rewards)
+    if rewards is None:
+        raise TypeError(
+            "the rewards of blocks must be concrete, their number of totals depends on them: give them"
+            " outside of jit and vmap"
+        )
+    initial, kernel = (_checks.concrete(x) for x in (chain.initial, chain.kernel))
+    size = chain.kernel.shape[0]
+    possible = np.ones((size, size), bool) if kernel is None else kernel > 0
+    if chain.on_states:
+        first = np.ones(size, bool) if initial is None else initial > 0
+        possible = np.broadcast_to(possible.any(0) | first, possible.shape)
+        rewards = np.broadcast_to(rewards, possible.shape)
+    epsilon = float(jnp.finfo(chain.rewards.dtype).eps)
+    try:
+        return _transfer.totals_of(np.asarray(rewards, np.float64), possible, most, epsilon)
+    except _sums.TooManyAtomsError as error:
+        raise ValueError(
+            f"{most} rewards of a block must have at most {_sums.MAX_ATOMS:,} totals, but {error}: the"
+            " rewards are multiples of no common step that is large enough; round them, as"
+            " round_to_lattice does"
+        ) from None
+
+
+def _traced(chain: Chain) -> bool:
+    return any(isinstance(x, jax.core.Tracer) for x in chain)
+
+
+def _ingredients(chain: Chain) -> tuple[Any, Chain, Any, Any]:
+    """What stretches are computed with: NumPy in float64, or JAX where something is traced."""
+    xp: Any = jnp if _traced(chain) else np
+    if xp is np:
+        chain = Chain(*(np.asarray(x, np.float64) for x in chain))
+    log_probs = (log_of_law(xp, x) for x in chain[:2])
+    return xp, chain, *(_transfer.finite(xp, x) for x in log_probs)
+
+
+def _longer(
+    totals: _transfer.Totals, chain: Chain, log_kernel: Any, stretch: _transfer.Stretch, steps: int
+) -> _transfer.Stretch:
+    if isinstance(log_kernel, np.ndarray):
+        return _transfer.advance(totals, log_kernel, stretch, steps)
+    return _transfer.advance_traced(totals, log_kernel, on_transitions(jnp, chain), stretch, steps)
+
+
+def stretches(chain: Chain, length: int, size: int) -> _blockwise.Blocks:
+    """Blocks of `size` states: the first, the others, and a shorter one at the end if need be."""
+    dtype, totals = chain.kernel.dtype, _totals(chain, size)
+    xp, chain, log_initial, log_kernel = _ingredients(chain)
+    longer = functools.partial(_longer, totals, chain, log_kernel)
+    first = _transfer.from_first(totals, xp, log_initial, chain.rewards, chain.on_states)
+    stretches, counts = [longer(first, size - 1)], [size - (not chain.on_states)]
+    short = length % size
+    if length > size:
+        every = _transfer.from_every_state(totals, xp, log_kernel.dtype)
+        every = longer(every, short)
+        stretches += [longer(every, size - short)] + [every] * (short > 0)
+        counts += [size] + [short] * (short > 0)
+    shape = stretches[-1].log_probs.shape
+    laws = xp.stack([xp.broadcast_to(x.log_probs, shape) for x in stretches])
+    values = xp.stack(
+        [
+            xp.broadcast_to(_values(totals, count, x), shape)
+            for x, count in zip(stretches, counts, strict=True)
+        ]
+    )
+    laws, values = (x.swapaxes(-1, -2) for x in (_transfer.infinite(xp, laws), values))
+    kinds = np.minimum(np.arange(-(-length // size)), 1)
+    kinds[-1] = len(stretches) - 1
+    if xp is np:  # what no start can have is left out
+        some = (laws > -np.inf).any(axis=(0, 1, 3))
+        laws, values = (x[:, :, some].astype(dtype) for x in (laws, values))
+    return _blockwise.Blocks(laws, values, kinds)
+
+
+def _values(totals: _transfer.Totals, count: int, stretch: _transfer.Stretch) -> Any:
+    """The totals of `count` rewards, with the slopes of their means where these are traced."""
+    values = totals.of(count)
+    if isinstance(stretch.means, np.ndarray):
+        return values
+    means = stretch.means
+    return jnp.asarray(values, means.dtype) + (means - jax.lax.stop_gradient(means))
+
+
+def total_problem(chain: Chain, length: int) -> Problem:
+    """The law of the total reward of whole sequences, in rising order."""
+    count, dtype = length - (not chain.on_states), chain.kernel.dtype
+    totals = _totals(chain, count)
+    xp, chain, log_initial, log_kernel = _ingredients(chain)
+    first = _transfer.from_first(totals, xp, log_initial, chain.rewards, chain.on_states)
+    stretch = _longer(totals, chain, log_kernel, first, length - 1)
+    log_joint = stretch.log_probs[0]
+    log_probs = _transfer.log_sum(xp, log_joint)
+    values = _values(totals, count, stretch)
+    if xp is np:
+        some = log_probs > _transfer.NOTHING / 2
+        pair: Any = (log_probs[some].astype(dtype), values[some].astype(dtype))
+        return Problem(*pair)
+    shares = jax.lax.stop_gradient(jnp.exp(log_joint - log_probs[None]))
+    return _compacted(log_probs, jnp.sum(shares * values[0], axis=0))
+
+
+def _compacted(log_probs: Array, values: Array) -> Problem:
+    """The same with totals of probability 0 before all others, as `_sorted` fills up a problem."""
+    possible = log_probs > _transfer.NOTHING / 2
+    order = jnp.argsort(possible, stable=True)
+    lowest = values[jnp.argmax(possible)]
+    log_probs = jnp.where(possible, log_probs, FILLING)[order]
+    return Problem(log_probs, jnp.where(possible, values, lowest)[order])
