@@ -101,51 +101,56 @@ def _traced(chain: Chain) -> bool:
     return any(isinstance(x, jax.core.Tracer) for x in chain)
 
 
-def _ingredients(chain: Chain) -> tuple[Any, Chain, Any, Any]:
-    """What stretches are computed with: NumPy in float64, or JAX where something is traced."""
-    xp: Any = jnp if _traced(chain) else np
-    if xp is np:
-        chain = Chain(*(np.asarray(x, np.float64) for x in chain))
-    log_probs = (log_of_law(xp, x) for x in chain[:2])
-    return xp, chain, *(_transfer.finite(xp, x) for x in log_probs)
-
-
-def _longer(
-    totals: _transfer.Totals, chain: Chain, log_kernel: Any, stretch: _transfer.Stretch, steps: int
-) -> _transfer.Stretch:
-    if isinstance(log_kernel, np.ndarray):
-        return _transfer.advance(totals, log_kernel, stretch, steps)
-    return _transfer.advance_traced(totals, log_kernel, on_transitions(jnp, chain), stretch, steps)
+def _in_float64(chain: Chain) -> Chain:
+    arrays: Any = (np.asarray(x, np.float64) for x in chain)
+    return Chain(*arrays)
 
 
 def stretches(chain: Chain, length: int, size: int) -> _blockwise.Blocks:
-    """Blocks of `size` states: the first, the others, and a shorter one at the end if need be."""
-    dtype, totals = chain.kernel.dtype, _totals(chain, size)
-    xp, chain, log_initial, log_kernel = _ingredients(chain)
-    longer = functools.partial(_longer, totals, chain, log_kernel)
-    first = _transfer.from_first(totals, xp, log_initial, chain.rewards, chain.on_states)
-    stretches, counts = [longer(first, size - 1)], [size - (not chain.on_states)]
+    """Blocks of `size` states: the first, the others, and a shorter one at the end if need be.
+
+    In NumPy and float64, or in JAX where the chain is traced.
+    """
+    totals = _totals(chain, size)
+    if _traced(chain):
+        return _traced_stretches(totals, chain, length=length, size=size)
+    with np.errstate(divide="ignore"):
+        blocks = _stretches(np, totals, _in_float64(chain), length, size)
+    some = (blocks.laws > -np.inf).any(axis=(0, 1, 3))  # what no start can have is left out
+    arrays: Any = (x[:, :, some].astype(chain.kernel.dtype) for x in blocks[:2])
+    return _blockwise.Blocks(*arrays, blocks.kinds)
+
+
+def _stretches(
+    xp: Any, totals: _transfer.Totals, chain: Chain, length: int, size: int
+) -> _blockwise.Blocks:
+    first, log_kernel = _start(xp, totals, chain)
+    rewards = on_transitions(xp, chain)
+    longer = functools.partial(_transfer.advance, totals, xp, log_kernel, rewards)
+    found, counts = [longer(first, size - 1)], [size - (not chain.on_states)]
     short = length % size
     if length > size:
-        every = _transfer.from_every_state(totals, xp, log_kernel.dtype)
-        every = longer(every, short)
-        stretches += [longer(every, size - short)] + [every] * (short > 0)
+        every = longer(_transfer.from_every_state(totals, xp, log_kernel.dtype), short)
+        found += [longer(every, size - short)] + [every] * (short > 0)
         counts += [size] + [short] * (short > 0)
-    shape = stretches[-1].log_probs.shape
-    laws = xp.stack([xp.broadcast_to(x.log_probs, shape) for x in stretches])
-    values = xp.stack(
-        [
-            xp.broadcast_to(_values(totals, count, x), shape)
-            for x, count in zip(stretches, counts, strict=True)
-        ]
-    )
+    shape = found[-1].log_probs.shape
+    values = (_values(totals, count, x) for x, count in zip(found, counts, strict=True))
+    pair = ([x.log_probs for x in found], values)
+    laws, values = (xp.stack([xp.broadcast_to(x, shape) for x in xs]) for xs in pair)
     laws, values = (x.swapaxes(-1, -2) for x in (_transfer.infinite(xp, laws), values))
     kinds = np.minimum(np.arange(-(-length // size)), 1)
-    kinds[-1] = len(stretches) - 1
-    if xp is np:  # what no start can have is left out
-        some = (laws > -np.inf).any(axis=(0, 1, 3))
-        laws, values = (x[:, :, some].astype(dtype) for x in (laws, values))
+    kinds[-1] = len(found) - 1
     return _blockwise.Blocks(laws, values, kinds)
+
+
+_traced_stretches = jax.jit(functools.partial(_stretches, jnp), static_argnames=("length", "size"))
+
+
+def _start(xp: Any, totals: _transfer.Totals, chain: Chain) -> tuple[_transfer.Stretch, Any]:
+    """The stretch of the first state, and the log of the kernel."""
+    log_initial, log_kernel = (_transfer.finite(xp, log_of_law(xp, x)) for x in chain[:2])
+    first = _transfer.from_first(totals, xp, log_initial, chain.rewards, chain.on_states)
+    return first, log_kernel
 
 
 def _values(totals: _transfer.Totals, count: int, stretch: _transfer.Stretch) -> Any:
@@ -154,29 +159,37 @@ def _values(totals: _transfer.Totals, count: int, stretch: _transfer.Stretch) ->
     if isinstance(stretch.means, np.ndarray):
         return values
     means = stretch.means
-    return jnp.asarray(values, means.dtype) + (means - jax.lax.stop_gradient(means))
+    return jnp.asarray(values, means.dtype)[None, None] + (means - jax.lax.stop_gradient(means))
 
 
 def total_problem(chain: Chain, length: int) -> Problem:
     """The law of the total reward of whole sequences, in rising order."""
-    count, dtype = length - (not chain.on_states), chain.kernel.dtype
-    totals = _totals(chain, count)
-    xp, chain, log_initial, log_kernel = _ingredients(chain)
-    first = _transfer.from_first(totals, xp, log_initial, chain.rewards, chain.on_states)
-    stretch = _longer(totals, chain, log_kernel, first, length - 1)
-    log_joint = stretch.log_probs[0]
-    log_probs = _transfer.log_sum(xp, log_joint)
-    values = _values(totals, count, stretch)
+    totals = _totals(chain, length - (not chain.on_states))
+    if _traced(chain):
+        return _traced_total(totals, chain, length=length)
+    with np.errstate(divide="ignore"):
+        log_probs, values = _total(np, totals, _in_float64(chain), length)
+    some = log_probs > _transfer.NOTHING / 2
+    arrays: Any = (x[some].astype(chain.kernel.dtype) for x in (log_probs, values))
+    return Problem(*arrays)
+
+
+def _total(xp: Any, totals: _transfer.Totals, chain: Chain, length: int) -> tuple[Any, Any]:
+    first, log_kernel = _start(xp, totals, chain)
+    rewards = on_transitions(xp, chain)
+    stretch = _transfer.advance(totals, xp, log_kernel, rewards, first, length - 1)
+    log_joint, count = stretch.log_probs[0], length - (not chain.on_states)
+    log_probs, values = _transfer.log_sum(xp, log_joint), _values(totals, count, stretch)
     if xp is np:
-        some = log_probs > _transfer.NOTHING / 2
-        pair: Any = (log_probs[some].astype(dtype), values[some].astype(dtype))
-        return Problem(*pair)
+        return log_probs, values
     shares = jax.lax.stop_gradient(jnp.exp(log_joint - log_probs[None]))
-    return _compacted(log_probs, jnp.sum(shares * values[0], axis=0))
+    return log_probs, jnp.sum(shares * values[0], axis=0)
 
 
-def _compacted(log_probs: Array, values: Array) -> Problem:
-    """The same with totals of probability 0 before all others, as `_sorted` fills up a problem."""
+@functools.partial(jax.jit, static_argnames="length")
+def _traced_total(totals: _transfer.Totals, chain: Chain, *, length: int) -> Problem:
+    """Totals of probability 0 come before all others, as `_sorted` fills up a problem."""
+    log_probs, values = _total(jnp, totals, chain, length)
     possible = log_probs > _transfer.NOTHING / 2
     order = jnp.argsort(possible, stable=True)
     lowest = values[jnp.argmax(possible)]

@@ -43,8 +43,8 @@ class Stretch(NamedTuple):
     """The law of (total, last state) of a stretch of a chain.
 
     Attributes:
-      log_probs: `[..., S, T]` joint with the last state; `NOTHING` or thereabouts for 0.
-      means: `[..., S, T]` the mean total given both: the total itself, but smooth in the rewards.
+      log_probs: `[R, S, T]` joint with the last state, from R starts; about `NOTHING` for 0.
+      means: `[R, S, T]` the mean total given both: the total itself, but smooth in the rewards.
     """
 
     log_probs: Any
@@ -116,32 +116,36 @@ def from_first(totals: Totals, xp: Any, log_initial: Any, rewards: Any, counted:
     return Stretch(log_probs[None], xp.broadcast_to(mean[:, None], log_probs.shape)[None])
 
 
-def advance(totals: Totals, log_kernel: np.ndarray, stretch: Stretch, steps: int) -> Stretch:
-    """The stretch longer by `steps` steps; NumPy arrays, of which the means stay behind."""
+def advance(
+    totals: Totals, xp: Any, log_kernel: Any, rewards: Any, stretch: Stretch, steps: int
+) -> Stretch:
+    """The stretch longer by `steps` steps, of which transitions have the rewards `[S, S]`.
+
+    In NumPy, where nothing is differentiated, the means stay behind.
+    """
+    log_kernel = log_kernel[None, :, :, None]
+
+    def paths(log_probs: Any) -> Any:
+        return _arriving(xp, totals, log_probs, NOTHING) + log_kernel
+
+    def step(stretch: Stretch, _: None) -> tuple[Stretch, None]:
+        by_way = paths(stretch.log_probs)
+        log_probs = log_sum(jnp, by_way)
+        # The same total by every way, so that the shares of the ways have no slope that matters.
+        shares = jax.lax.stop_gradient(jnp.exp(by_way - log_probs[:, None]))
+        means = _arriving(jnp, totals, stretch.means, 0.0) + rewards[None, :, :, None]
+        return Stretch(log_probs, jnp.sum(shares * means, axis=1)), None
+
+    if xp is jnp:
+        return jax.lax.scan(step, stretch, None, length=steps)[0] if steps else stretch
     log_probs = stretch.log_probs
     for _ in range(steps):
-        log_probs = log_sum(np, _arriving(np, totals, log_probs, NOTHING) + log_kernel[..., None])
+        log_probs = log_sum(np, paths(log_probs))
     return Stretch(log_probs, stretch.means)
 
 
-def advance_traced(
-    totals: Totals, log_kernel: Array, rewards: Array, stretch: Stretch, steps: int
-) -> Stretch:
-    """The same of JAX arrays, with means that follow the rewards `[S, S]`."""
-
-    def step(stretch: Stretch, _: None) -> tuple[Stretch, None]:
-        paths = _arriving(jnp, totals, stretch.log_probs, NOTHING) + log_kernel[..., None]
-        log_probs = log_sum(jnp, paths)
-        # The same total by every way; so the weights of the ways have no slope that matters.
-        shares = jax.lax.stop_gradient(jnp.exp(paths - log_probs[..., None, :, :]))
-        means = _arriving(jnp, totals, stretch.means, 0.0) + rewards[..., None]
-        return Stretch(log_probs, jnp.sum(shares * means, axis=-3)), None
-
-    return jax.lax.scan(step, stretch, None, length=steps)[0] if steps else stretch
-
-
 def _arriving(xp: Any, totals: Totals, values: Any, nothing: float) -> Any:
-    """`[..., S, S, T]` of `values[..., S, T]` where each transition to each total comes from."""
+    """`[R, S, S, T]` of `values` `[R, S, T]` where each transition to each total comes from."""
     edge = xp.full((*values.shape[:-1], 1), nothing, values.dtype)
     padded = xp.concatenate([values, edge], axis=-1)
     states = np.arange(values.shape[-2])[:, None, None]

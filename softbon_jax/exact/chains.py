@@ -134,7 +134,7 @@ def markov_metrics(
       totals of a block of b are b · range/step + 1 in number, otherwise they are counted. Whole
       sequences cost m S² times that, other blocks quadrature nodes times that and the number of starts.
       chi2 is inf where it overflows. Differentiable in all that is traced, at a temperature in (0, inf),
-      and in the rewards, once; in the rewards of blocks only outside of `jit`, where tv and win_rate jump.
+      and once in the rewards, those of blocks outside of `jit`; there tv and win_rate are taken as ties.
     Source: derived here: the chain rule along the selected and the tilted chain.
 
     Example:
