@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.exact import _blockwise, _sums, _transfer
+from softbon_jax.exact import _blockwise, _quadrature, _sums, _transfer
 from softbon_jax.exact._sorted import FILLING
 from softbon_jax.problem import Problem, probability_tolerance
 
@@ -57,17 +57,40 @@ def log_of_law(xp: Any, probs: Any) -> Any:
 # Steps and stretches -----------------------------------------------------------------------------
 
 
-def steps(xp: Any, chain: Chain, count: int) -> _blockwise.Blocks:
+class Layout(NamedTuple):
+    """How a sequence is cut into blocks, and filled up to one of few numbers of them.
+
+    Attributes:
+      kinds: `[J]` 0 for the first block, 1 for the others, and one each for a shorter last one and for
+        what fills up: a step from every state to itself, without reward.
+      last: `[J]` the position, from 0, at which each ends; those that fill up end at the last.
+    """
+
+    kinds: Any
+    last: Any
+
+
+def layout(length: int, size: int) -> Layout:
+    """The layout of `length` states in blocks of `size`: few numbers of blocks, so few compilations."""
+    count, short = -(-length // size), length % size > 0
+    padded = 1 if count == 1 else _quadrature.node_bucket(count)
+    kinds = np.minimum(np.arange(padded), 1)
+    kinds[count - 1] += short and count > 1
+    kinds[count:] = 2 + short
+    return Layout(kinds, np.minimum(size * np.arange(1, padded + 1), length) - 1)
+
+
+def steps(xp: Any, chain: Chain, kinds: Any) -> _blockwise.Blocks:
     """Every state a block of its own, the first drawn from the initial law."""
     log_kernel, rewards = log_of_law(xp, chain.kernel), on_transitions(xp, chain)
     log_first = log_of_law(xp, chain.initial)
     first = chain.rewards if chain.on_states else xp.zeros_like(chain.initial)
-    if count == 1:
-        laws, totals = log_first[None, None], first[None, None]
-    else:
-        start = (xp.broadcast_to(x[None], log_kernel.shape) for x in (log_first, first))
-        laws, totals = (xp.stack(pair) for pair in zip(start, (log_kernel, rewards), strict=True))
-    kinds = np.minimum(np.arange(count), 1)
+    if kinds.size == 1:
+        return _blockwise.Blocks(log_first[None, None, None], first[None, None, None], kinds)
+    log_first, first = (xp.broadcast_to(x[None], log_kernel.shape) for x in (log_first, first))
+    stay = xp.asarray(np.where(np.eye(chain.num_states) > 0, 0.0, -np.inf), log_kernel.dtype)
+    laws = xp.stack([log_first, log_kernel, stay])
+    totals = xp.stack([first, rewards, xp.zeros_like(rewards)])
     return _blockwise.Blocks(laws[:, :, None], totals[:, :, None], kinds)
 
 
@@ -138,9 +161,11 @@ def _stretches(
     pair = ([x.log_probs for x in found], values)
     laws, values = (xp.stack([xp.broadcast_to(x, shape) for x in xs]) for xs in pair)
     laws, values = (x.swapaxes(-1, -2) for x in (_transfer.infinite(xp, laws), values))
-    kinds = np.minimum(np.arange(-(-length // size)), 1)
-    kinds[-1] = len(found) - 1
-    return _blockwise.Blocks(laws, values, kinds)
+    if length > size:
+        stay = _transfer.from_every_state(totals, xp, laws.dtype).log_probs.swapaxes(-1, -2)
+        laws = xp.concatenate([laws, _transfer.infinite(xp, stay)[None]])
+        values = xp.concatenate([values, xp.zeros_like(values[:1])])
+    return _blockwise.Blocks(laws, values, layout(length, size).kinds)
 
 
 _traced_stretches = jax.jit(functools.partial(_stretches, jnp), static_argnames=("length", "size"))

@@ -168,13 +168,13 @@ def markov_metrics(
     if values is None and size == length > 1:
         block = _stretches.total_problem(chain, length)
         return sequences.block_metrics(block, temperature, log_n, nodes)
-    last = np.minimum(np.arange(size, length + size, size), length) - 1
+    layout = _stretches.layout(length, size)
     source = chain if size == 1 else _stretches.stretches(chain, length, size)
-    plan = _rows_plan(source, values, last, temperature, log_n, nodes)
-    result = _interior(source, values, last, temperature, log_n, plan)
+    plan = _rows_plan(source, values, layout, temperature, log_n, nodes)
+    result = _interior(source, values, layout, temperature, log_n, plan)
     if not _plan.may_be_limit(temperature):
         return result
-    return _at_limits(result, source, values, last, temperature, log_n)
+    return _at_limits(result, source, values, layout, temperature, log_n)
 
 
 def _checked_kernel(kernel: Any, rewards: Any) -> tuple[Array, Array]:
@@ -221,7 +221,7 @@ def _probabilities(name: str, probs: Any) -> Array:
 def _rows_plan(
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    last: np.ndarray,
+    layout: _stretches.Layout,
     temperature: Array,
     log_n: Array,
     nodes: int | None,
@@ -234,10 +234,10 @@ def _rows_plan(
         return _plan.quadrature_plan(Problem(unknown[0], unknown[0]), temperature, log_n, nodes)
     dtype = arrays[0].dtype
     with np.errstate(divide="ignore"):
-        blocks = _blocks(np, type(source)(*known[: len(source)]), last)
+        blocks = _blocks(np, type(source)(*known[: len(source)]), layout)
     laws, rewards = blocks.laws, blocks.totals
     if values is not None:
-        ends = known[-1][..., last, :]
+        ends = known[-1][..., layout.last, :]
         laws, rewards = laws[blocks.kinds], rewards[blocks.kinds] + ends[..., None, None, :]
     laws, rewards = (x.reshape(*x.shape[:-2], -1).astype(dtype) for x in (laws, rewards))
     flat: Any = (laws, rewards)
@@ -247,10 +247,14 @@ def _rows_plan(
     return _plan.quadrature_plan(Problem(*flat), temperature, log_n, nodes)
 
 
-def _blocks(xp: Any, source: _stretches.Chain | _blockwise.Blocks, last: Any) -> _blockwise.Blocks:
+def _blocks(
+    xp: Any, source: _stretches.Chain | _blockwise.Blocks, layout: _stretches.Layout
+) -> _blockwise.Blocks:
     """The blocks, from the chain where they are single states."""
     return (
-        _stretches.steps(xp, source, last.size) if isinstance(source, _stretches.Chain) else source
+        _stretches.steps(xp, source, layout.kinds)
+        if isinstance(source, _stretches.Chain)
+        else source
     )
 
 
@@ -258,12 +262,12 @@ def _over_batch(
     worker: Any,
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    last: Array,
+    layout: _stretches.Layout,
     scalars: tuple[Array, ...],
     nodes: int,
 ) -> Any:
     """`worker(blocks, values [J, S] or None, *scalars)` over all leading axes."""
-    blocks = _blocks(jnp, source, last)
+    blocks = _blocks(jnp, source, layout)
     poison = sum(jnp.where(jnp.isnan(x).any(), jnp.nan, 0.0) for x in blocks[:2])
     scalars = tuple(x + poison.astype(x.dtype) for x in scalars)
     elements = math.prod(blocks.laws.shape) * nodes
@@ -272,7 +276,7 @@ def _over_batch(
         return _batching.over_batch(
             lambda *x: worker(blocks, None, *x), (), scalars, elements=elements
         )
-    ends = values[..., last, :]
+    ends = values[..., layout.last, :]
     elements = math.prod(blocks.laws.shape[1:]) * blocks.kinds.size * nodes
 
     def one(ends: Array, *scalars: Array) -> Any:
@@ -286,7 +290,7 @@ def _over_batch(
 def _interior(
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    last: Array,
+    layout: _stretches.Layout,
     temperature: Array,
     log_n: Array,
     plan: _plan.Plan,
@@ -297,7 +301,7 @@ def _interior(
         found = _blockwise.soft_metrics(blocks, values, temperature, log_n, plan)
         return nan_below_one(log_n, found)
 
-    return _over_batch(one, source, values, last, (temperature, log_n), plan.nodes)
+    return _over_batch(one, source, values, layout, (temperature, log_n), plan.nodes)
 
 
 @jax.jit
@@ -305,7 +309,7 @@ def _at_limits(
     soft: Metrics,
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    last: Array,
+    layout: _stretches.Layout,
     temperature: Array,
     log_n: Array,
 ) -> Metrics:
@@ -314,7 +318,7 @@ def _at_limits(
     def one(blocks: _blockwise.Blocks, values: Array | None, log_n: Array) -> Any:
         return nan_below_one(log_n, _blockwise.limits(blocks, values, log_n))
 
-    hard, base = _over_batch(one, source, values, last, (log_n,), 1)
+    hard, base = _over_batch(one, source, values, layout, (log_n,), 1)
     temperature = jnp.broadcast_to(temperature, soft.reward.shape)
 
     def chosen(soft: Array, hard: Array, base: Array) -> Array:
