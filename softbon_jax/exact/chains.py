@@ -169,12 +169,15 @@ def markov_metrics(
         block = _stretches.total_problem(chain, length)
         return sequences.block_metrics(block, temperature, log_n, nodes)
     layout = _stretches.layout(length, size)
+    if values is not None:  # in NumPy where it can be, which compiles nothing
+        known = None if isinstance(values, jax.core.Tracer) else np.asarray(values)
+        values = (values if known is None else known)[..., layout.last, :]
     source = chain if size == 1 else _stretches.stretches(chain, length, size)
-    plan = _rows_plan(source, values, layout, temperature, log_n, nodes)
-    result = _interior(source, values, layout, temperature, log_n, plan)
+    plan = _rows_plan(source, values, layout.kinds, temperature, log_n, nodes)
+    result = _interior(source, values, layout.kinds, temperature, log_n, plan)
     if not _plan.may_be_limit(temperature):
         return result
-    return _at_limits(result, source, values, layout, temperature, log_n)
+    return _at_limits(result, source, values, layout.kinds, temperature, log_n)
 
 
 def _checked_kernel(kernel: Any, rewards: Any) -> tuple[Array, Array]:
@@ -221,7 +224,7 @@ def _probabilities(name: str, probs: Any) -> Array:
 def _rows_plan(
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    layout: _stretches.Layout,
+    kinds: np.ndarray,
     temperature: Array,
     log_n: Array,
     nodes: int | None,
@@ -234,11 +237,10 @@ def _rows_plan(
         return _plan.quadrature_plan(Problem(unknown[0], unknown[0]), temperature, log_n, nodes)
     dtype = arrays[0].dtype
     with np.errstate(divide="ignore"):
-        blocks = _blocks(np, type(source)(*known[: len(source)]), layout)
+        blocks = _blocks(np, type(source)(*known[: len(source)]), kinds)
     laws, rewards = blocks.laws, blocks.totals
     if values is not None:
-        ends = known[-1][..., layout.last, :]
-        laws, rewards = laws[blocks.kinds], rewards[blocks.kinds] + ends[..., None, None, :]
+        laws, rewards = laws[blocks.kinds], rewards[blocks.kinds] + known[-1][..., None, None, :]
     laws, rewards = (x.reshape(*x.shape[:-2], -1).astype(dtype) for x in (laws, rewards))
     flat: Any = (laws, rewards)
     known_temperature: Any = _checks.concrete(temperature)
@@ -248,26 +250,23 @@ def _rows_plan(
 
 
 def _blocks(
-    xp: Any, source: _stretches.Chain | _blockwise.Blocks, layout: _stretches.Layout
+    xp: Any, source: _stretches.Chain | _blockwise.Blocks, kinds: np.ndarray
 ) -> _blockwise.Blocks:
     """The blocks, from the chain where they are single states."""
-    return (
-        _stretches.steps(xp, source, layout.kinds)
-        if isinstance(source, _stretches.Chain)
-        else source
-    )
+    steps = isinstance(source, _stretches.Chain)
+    return _stretches.steps(xp, source, kinds) if steps else source
 
 
 def _over_batch(
     worker: Any,
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    layout: _stretches.Layout,
+    kinds: np.ndarray,
     scalars: tuple[Array, ...],
     nodes: int,
 ) -> Any:
-    """`worker(blocks, values [J, S] or None, *scalars)` over all leading axes."""
-    blocks = _blocks(jnp, source, layout)
+    """`worker(blocks, values, *scalars)` over all leading axes; values `[..., J, S]` of block ends."""
+    blocks = _blocks(jnp, source, kinds)
     poison = sum(jnp.where(jnp.isnan(x).any(), jnp.nan, 0.0) for x in blocks[:2])
     scalars = tuple(x + poison.astype(x.dtype) for x in scalars)
     elements = math.prod(blocks.laws.shape) * nodes
@@ -276,21 +275,20 @@ def _over_batch(
         return _batching.over_batch(
             lambda *x: worker(blocks, None, *x), (), scalars, elements=elements
         )
-    ends = values[..., layout.last, :]
     elements = math.prod(blocks.laws.shape[1:]) * blocks.kinds.size * nodes
 
-    def one(ends: Array, *scalars: Array) -> Any:
-        return worker(blocks, ends.reshape(blocks.kinds.size, -1), *scalars)
+    def one(values: Array, *scalars: Array) -> Any:
+        return worker(blocks, values.reshape(blocks.kinds.size, -1), *scalars)
 
-    ends = ends.reshape(*ends.shape[:-2], -1)
-    return _batching.over_batch(one, (ends,), scalars, elements=elements)
+    flat = values.reshape(*values.shape[:-2], -1)
+    return _batching.over_batch(one, (flat,), scalars, elements=elements)
 
 
 @jax.jit
 def _interior(
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    layout: _stretches.Layout,
+    kinds: np.ndarray,
     temperature: Array,
     log_n: Array,
     plan: _plan.Plan,
@@ -301,7 +299,7 @@ def _interior(
         found = _blockwise.soft_metrics(blocks, values, temperature, log_n, plan)
         return nan_below_one(log_n, found)
 
-    return _over_batch(one, source, values, layout, (temperature, log_n), plan.nodes)
+    return _over_batch(one, source, values, kinds, (temperature, log_n), plan.nodes)
 
 
 @jax.jit
@@ -309,7 +307,7 @@ def _at_limits(
     soft: Metrics,
     source: _stretches.Chain | _blockwise.Blocks,
     values: Array | None,
-    layout: _stretches.Layout,
+    kinds: np.ndarray,
     temperature: Array,
     log_n: Array,
 ) -> Metrics:
@@ -318,7 +316,7 @@ def _at_limits(
     def one(blocks: _blockwise.Blocks, values: Array | None, log_n: Array) -> Any:
         return nan_below_one(log_n, _blockwise.limits(blocks, values, log_n))
 
-    hard, base = _over_batch(one, source, values, layout, (log_n,), 1)
+    hard, base = _over_batch(one, source, values, kinds, (log_n,), 1)
     temperature = jnp.broadcast_to(temperature, soft.reward.shape)
 
     def chosen(soft: Array, hard: Array, base: Array) -> Array:
