@@ -33,7 +33,7 @@ FIELDS = ("kl_tilted_soft", "kl_soft_base", "reward", "tilted_reward", "kl_tilte
 GRID, NOISY = ("length", "scheme", "n"), ("length", "error", "n")
 POINTS = 6
 """n runs over 2 POINTS - 1 powers of 4, from 1."""
-OF_WHOLE, OF_STEPS = 512, 192
+OF_WHOLE, OF_STEPS = 1024, 192
 """Nodes of the quadrature: enough at every length, so that few programs serve all."""
 MANY = 30.0
 """The log of an n at which nothing but the error of the values is left."""
