@@ -21,7 +21,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     for scheme, color, dashes in zip(schemes, COLORS, DASHES, strict=True):
         kl = shown.kl_tilted_soft.sel(scheme=scheme)
         axes[0].plot(shown.n, kl, color=color, ls=dashes, label=scheme)
-    axes[0].set(ylabel="KL($P^*$‖$P_n$) (nats)", title=f"m = {m}: schemes")
+    axes[0].set(title=f"m = {m}: schemes")
     errors = shown.error.values
     for error, color in zip(errors, style.shades(len(errors)), strict=True):
         axes[1].plot(shown.n, shown.kl_of_errors.sel(error=error), color=color)
@@ -37,6 +37,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[1].set(title="soft values with an error of")
     for ax in axes[:2]:
         ax.set(xscale="log", yscale="log", xlabel="n", ylim=(1e-8, 1e2))
+        ax.set_ylabel("KL($P^*$‖$P_n$) (nats)")
     ratio = dataset.kl_whole / dataset.kl_tilted_base.isel(scheme=0, n=0)
     lengths = dataset.length.values
     for length, color in zip(lengths, style.shades(len(lengths)), strict=True):

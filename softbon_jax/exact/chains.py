@@ -56,8 +56,8 @@ def soft_values(kernel: Any, rewards: Any, length: int, temperature: Any) -> Arr
 
     Example:
       >>> kernel = [[0.9, 0.1], [0.5, 0.5]]
-      >>> np.round(sb.soft_values(kernel, [0.0, 1.0], 3, 0.5), 3).tolist()
-      [[0.565, 1.047], [0.247, 0.717], [0.0, 0.0]]
+      >>> np.round(np.float64(sb.soft_values(kernel, [0.0, 1.0], 3, 0.5)), 3).tolist()
+      [[0.76, 1.396], [0.247, 0.717], [0.0, 0.0]]
     """
     kernel, rewards = _checked_kernel(kernel, rewards)
     length = _checks.positive_integer("length", length)
@@ -143,9 +143,9 @@ def markov_metrics(
       >>> for options in ({}, {"block_size": 1}, {"block_size": 1, "values": values}):
       ...     found = sb.markov_metrics([1.0, 0.0], kernel, rewards, 8, 16, 0.5, **options)
       ...     print(f"{found.reward:.2f} {found.kl_tilted_soft:.4f}")
-      3.63 0.1912
-      4.32 0.0794
-      4.25 0.0085
+      3.84 1.9075
+      4.55 0.6519
+      5.98 0.0658
     """
     chain = _checked_chain(initial, kernel, rewards)
     dtype = chain.kernel.dtype
