@@ -31,6 +31,7 @@ NAMES = (
     "blocks",
     "threshold",
     "gain",
+    "memory",
     "samples_needed",
     "decoding",
     "pool_frontier",

@@ -11,6 +11,7 @@ the paper's λ (arXiv:2505.03156), in reward units.
 
 from softbon_jax import bounds, calibrate, rates, scores
 from softbon_jax.continuous import Continuous, from_distribution
+from softbon_jax.exact.chains import markov_metrics, soft_values
 from softbon_jax.exact.judges import (
     Noise,
     log_noisy_best_of_n,
@@ -179,6 +180,7 @@ __all__ = [
     "log_stopped",
     "log_tilted",
     "log_uniform_race",
+    "markov_metrics",
     "mean_random_n",
     "mean_stopped_n",
     "metrics",
@@ -216,6 +218,7 @@ __all__ = [
     "sequence_costs",
     "simulate",
     "simulate_pessimism",
+    "soft_values",
     "stopped_metrics",
     "sweep",
     "symbolwise_metrics",

@@ -57,9 +57,11 @@ ARGUMENTS = {
     "gold": jnp.array([0.0, 1.0, 0.5, 0.2]),
     "generator": jnp.square,
     "init_state": jnp.zeros((), int),
+    "initial": jnp.array([0.25, 0.75]),
     "items": jnp.zeros(4),
     "judges": jnp.arange(24.0).reshape(2, 3, 4),
     "k": 2,
+    "kernel": jnp.array([[0.5, 0.5], [0.25, 0.75]]),
     "key": jax.random.key(0),
     "kl": 0.1,
     "length": 4,
@@ -116,6 +118,11 @@ OWN = {
     "from_distribution": {"logpdf": None, "support": None},
     "log_noisy_best_of_n": {"noise": "normal"},
     "leave_one_out_curve": {"n": jnp.array([1, 2]), "where": jnp.ones((2, 3), bool)},
+    "markov_metrics": {
+        "rewards": jnp.array([0.0, 1.0]),
+        "block_size": 1,
+        "values": jnp.zeros((4, 2)),
+    },
     "pessimism_law": {"n": 4},
     "simulate_pessimism": {"n": 4},
     "plug_in_curve": OF_POOLS,
@@ -130,6 +137,7 @@ OWN = {
     "rates.fit_rate": {"n": 2.0 ** np.arange(8), "values": 2.0 ** -np.arange(8)},
     "round_to_lattice": {"step": 0.1},
     "hedge": {"temperature": None},
+    "soft_values": {"rewards": jnp.array([0.0, 1.0])},
     "sweep": {"n": jnp.array([1.0, 4.0]), "temperature": jnp.array([0.5, 1.0])},
 }
 

@@ -1,7 +1,7 @@
 """Exact laws of selection rules and what they gain and cost.
 
-The public functions are in `laws`, `metrics`, `stopping` and `sequences`, laws of N in `numbers`. Below
-are the kernels of one problem, for the rooms that build on them.
+The public functions are in `laws`, `metrics`, `stopping`, `sequences` and `chains`, laws of N in
+`numbers`. Below are the kernels of one problem, for the rooms that build on them.
 """
 
 from softbon_jax.exact._divergences import both_ways, change, relative_entropy

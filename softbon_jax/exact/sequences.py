@@ -252,7 +252,7 @@ def blockwise_metrics(
     for block, count in blocks.items():
         total = _blocks.total_law(problems, block)
         dtype = total.rewards.dtype
-        metrics = _block_metrics(total, temperature.astype(dtype), log_n.astype(dtype), nodes)
+        metrics = block_metrics(total, temperature.astype(dtype), log_n.astype(dtype), nodes)
         parts.append((metrics, count))
     return _product(parts)
 
@@ -365,7 +365,7 @@ def _parameters(
     return temperature, log_n
 
 
-def _block_metrics(block: Problem, temperature: Array, log_n: Array, nodes: int | None) -> Metrics:
+def block_metrics(block: Problem, temperature: Array, log_n: Array, nodes: int | None) -> Metrics:
     """Metrics `[...]` of a block's problem `[S]`, from checked arguments."""
     plan = _plan.quadrature_plan(block, temperature, log_n, nodes)
     if block.num_outcomes == 1:

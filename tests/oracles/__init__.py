@@ -4,6 +4,7 @@
   (`law_by_tuples`), all vectors of multinomial counts (`law_by_counts`), by the trapezoid rule.
 * `rules`: the uniform race, best of a Poisson number, rejection, selection of several.
 * `bounds`: bounds and asymptotes from their definitions, in mpmath.
+* `chains`: soft best-of-n along a Markov chain, and its soft values, through every path.
 * `drawing`: a random number of draws, and draws up to a threshold, through all counts.
 * `pools`, `sequences`: subsets of a pool and its empirical law; totals of sequences.
 * `precise`: the law for real n to any number of digits (`exact_law`), in mpmath.
@@ -29,6 +30,7 @@ from .bounds import (
     scaled_range,
     two_outcome_distances,
 )
+from .chains import markov_metrics, soft_values
 from .drawing import (
     law_by_integral,
     mean_stopped_n,
@@ -122,6 +124,7 @@ __all__ = [
     "least_kl",
     "load_reference",
     "markov_blocks",
+    "markov_metrics",
     "mean_over_subsets",
     "mean_stopped_n",
     "metrics_of_law",
@@ -133,6 +136,7 @@ __all__ = [
     "random_n_law",
     "rejection_law_by_tuples",
     "scaled_range",
+    "soft_values",
     "softmax",
     "stopped_factors",
     "stopped_law",
