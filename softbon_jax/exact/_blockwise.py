@@ -106,7 +106,7 @@ def state_values(log_kernel: Array, rewards: Array, temperature: Array, length: 
 
     def step(after: Array, _: None) -> tuple[Array, Array]:
         future = rewards + after[None]
-        _, best = _soft.on_support(log_kernel, future)
+        best = _soft.on_support(log_kernel, future)[1]
         value = jnp.where(
             jnp.isposinf(temperature),
             mean_reward(log_kernel, future),
