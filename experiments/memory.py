@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -75,7 +76,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     values = np.asarray(sb.soft_values(KERNEL, REWARDS, m, temperature))
     errors = np.asarray(jax.random.normal(jax.random.key(config.seed), values.shape))
 
-    def metrics(log_n: object, **options: object) -> dict[str, np.ndarray]:
+    def metrics(log_n: Any, **options: Any) -> dict[str, np.ndarray]:
         found = sb.markov_metrics(*chain, temperature=temperature, log_n=log_n, **options)
         return {field: np.asarray(getattr(found, field)) for field in FIELDS}
 

@@ -18,9 +18,9 @@ def draw(dataset: xr.Dataset) -> Figure:
     shown = dataset.isel(length=min(2, dataset.length.size - 1))
     m = int(shown.length)
     schemes = [str(x) for x in dataset.scheme.values]
-    for scheme, color, dashes in zip(schemes, COLORS, DASHES, strict=True):
+    for scheme, hue, dashes in zip(schemes, COLORS, DASHES, strict=True):
         kl = shown.kl_tilted_soft.sel(scheme=scheme)
-        axes[0].plot(shown.n, kl, color=color, ls=dashes, label=scheme)
+        axes[0].plot(shown.n, kl, color=hue, ls=dashes, label=scheme)
     axes[0].set(title=f"m = {m}: schemes")
     errors = shown.error.values
     for error, color in zip(errors, style.shades(len(errors)), strict=True):

@@ -27,7 +27,6 @@ SCHEMES = {  # rewards, block size, values
     "steps, values": (ON_STEPS, 1, VALUES),
 }
 TEMPERATURES, N = (0.0, 0.3, 2.0, np.inf), (2, 3)
-CASES = list(itertools.product(SCHEMES, TEMPERATURES, N))
 SMOOTH = [x for x in sb.Metrics._fields if x not in ("tv", "win_rate", "relative_reward_gap")]
 
 
@@ -43,27 +42,30 @@ def chain(rewards, length=3, dtype=None):
     return *(jnp.asarray(x, dtype) for x in (INITIAL, KERNEL, rewards)), length
 
 
-@pytest.fixture(scope="module")
-def computed():
-    """The metrics of all cases, in one call for each scheme."""
+QUICK = ("whole, no lattice", "steps, values")
+
+
+def some_slow(names):
+    """The names, of which all but the quick ones are for the slow tests."""
+    return [x if x in QUICK else pytest.param(x, marks=pytest.mark.slow) for x in names]
+
+
+@pytest.mark.parametrize("name", some_slow(SCHEMES))
+def test_metrics_against_every_path(name):
+    rewards, size, values = SCHEMES[name]
     temperatures, n = np.array(TEMPERATURES)[:, None], np.array(N, float)
-    return {
-        name: sb.markov_metrics(*chain(rewards), n, temperatures, size, values)
-        for name, (rewards, size, values) in SCHEMES.items()
-    }
-
-
-def test_metrics_against_every_path(computed):
-    assert len(CASES) >= 40
-    for name, temperature, n in CASES:
-        rewards, size, values = SCHEMES[name]
+    got = sb.markov_metrics(*chain(rewards), n, temperatures, size, values)
+    for (i, temperature), (j, x) in itertools.product(enumerate(TEMPERATURES), enumerate(N)):
         exact = oracles.markov_metrics(
-            INITIAL, KERNEL, rewards, 3, n, temperature, size, values, digits=40
+            INITIAL, KERNEL, rewards, 3, x, temperature, size, values, digits=40
         )
-        at = TEMPERATURES.index(temperature), N.index(n)
         for field in sb.Metrics._fields:
-            error = relative(getattr(computed[name], field)[at], exact[field])
-            assert error < 1e-11, (name, temperature, n, field, error)
+            error = relative(getattr(got, field)[i, j], exact[field])
+            assert error < 1e-11, (temperature, x, field, error)
+
+
+def test_there_are_many_cases():
+    assert len(SCHEMES) * len(TEMPERATURES) * len(N) >= 40
 
 
 @pytest.mark.parametrize("rewards", [ON_STATES, ON_STEPS])
@@ -75,7 +77,7 @@ def test_soft_values_against_every_path(rewards):
 
 
 def test_with_soft_values_the_divergence_vanishes_with_all_its_digits():
-    initial, kernel = INITIAL[:1] + [0.8], [[0.75, 0.25], [0.375, 0.625]]
+    initial, kernel = [*INITIAL[:1], 0.8], [[0.75, 0.25], [0.375, 0.625]]
     n = np.array([3.0, 1e4, 1e10])
     values = sb.soft_values(kernel, [0.0, 1.0], 2, 0.3)
     got = sb.markov_metrics(initial, kernel, [0.0, 1.0], 2, n, 0.3, 1, values)
@@ -87,7 +89,7 @@ def test_with_soft_values_the_divergence_vanishes_with_all_its_digits():
     assert got.kl_tilted_soft[2] < 1e-19
 
 
-@pytest.mark.parametrize("name", ["whole", "blocks", "blocks, values", "steps, values"])
+@pytest.mark.parametrize("name", some_slow(["whole", "blocks", "blocks, values", "steps, values"]))
 def test_gradients_against_differences_of_the_precise_metrics(name):
     """Along one direction in everything at once: probabilities, rewards, values, temperature."""
     rewards, size, values = SCHEMES[name]
@@ -126,6 +128,7 @@ def test_gradients_against_differences_of_the_precise_metrics(name):
             assert relative(slope, exact) < 1e-8, field
 
 
+@pytest.mark.slow
 def test_backward_and_forward_gradients_agree():
     arguments = chain(ON_STATES)[:3]
 
@@ -138,6 +141,7 @@ def test_backward_and_forward_gradients_agree():
         assert np.isfinite(x).all()
 
 
+@pytest.mark.slow
 def test_without_memory_it_is_the_sequence_of_independent_symbols():
     probs = np.array([0.5, 0.3, 0.2])
     n, problem = np.array([1.0, 5.5, 1e6]), sb.from_probs(probs, ON_STATES)
@@ -150,6 +154,7 @@ def test_without_memory_it_is_the_sequence_of_independent_symbols():
             np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-15, err_msg=f"{size} {field}")
 
 
+@pytest.mark.slow
 def test_a_thousand_states_and_n_of_e_to_hundreds():
     given = chain(ON_STATES, 1000)
     log_n = np.array([0.0, 200.0, 500.0])
@@ -178,6 +183,7 @@ def test_values_count_up_to_a_constant_and_other_values_leave_a_floor():
     assert found[2] > 1e4 * found[0]
 
 
+@pytest.mark.slow
 def test_float32_jit_and_vmap_agree():
     n, temperatures = jnp.array([1.0, 4.0, 64.0]), jnp.array([0.3, 0.5, 2.0])
     given = chain(ON_STATES)

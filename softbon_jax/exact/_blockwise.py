@@ -106,7 +106,7 @@ def state_values(log_kernel: Array, rewards: Array, temperature: Array, length: 
 
     def step(after: Array, _: None) -> tuple[Array, Array]:
         future = rewards + after[None]
-        best = jnp.max(jnp.where(log_kernel > -jnp.inf, future, -jnp.inf), axis=-1)
+        best = _soft.on_support(log_kernel, future)[1]
         value = jnp.where(
             jnp.isposinf(temperature),
             mean_reward(log_kernel, future),
@@ -153,7 +153,8 @@ def _ahead(blocks: Blocks, temperature: Array) -> tuple[Ahead, Array]:
         )
         value = soft_maximum(law, _flat(totals + after.value[None, None]), temperature)
         reward = mean_reward(target.log_tilted, _flat(totals + after.reward[None, None]))
-        return Ahead(value - jnp.max(value), reward), after
+        # A constant for differentiation too: a maximum loses its slope where it is computed twice.
+        return Ahead(value - jax.lax.stop_gradient(jnp.max(value)), reward), after
 
     first, ahead = backward(step, _nothing_ahead(blocks), blocks.kinds)
     return ahead, first.reward

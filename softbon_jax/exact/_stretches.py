@@ -11,7 +11,7 @@ import numpy as np
 
 from softbon_jax import _checks
 from softbon_jax.exact import _blockwise, _quadrature, _sums, _transfer
-from softbon_jax.exact._sorted import FILLING
+from softbon_jax.exact._sorted import FILLING, NOTHING
 from softbon_jax.problem import Problem, probability_tolerance
 
 Array = jax.Array
@@ -125,7 +125,10 @@ def _traced(chain: Chain) -> bool:
 
 
 def _in_float64(chain: Chain) -> Chain:
-    arrays: Any = (np.asarray(x, np.float64) for x in chain)
+    """NumPy arrays, with laws that sum to 1 in that precision."""
+    initial, kernel, rewards = (np.asarray(x, np.float64) for x in chain)
+    laws = (x / x.sum(-1, keepdims=True) for x in (initial, kernel))
+    arrays: Any = (*laws, rewards)
     return Chain(*arrays)
 
 
@@ -140,8 +143,8 @@ def stretches(chain: Chain, length: int, size: int) -> _blockwise.Blocks:
     with np.errstate(divide="ignore"):
         blocks = _stretches(np, totals, _in_float64(chain), length, size)
     some = (blocks.laws > -np.inf).any(axis=(0, 1, 3))  # what no start can have is left out
-    arrays: Any = (x[:, :, some].astype(chain.kernel.dtype) for x in blocks[:2])
-    return _blockwise.Blocks(*arrays, blocks.kinds)
+    laws, values = (x[:, :, some].astype(chain.kernel.dtype) for x in blocks[:2])
+    return _blockwise.Blocks(laws, values, blocks.kinds)
 
 
 def _stretches(
@@ -194,7 +197,7 @@ def total_problem(chain: Chain, length: int) -> Problem:
         return _traced_total(totals, chain, length=length)
     with np.errstate(divide="ignore"):
         log_probs, values = _total(np, totals, _in_float64(chain), length)
-    some = log_probs > _transfer.NOTHING / 2
+    some = log_probs > NOTHING / 2
     arrays: Any = (x[some].astype(chain.kernel.dtype) for x in (log_probs, values))
     return Problem(*arrays)
 
@@ -215,7 +218,7 @@ def _total(xp: Any, totals: _transfer.Totals, chain: Chain, length: int) -> tupl
 def _traced_total(totals: _transfer.Totals, chain: Chain, *, length: int) -> Problem:
     """Totals of probability 0 come before all others, as `_sorted` fills up a problem."""
     log_probs, values = _total(jnp, totals, chain, length)
-    possible = log_probs > _transfer.NOTHING / 2
+    possible = log_probs > NOTHING / 2
     order = jnp.argsort(possible, stable=True)
     lowest = values[jnp.argmax(possible)]
     log_probs = jnp.where(possible, log_probs, FILLING)[order]

@@ -134,7 +134,8 @@ def advance(
         # The same total by every way, so that the shares of the ways have no slope that matters.
         shares = jax.lax.stop_gradient(jnp.exp(by_way - log_probs[:, None]))
         means = _arriving(jnp, totals, stretch.means, 0.0) + rewards[None, :, :, None]
-        return Stretch(log_probs, jnp.sum(shares * means, axis=1)), None
+        means = jnp.sum(shares * means, axis=1)
+        return Stretch(log_probs, jnp.where(log_probs > NOTHING / 2, means, 0.0)), None
 
     if xp is jnp:
         return jax.lax.scan(step, stretch, None, length=steps)[0] if steps else stretch
@@ -156,6 +157,7 @@ def log_sum(xp: Any, log_x: Any) -> Any:
     """The log of Σ e^log_x over the third axis from the end, or the first of two."""
     axis = max(-3, -log_x.ndim)
     top = log_x.max(axis=axis, keepdims=True)
+    top = top if xp is np else jax.lax.stop_gradient(top)
     return xp.log(xp.exp(log_x - top).sum(axis)) + top.squeeze(axis)
 
 

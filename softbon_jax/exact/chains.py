@@ -231,16 +231,17 @@ def _rows_plan(
 ) -> _plan.Plan:
     """The plan for the rows of all blocks."""
     arrays = [x for x in (*source, values) if x is not None]
-    known = [_checks.concrete(x) for x in arrays]
+    known: Any = [_checks.concrete(x) for x in arrays]
     unknown = [x for x, value in zip(arrays, known, strict=True) if value is None]
     if unknown:
         return _plan.quadrature_plan(Problem(unknown[0], unknown[0]), temperature, log_n, nodes)
     dtype = arrays[0].dtype
     with np.errstate(divide="ignore"):
         blocks = _blocks(np, type(source)(*known[: len(source)]), kinds)
-    laws, rewards = blocks.laws, blocks.totals
+    laws: Any = blocks.laws
+    rewards: Any = blocks.totals
     if values is not None:
-        laws, rewards = laws[blocks.kinds], rewards[blocks.kinds] + known[-1][..., None, None, :]
+        laws, rewards = laws[kinds], rewards[kinds] + known[-1][..., None, None, :]
     laws, rewards = (x.reshape(*x.shape[:-2], -1).astype(dtype) for x in (laws, rewards))
     flat: Any = (laws, rewards)
     known_temperature: Any = _checks.concrete(temperature)
@@ -253,8 +254,9 @@ def _blocks(
     xp: Any, source: _stretches.Chain | _blockwise.Blocks, kinds: np.ndarray
 ) -> _blockwise.Blocks:
     """The blocks, from the chain where they are single states."""
-    steps = isinstance(source, _stretches.Chain)
-    return _stretches.steps(xp, source, kinds) if steps else source
+    if isinstance(source, _stretches.Chain):
+        return _stretches.steps(xp, source, kinds)
+    return source
 
 
 def _over_batch(
@@ -267,7 +269,8 @@ def _over_batch(
 ) -> Any:
     """`worker(blocks, values, *scalars)` over all leading axes; values `[..., J, S]` of block ends."""
     blocks = _blocks(jnp, source, kinds)
-    poison = sum(jnp.where(jnp.isnan(x).any(), jnp.nan, 0.0) for x in blocks[:2])
+    bad = jnp.isnan(blocks.laws).any() | jnp.isnan(blocks.totals).any()
+    poison = jnp.where(bad, jnp.nan, 0.0)
     scalars = tuple(x + poison.astype(x.dtype) for x in scalars)
     elements = math.prod(blocks.laws.shape) * nodes
     elements = max(elements, math.prod(blocks.laws.shape[1:]) * blocks.kinds.size)
