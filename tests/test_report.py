@@ -225,9 +225,9 @@ def test_the_recommended_line_is_shown():
 # What is told meanwhile --------------------------------------------------------------------------
 
 
-def write(path, prompts=12):
+def write(path, prompts=12, size=2):
     random = np.random.default_rng(1)
-    rows = [f"p{i},{x:.3f}" for i in range(prompts) for x in random.normal(size=2)]
+    rows = [f"p{i},{x:.3f}" for i in range(prompts) for x in random.normal(size=size)]
     path.write_text("prompt_id,proxy_reward\n" + "\n".join(rows))
     return str(path)
 
@@ -246,6 +246,25 @@ def test_progress_is_for_terminals_only(tmp_path, capsys, monkeypatch):
     assert told.endswith("\r\x1b[K")
     assert main.main([*options, "--reward", "none such"]) == 2
     assert "\r\x1b[Kerror: " in capsys.readouterr().err
+
+
+def test_a_temperature_for_every_prompt_is_told_where_there_is_a_choice(
+    tmp_path, capsys, monkeypatch
+):
+    """Not at the lowest of the grid, whose KL no other spends. The estimates are made by hand."""
+    table, numbers = analysis(gold=False).table, tmp_path / "x.json"
+    half = table._replace(n=N[2:], reward=table.reward[..., 2:], kl=table.kl[..., 2:])
+    monkeypatch.setattr(main.advice, "tabulate", lambda *_, **__: table)
+    monkeypatch.setattr(main.advice, "halves", lambda *_, **__: (half, half))
+    options = ["analyze", write(tmp_path / "x.csv", 20, 4), "--temperature", "0", "--n", "4"]
+    for budget, temperature in (("9", 0), ("1", 0.5)):
+        assert main.main([*options, "--kl", budget, "--json", str(numbers)]) == 0
+        found = json.loads(numbers.read_text())
+        assert found["recommendation"]["ok"]
+        assert found["recommendation"]["temperature"] == temperature
+        assert ("per_prompt_temperature" in found) == (temperature > 0)
+        told = "chosen on one half of its responses and valued on the other, at n = 4"
+        assert (told in capsys.readouterr().out) == (temperature > 0)
 
 
 def test_packages_are_there_before_anything_is_computed(tmp_path):

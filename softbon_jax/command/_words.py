@@ -21,7 +21,8 @@ class Analysis(NamedTuple):
       table: the estimates.
       budget: the limits on n and KL, in words.
       choice: the recommendation.
-      per_prompt: one temperature for each prompt; None without a recommendation.
+      per_prompt: one temperature for each prompt; None without a recommendation, and where that is the
+        lowest temperature.
       verdicts: for each temperature that was tested, whether the proxy is over-optimized; empty without
         a gold score.
     """

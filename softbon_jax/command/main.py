@@ -249,7 +249,8 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
     limits = [f"mean KL ≤ {options.kl:g} nats"] if options.kl is not None else []
     limits += [f"n ≤ {options.budget_n}"] if options.budget_n is not None else []
     per_prompt = None
-    if choice.ok and choice.n > 1:
+    # Where all prompts have the lowest λ of the grid, no other λ spends that KL.
+    if choice.ok and choice.n > 1 and choice.temperature > table.temperature.min():
         halves = advice.halves(
             pools, table, choice.n, seed=options.seed, tell=estimating(" on half of the responses")
         )
