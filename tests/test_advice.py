@@ -127,18 +127,6 @@ def test_default_sizes_are_those_of_nearly_all_prompts():
         advice.default_n(pools, share=0.0)
 
 
-@pytest.mark.slow
-def test_per_prompt_temperatures_cost_no_more():
-    random = np.random.default_rng(5)
-    pools = scores.padded({str(i): random.normal(size=8) * (1 + 3 * (i % 2)) for i in range(30)})
-    grid = advice.tabulate(pools, np.array([1, 4]), np.array([0.0, 0.5, 2.0, np.inf]))
-    each = advice.per_prompt_temperatures(grid, 4, 0.4)
-    rows = [np.flatnonzero(grid.temperature == t)[0] for t in each.temperature]
-    assert grid.kl[np.arange(30), rows, 1].mean() <= 0.4
-    assert each.gain > 0
-    assert each.gain == pytest.approx(each.objective_gain)
-
-
 # Old calls ---------------------------------------------------------------------------------------
 
 

@@ -20,10 +20,13 @@ import numpy as np
 import pytest
 
 import softbon_jax as sb
-from softbon_jax.command import advice, compilation_cache
+from softbon_jax.command import _grid, _intervals, _per_prompt, advice, compilation_cache, report
 
 SECTIONS = ("Args", "Returns", "Raises", "Numerics", "Source", "Example")
-MODULES = (sb, sb.bounds, sb.calibrate, sb.rates, sb.scores, advice, compilation_cache)
+MODULES = (
+    *(sb, sb.bounds, sb.calibrate, sb.rates, sb.scores, advice, compilation_cache),
+    *(_grid, _intervals, _per_prompt, report),
+)
 HEAD = re.compile(rf"({'|'.join((*SECTIONS, 'Attributes'))}):(.*)")
 DEPRECATED = "Deprecated"
 """So begins the docstring of a name that is kept for one release: it says what to call instead."""
@@ -137,7 +140,7 @@ def test_classes_explain_their_fields(name):
 # Examples -----------------------------------------------------------------------------------------
 
 
-def report(name, thing):
+def went_wrong(name, thing):
     """What went wrong when the docstring's examples ran; "" if nothing."""
     namespace = {"sb": sb, "jax": jax, "jnp": jnp, "np": np}
     test = doctest.DocTestParser().get_doctest(inspect.getdoc(thing), namespace, name, name, 0)
@@ -163,7 +166,7 @@ def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # what users have: the strict promotion of the tests is for the inside of the package
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        failed = report(name, EXAMPLES[name])
+        failed = went_wrong(name, EXAMPLES[name])
     assert not failed, failed
 
 
@@ -237,7 +240,7 @@ def test_failing_and_silent_examples_are_found():
     def example(text):
         half_of = types.FunctionType(half.__code__, globals(), "half")
         half_of.__doc__ = text
-        return report("half", half_of)
+        return went_wrong("half", half_of)
 
     assert example("Example:\n  >>> int(jnp.sum(np.arange(3)))\n  3") == ""
     assert "Got:\n    3" in example("Example:\n  >>> int(jnp.sum(np.arange(3)))\n  4")
@@ -248,7 +251,7 @@ def main():
     failures = 0
     for name, thing in EXAMPLES.items():
         with contextlib.redirect_stdout(io.StringIO()):
-            failed = report(name, thing)
+            failed = went_wrong(name, thing)
         print(failed, end="")
         failures += bool(failed)
     print(f"{failures} of {len(EXAMPLES)} examples fail, 64-bit {jax.config.jax_enable_x64}")

@@ -181,6 +181,16 @@ def _stream(path: Path, found: os.stat_result) -> IO[bytes]:
     return os.fdopen(handle, "wb")
 
 
+def parquet() -> Any:
+    """The module that copies Parquet files; `ImportError` if it is not installed."""
+    try:
+        return importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ImportError(
+            "a copy of a Parquet file needs pyarrow: pip install 'softbon-jax[command]'"
+        ) from None
+
+
 def copy_with_column(
     source: Path, target: Path, column: str, values: Sequence[Any], *, name: Path
 ) -> None:
@@ -191,13 +201,13 @@ def copy_with_column(
     """
     kind = scores.format_of(source)
     if kind == "parquet":
-        parquet: Any = importlib.import_module("pyarrow.parquet")
+        files = parquet()
         try:
-            table = parquet.read_table(source)
+            table = files.read_table(source)
         except Exception as error:  # pyarrow raises many kinds for damaged files
             raise ValueError(f"{source}: not a Parquet file, or cut short: {error}") from None
         _refuse_taken(source, column, table.column_names)
-        parquet.write_table(table.append_column(column, [values]), target)
+        files.write_table(table.append_column(column, [values]), target)
         return
     delimiter, encoding = scores.dialect_of(source)
     opened = gzip.open if name.suffix.lower() == ".gz" else open

@@ -100,7 +100,7 @@ def default_temperatures(scores: Scores) -> np.ndarray:
     Example:
       >>> from softbon_jax.command import advice
       >>> advice.default_temperatures(sb.scores.padded({"a": [0.0, 2.0]})).tolist()
-      [0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, inf]
+      [0.0, 0.45, 0.61, 0.81, 1.1, 1.6, 2.4, 3.6, inf]
     """
     n = int(default_n(scores)[-1])
     some = np.flatnonzero(scores.where.sum(1) >= n)

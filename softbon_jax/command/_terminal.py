@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 
@@ -29,6 +31,25 @@ def printable(text: object) -> str:
       score\x1b[2J\n
     """
     return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in str(text))
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A function that tells, on standard error, what is being done; only on a terminal.
+
+    One line, which overwrites itself and is wiped at the end.
+    """
+    on = sys.stderr.isatty()
+
+    def tell(step: str) -> None:
+        if on:
+            print(f"\r\x1b[K{printable(step):.70} …", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        if on:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

@@ -17,6 +17,10 @@ from softbon_jax.command._grid import Table as Table
 from softbon_jax.command._grid import default_n as default_n
 from softbon_jax.command._grid import default_temperatures as default_temperatures
 from softbon_jax.command._grid import tabulate as tabulate
+from softbon_jax.command._intervals import student
+from softbon_jax.command._per_prompt import PerPrompt as PerPrompt
+from softbon_jax.command._per_prompt import halves as halves
+from softbon_jax.command._per_prompt import per_prompt_temperatures as per_prompt_temperatures
 
 FEWEST_PROMPTS = 10
 """With fewer, the spread between prompts is too uncertain for any conclusion."""
@@ -54,27 +58,6 @@ class Choice(NamedTuple):
     kl: float
     agreement: float
     near: np.ndarray
-
-
-class PerPrompt(NamedTuple):
-    """One temperature for each prompt instead of one for all, at equal n and equal mean KL.
-
-    Attributes:
-      temperature: `[prompts]` in reward units.
-      reward: mean of the score that selects; the temperatures maximize it.
-      gain: increase in mean reward over one shared temperature.
-      gain_se: standard error of `gain`.
-      objective_gain: increase in mean gold over one shared temperature, where there is a gold score,
-        which the choice of temperatures does not use; else `gain`.
-      objective_gain_se: standard error of `objective_gain`.
-    """
-
-    temperature: np.ndarray
-    reward: float
-    gain: float
-    gain_se: float
-    objective_gain: float
-    objective_gain_se: float
 
 
 class Verdict(NamedTuple):
@@ -244,74 +227,6 @@ def _no_choice(reason: str, shape: tuple[int, ...]) -> Choice:
     return Choice(False, reason, 0, *nothing, np.zeros(shape))
 
 
-def per_prompt_temperatures(table: Table, n: int, kl: float) -> PerPrompt:
-    """A temperature for every prompt: the most reward at the mean KL of one shared temperature.
-
-    Each prompt takes the temperature of the grid with the largest reward - μ KL; μ is the smallest price
-    at which the mean KL is at most `kl`. The shared temperature that it is compared with is interpolated
-    in the grid to exactly the same mean KL.
-
-    Args:
-      table: estimates, from `tabulate`.
-      n: one of `table.n`.
-      kl: mean KL(P_n‖P) in nats to spend.
-
-    Returns:
-      `PerPrompt`.
-
-    Raises:
-      ValueError: n is not in the table.
-
-    Numerics: float64; μ by 60 bisections.
-    Source: derived here: the Lagrangian of a mean KL budget separates over prompts.
-
-    Example:
-      >>> from softbon_jax.command import advice
-      >>> reward = np.array([[[0.0, 1.0], [0.0, 0.0]], [[0.0, 9.0], [0.0, 0.0]]])
-      >>> kl = np.array([[[0.0, 1.0], [0.0, 0.0]]] * 2)
-      >>> grid = (np.array([0.0, np.inf]), np.array([1, 2]))
-      >>> table = advice.Table(*grid, reward, None, kl, np.arange(2))
-      >>> each = advice.per_prompt_temperatures(table, 2, 0.5)
-      >>> each.temperature.tolist(), each.gain
-      ([inf, 0.0], 2.0)
-    """
-    if n not in table.n:
-        raise ValueError(f"n must be one of {list(table.n)}, got {n}")
-    column = int(np.flatnonzero(table.n == n)[0])
-    reward, cost = table.reward[:, :, column], table.kl[:, :, column]
-    index = np.arange(len(reward))
-
-    def pick(price: float) -> np.ndarray:
-        return np.argmax(reward - price * cost, axis=1)
-
-    low, high = 0.0, float(np.ptp(reward) / max(cost.max(), 1e-12) + 1)
-    while cost[index, pick(high)].mean() > kl and high < 1e12:
-        high *= 4
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if cost[index, pick(middle)].mean() > kl else (low, middle)
-    mine = pick(high)
-    spent = cost[index, mine].mean()
-    order = np.argsort(cost.mean(0))
-    at = np.interp(spent, cost.mean(0)[order], np.arange(len(order)))
-    left, share = int(np.floor(at)), float(at - np.floor(at))
-    right = min(left + 1, len(order) - 1)
-
-    def gain(values: np.ndarray) -> tuple[float, float]:
-        common = (1 - share) * values[:, order[left]] + share * values[:, order[right]]
-        difference = values[index, mine] - common
-        error = difference.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        return float(difference.mean()), float(error)
-
-    objective = table.objective[:, :, column]
-    return PerPrompt(
-        table.temperature[mine],
-        float(reward[index, mine].mean()),
-        *gain(reward),
-        *gain(objective),
-    )
-
-
 def overoptimized(
     table: Table, temperature: float, *, seed: int = 0, samples: int = 2000
 ) -> Verdict:
@@ -385,7 +300,7 @@ def overoptimized(
         reason = f"mean gold at n = {last} is above that at every smaller n (5% level)"
     else:
         finding = "cannot tell"
-        widest = float(1.96 * error[np.isfinite(error)].max(initial=0.0))
+        widest = float(student(prompts - 1) * error[np.isfinite(error)].max(initial=0.0))
         reason = (
             f"mean gold at n = {last} differs from that at smaller n by less than the prompts can "
             f"resolve (± {widest:.2g})"

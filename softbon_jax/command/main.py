@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -210,6 +210,14 @@ def _analyze(options: argparse.Namespace) -> None:
     _check_outputs({"--html": options.html, "--json": options.json}, scores.files_of(options.file))
     if options.html:
         report.drawing()
+    with _terminal.progress() as tell:
+        text = _analysis(options, tell)
+    _terminal.say(text)
+
+
+def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
+    """The report of `_analyze`, once its options are checked; every step is told."""
+    tell(f"reading {_options.named(options)}")
     pools = _options.read(options, least=2)
     largest = int(pools.where.sum(1).max())
     if max(options.n or [1]) > largest:
@@ -231,13 +239,22 @@ def _analyze(options: argparse.Namespace) -> None:
         if options.temperature is None
         else np.unique(options.temperature)
     )
-    table = advice.tabulate(pools, n, temperature, tell=_progress)
+
+    def estimating(of: str = "") -> Callable[[int, int], None]:
+        return lambda done, total: tell(f"estimate {min(done + 1, total)} of {total}{of}")
+
+    table = advice.tabulate(pools, n, temperature, tell=estimating())
+    tell("resampling prompts")
     choice = advice.choose(table, kl=options.kl, n=options.budget_n, seed=options.seed)
     limits = [f"mean KL ≤ {options.kl:g} nats"] if options.kl is not None else []
     limits += [f"n ≤ {options.budget_n}"] if options.budget_n is not None else []
     per_prompt = None
-    if choice.ok and choice.n > 1:
-        per_prompt = advice.per_prompt_temperatures(table, choice.n, choice.kl)
+    # Where all prompts have the lowest λ of the grid, no other λ spends that KL.
+    if choice.ok and choice.n > 1 and choice.temperature > table.temperature.min():
+        halves = advice.halves(
+            pools, table, choice.n, seed=options.seed, tell=estimating(" on half of the responses")
+        )
+        per_prompt = advice.per_prompt_temperatures(table, choice.n, choice.kl, halves=halves)
     verdicts = {}
     if table.gold is not None:
         # The lowest temperature, where selection is strongest, and the recommended one.
@@ -254,6 +271,7 @@ def _analyze(options: argparse.Namespace) -> None:
         verdicts=verdicts,
     )
     # Everything is made before anything is written.
+    tell("drawing" if options.html else "writing")
     page = report.as_html(analysis) if options.html else None
     numbers = (
         json.dumps(report.as_json(analysis), indent=1, allow_nan=False) if options.json else None
@@ -262,14 +280,7 @@ def _analyze(options: argparse.Namespace) -> None:
         if text is not None:
             with _files.naming(option, path), _files.replacing(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
-    _terminal.say(report.as_text(analysis))
-
-
-def _progress(done: int, total: int) -> None:
-    """A line that overwrites itself, on a terminal only."""
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\restimate {min(done + 1, total)} of {total}", end=end, file=sys.stderr, flush=True)
+    return report.as_text(analysis)
 
 
 def _positive(option: str, value: float | None) -> None:
@@ -291,6 +302,8 @@ def _select(options: argparse.Namespace) -> None:
         raise ValueError(f"--out must be of the format of {options.file.name}, got {options.out}")
     with _files.naming("--out", options.out):
         _files.check_output(options.out)
+    if kind == "parquet":
+        _files.parquet()
     unchanged = _files.watch(options.file)
     pools = _options.read(options, least=1)
     if options.n is not None:

@@ -5,74 +5,23 @@ Reports name the file of scores without its folder, and nothing else of the mach
 
 from __future__ import annotations
 
-import html
-import importlib
-import io
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from softbon_jax.command import _page, _words
+from softbon_jax.command._figure import COLORS as COLORS
+from softbon_jax.command._figure import drawing as drawing
+from softbon_jax.command._figure import pictures
+from softbon_jax.command._intervals import means as means
+from softbon_jax.command._intervals import student
 from softbon_jax.command._terminal import printable
-from softbon_jax.command.advice import Choice, PerPrompt, Table, Verdict
-from softbon_jax.scores import Scores
+from softbon_jax.command._words import Analysis as Analysis
 
-# Okabe and Ito's colors, distinguishable with all common kinds of color vision.
-COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-DASHES = ("-", "--", ":", "-.")
-
-
-class Analysis(NamedTuple):
-    """The findings of `softbon analyze`.
-
-    Attributes:
-      source: name of the file of scores, without its folder.
-      scores: the pools that were read.
-      table: the estimates.
-      budget: the limits on n and KL, in words.
-      choice: the recommendation.
-      per_prompt: one temperature for each prompt; None without a recommendation.
-      verdicts: for each temperature that was tested, whether the proxy is over-optimized; empty without
-        a gold score.
-    """
-
-    source: str
-    scores: Scores
-    table: Table
-    budget: str
-    choice: Choice
-    per_prompt: PerPrompt | None
-    verdicts: dict[float, Verdict]
-
-
-def means(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over prompts and its standard error.
-
-    Args:
-      values: `[prompts, ...]` estimates.
-
-    Returns:
-      The mean and its standard error, `[...]`; for a single prompt the error is NaN.
-
-    Raises:
-      IndexError: there are no prompts.
-
-    Numerics: float64; the spread between prompts has divisor prompts - 1.
-    Source: the standard error of a mean of independent prompts.
-
-    Example:
-      >>> from softbon_jax.command import report
-      >>> mean, error = report.means(np.array([[1.0], [2.0], [3.0]]))
-      >>> mean.tolist(), np.round(error, 4).tolist()
-      ([2.0], [0.5774])
-    """
-    count = len(values)
-    error = (
-        values.std(0, ddof=1) / math.sqrt(count) if count > 1 else np.full(values[0].shape, np.nan)
-    )
-    return values.mean(0), error
+SCHEMA = 1
+"""Of the JSON; another number if a key goes or changes its meaning, not if one is added."""
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
@@ -89,8 +38,8 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
       Nothing for the findings of `softbon analyze`.
 
     Numerics: the numbers are not rounded.
-    Source: derived here: the layout is this project's own. The key "overoptimisation" keeps its first
-      spelling for the programs that read it.
+    Source: derived here: the layout is this project's own, described in docs/json.md. The key
+      "overoptimisation" keeps its first spelling for the programs that read it.
 
     Example:
       >>> from softbon_jax.command import advice, report
@@ -102,8 +51,14 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
       ('x.csv', [[3.25, 6.5]], 2)
     """
     table, scores = analysis.table, analysis.scores
-    curves = {"reward": table.reward, "gold": table.gold, "kl": table.kl}
+    curves = {
+        "reward": table.reward,
+        "gold": table.gold,
+        "kl": table.kl,
+        "gain": _words.gains(table, table.objective),
+    }
     result: dict[str, Any] = {
+        "schema": SCHEMA,
         "file": analysis.source,
         "read": {
             "rows": scores.read,
@@ -120,6 +75,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
         "n": table.n,
         "temperature": table.temperature,
         "units": {"kl": "nats", "temperature": "units of the reward"},
+        "standard_errors_of_95": student(len(table.prompts) - 1),
         "budget": analysis.budget,
         "recommendation": analysis.choice._replace(near=analysis.choice.near.tolist())._asdict(),
         "overoptimisation": [
@@ -173,31 +129,32 @@ def as_text(analysis: Analysis) -> str:
       >>> print(report.as_text(found).splitlines()[4])
       0  3.25 ±0.5  6.5 ±1
     """
-    lines = [*_reading(analysis), ""]
-    for title, head, rows in _tables(analysis):
+    lines = [*_words.reading(analysis), ""]
+    for title, head, rows in _words.tables(analysis):
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
         lines.append(title)
         lines += [
             "  ".join(x.rjust(w) for x, w in zip(row, widths, strict=True)) for row in [head, *rows]
         ]
         lines.append("")
-    return "\n".join(map(printable, [*lines, *_findings(analysis)]))
+    return "\n".join(map(printable, [*lines, *_words.findings(analysis)]))
 
 
 def as_html(analysis: Analysis) -> str:
-    """The findings as one web page: figures, tables and conclusions, no scripts and no external files.
+    """The findings as one web page: answers, figure, conclusions and tables; no external files.
 
     Args:
       analysis: the findings.
 
     Returns:
-      The page, HTML with its figure inside as SVG.
+      The page, HTML with its figure inside as SVG. A script of its own, which nothing depends on, shows
+      the numbers of the point under the pointer.
 
     Raises:
       ImportError: Matplotlib, which draws the figure, is not installed.
 
-    Numerics: as `as_text`; bands in the figure are ± 1.96 standard errors. The same findings give the
-      same bytes.
+    Numerics: as `as_text`; bands in the figure have Student's t quantiles over prompts, and are those of
+      gains over one response, paired by prompt. The same findings give the same bytes.
     Source: derived here: the layout is this project's own.
 
     Example:
@@ -209,201 +166,29 @@ def as_html(analysis: Analysis) -> str:
       >>> page.startswith("<!DOCTYPE html>"), page.count("<svg")
       (True, 1)
     """
-
-    def escape(text: str) -> str:
-        return html.escape(printable(text))
-
-    parts = [f"<h1>Soft best-of-n on {escape(analysis.source)}</h1>"]
-    parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in _reading(analysis)), "</ul>"]
-    parts += ["<h2>What to do</h2>", *(f"<p>{escape(line)}</p>" for line in _findings(analysis))]
-    parts += ["<h2>Curves</h2>", f"<figure>{_pictures(analysis)}<figcaption>{escape(CAPTION)}"]
-    parts += ["</figcaption></figure>", "<h2>Numbers</h2>"]
-    for title, head, rows in _tables(analysis):
-        cells = "".join(f"<th>{escape(x)}</th>" for x in head)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(x)}</td>" for x in row) + "</tr>" for row in rows
-        )
-        parts.append(f"<h3>{escape(title)}</h3><table><tr>{cells}</tr>{body}</table>")
-    body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(analysis.source)}: soft best-of-n</title><style>{STYLE}</style></head>"
-        f"<body>\n{body}\n</body></html>\n"
-    )
+    reading = "".join(f"<li>{_page.escape(line)}</li>" for line in _words.reading(analysis))
+    findings = (f"<p>{_page.escape(line)}</p>" for line in _words.findings(analysis))
+    caption = _page.escape(f"{_words.intervals(analysis)}. {CAPTION}")
+    parts = [
+        f"<h1>Soft best-of-n on {_page.escape(analysis.source)}</h1>",
+        _page.boxes(_words.glance(analysis)),
+        f"<figure>{pictures(analysis)}<figcaption>{caption}</figcaption></figure>",
+        "<h2>Findings</h2>",
+        *findings,
+        "<h2>What was read</h2>",
+        f"<ul>{reading}</ul>",
+        "<h2>Numbers</h2>",
+        *(_page.table(*table) for table in _words.tables(analysis)),
+    ]
+    return _page.page(f"{analysis.source}: soft best-of-n", parts)
 
 
 CAPTION = (
-    "Left: unbiased means over all subsets of n responses, averaged over prompts; bands are ± 1.96 "
-    "standard errors over prompts. Rightmost: the same against KL from the policy, each line one "
+    "Left: gain over one response of the same prompt, from unbiased means over all subsets of n "
+    "responses, averaged over prompts. Rightmost: the same against KL from the policy, each line one "
     "temperature, n rising along it; the ring is the recommended point. λ is the temperature, in units "
-    "of the reward; λ = 0 is hard best-of-n."
+    "of the reward; λ = 0 is hard best-of-n. All numbers are in the tables below."
 )
-
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#111}"
-    "h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}h3{font-size:1rem}"
-    "figure{margin:0}figure svg{width:100%;height:auto}figcaption{color:#444;font-size:.9rem}"
-    "table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}"
-    "th,td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid #ddd}th{color:#444}"
-)
-
-
-# Words and numbers -------------------------------------------------------------------------------
-
-
-def _reading(analysis: Analysis) -> list[str]:
-    scores, sizes = analysis.scores, analysis.scores.where.sum(1)
-    columns = scores.columns
-    spread = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
-    read = (
-        f"{analysis.source}: {scores.read:,} rows, {len(scores.prompts):,} prompts with {spread} "
-        f"responses each (prompt = {columns.prompt}, {columns.described})"
-    )
-    lines = [read]
-    lines += [f"dropped {x.rows:,} rows, first row {x.first}: {x.reason}" for x in scores.dropped]
-    lines += scores.notes
-    left = len(scores.prompts) - len(analysis.table.prompts)
-    if left:
-        lines.append(
-            f"left out of the curves: {left} prompts with fewer than {analysis.table.n[-1]} responses"
-        )
-    return lines
-
-
-def _tables(analysis: Analysis) -> list[tuple[str, list[str], list[list[str]]]]:
-    table = analysis.table
-    head = ["λ", *(f"n={n}" for n in table.n)]
-    result = []
-    for title, values in (
-        ("mean reward ± standard error", table.reward),
-        ("mean gold ± standard error", table.gold),
-        ("mean KL from the policy (nats) ± standard error", table.kl),
-    ):
-        if values is not None:
-            mean, error = (np.where(np.abs(x) < 1e-12, 0.0, x) for x in means(values))
-            rows = [
-                [f"{t:g}", *(f"{m:.4g} ±{e:.1g}" for m, e in zip(*pair, strict=True))]
-                for t, *pair in zip(table.temperature, mean, error, strict=True)
-            ]
-            result.append((title, head, rows))
-    return result
-
-
-def _findings(analysis: Analysis) -> list[str]:
-    choice, columns = analysis.choice, analysis.scores.columns
-    what = columns.valuing or columns.selecting
-    if not choice.ok:
-        lines = [f"No recommendation for {analysis.budget}: {choice.reason}."]
-    else:
-        best = (
-            f"Recommended for {analysis.budget}: n = {choice.n}, λ = {choice.temperature:g}, at a mean "
-            f"KL of {choice.kl:.3g} nats. Mean {what} {choice.value:.4g} (95% interval "
-            f"{choice.low:.4g} to {choice.high:.4g}), {choice.gain:+.3g} over one response "
-            f"({choice.gain_low:+.3g} to {choice.gain_high:+.3g}); {choice.reason}. "
-            f"{choice.agreement:.0%} of bootstrap samples of the prompts choose the same point; the "
-            "optimism of choosing is taken off."
-        )
-        lines = [best]
-    each = analysis.per_prompt
-    if each is not None:
-        lines.append(
-            "A λ for every prompt, chosen and valued on the same responses, which flatters it, at the "
-            f"same n and mean KL would change mean {columns.selecting} by "
-            f"{each.gain:+.2g} ± {each.gain_se:.1g}"
-            + (
-                f" and mean {columns.valuing} by {each.objective_gain:+.2g} ± "
-                f"{each.objective_gain_se:.1g}."
-                if columns.valuing
-                else "."
-            )
-        )
-    for t, verdict in analysis.verdicts.items():
-        lines.append(f"Over-optimization at λ = {t:g}: {verdict.finding}. {verdict.reason}.")
-    if columns.valuing is None:
-        lines.append(
-            f"Whether {columns.selecting} is over-optimized cannot be told without a gold score "
-            "(--gold)."
-        )
-    return lines
-
-
-# Pictures ----------------------------------------------------------------------------------------
-
-
-def _shown(table: Table) -> Sequence[int]:
-    """At most five temperatures, from the lowest to the highest finite one."""
-    finite = np.flatnonzero(np.isfinite(table.temperature))
-    if len(finite) <= 5:
-        return [int(i) for i in finite]
-    return [int(finite[round(i)]) for i in np.linspace(0, len(finite) - 1, 5)]
-
-
-def drawing() -> tuple[Any, Any]:
-    """The modules that draw; `ImportError` if they are not installed."""
-    try:
-        return importlib.import_module("matplotlib"), importlib.import_module("matplotlib.figure")
-    except ImportError:
-        raise ImportError(
-            "an HTML report (--html) needs Matplotlib: pip install 'softbon-jax[command]'"
-        ) from None
-
-
-def _pictures(analysis: Analysis) -> str:
-    matplotlib, figures = drawing()
-    table, columns = analysis.table, analysis.scores.columns
-    curves = [(columns.selecting, table.reward)]
-    if table.gold is not None:
-        curves.append((columns.valuing or "gold", table.gold))
-    settings = {
-        "svg.fonttype": "path",
-        "svg.hashsalt": "softbon",
-        "text.parse_math": False,  # the names of columns are no formulas
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    shown = _shown(table)
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name may be in any script
-        width = 3.4 * (len(curves) + 1)
-        figure = figures.Figure(figsize=(width, 3.6), layout="constrained")
-        axes = figure.subplots(1, len(curves) + 1, squeeze=False)[0]
-        for ax, (name, values) in zip(axes, curves, strict=False):
-            mean, error = means(values)
-            for k, i in enumerate(shown):
-                color = COLORS[k]
-                ax.plot(
-                    table.n, mean[i], color=color, ls=DASHES[k % 4], marker="o", ms=3,
-                    label=f"λ = {table.temperature[i]:g}",
-                )  # fmt: skip
-                low, high = mean[i] - 1.96 * error[i], mean[i] + 1.96 * error[i]
-                ax.fill_between(table.n, low, high, color=color, alpha=0.12, lw=0)
-            ax.set(xscale="log", xlabel="number of responses n", ylabel=printable(f"mean {name}"))
-            ax.set_xticks(table.n, [str(n) for n in table.n])
-            ax.minorticks_off()
-        objective, cost = means(table.objective)[0], means(table.kl)[0]
-        ax = axes[-1]
-        for k, i in enumerate(shown):
-            ax.plot(cost[i], objective[i], color=COLORS[k], ls=DASHES[k % 4], marker="o", ms=3)
-        if analysis.choice.ok:
-            row = int(np.flatnonzero(table.temperature == analysis.choice.temperature)[0])
-            at = int(np.flatnonzero(table.n == analysis.choice.n)[0])
-            ax.plot(
-                cost[row, at], objective[row, at], "o", ms=11, mfc="none", mec=COLORS[2], mew=1.8
-            )
-            ax.annotate(
-                "recommended", (cost[row, at], objective[row, at]), (0, 10),
-                textcoords="offset points", color=COLORS[2], ha="center",
-            )  # fmt: skip
-        ax.margins(x=0.12, y=0.12)
-        ax.set(xlabel="mean KL from the policy (nats)", ylabel=printable(f"mean {curves[-1][0]}"))
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 def __getattr__(name: str) -> Any:
