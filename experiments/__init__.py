@@ -46,6 +46,7 @@ NAMES = (
     "hedging",
     "distillation",
     "training",
+    "single",
     "certified",
 )
 """The experiments, in the order in which `reproduce` runs them."""

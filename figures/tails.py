@@ -34,7 +34,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     hard.text(1, 1 / LOGISTIC + 0.05, "1/s", fontsize=style.SMALL, color=style.GRAY)
     logistic = dataset.sel(error="logistic", temperature=cool)
     kl.plot(logistic.n, logistic.kl_soft_base, "--", color=COLORS["logistic"])
-    note(kl, logistic.n[-1], logistic.kl_soft_base[-4], f"λ = {cool:g} < s", COLORS["logistic"])
+    note(kl, logistic.n[-1], logistic.kl_soft_base[-8], f"λ = {cool:g} < s", COLORS["logistic"])
     kl.plot(dataset.n, np.log(dataset.n) - 1 + 1 / dataset.n, color=style.GRAY, lw=0.8, ls=":")
     kl.text(
         dataset.n[8],

@@ -221,6 +221,8 @@ PERTURBED = [
         "at most n times",
     ),
     ("orders", "gold_cvar", lambda dataset, field: dataset.gold, "turns down before"),
+    ("single", "error", lambda dataset, field: dataset[field] + 1e-3, "float32 beside float64"),
+    ("single", "flagged", lambda dataset, field: dataset[field] + 0.1, "no value is flagged"),
     ("hedging", "best", scaled(1.1), "gold is largest"),
     ("hedging", "best", scaled(1.1), "√(p(p+1))"),
     ("hedging", "best_gold", scaled(0.9), "no point of a curve"),

@@ -63,6 +63,7 @@ class Tolerances:
       deviations: between log n for whole sequences and m D, in standard deviations of log W under P*.
       growth: for an exponent in the length m, taken from its last two values.
       training: what is left of the way to the optimum after training, of all of it.
+      single: of float32 beside float64, relative.
       certified_law: between a probability and its enclosure, relative.
       certified_divergence: the same for a divergence or a gap of any size.
       certified_constant: the same for a closed form.
@@ -91,6 +92,7 @@ class Tolerances:
     deviations: float = 3.0
     growth: float = 0.05
     training: float = 0.01
+    single: float = 1e-4
     certified_law: float = 1e-13
     certified_divergence: float = 1e-11
     certified_constant: float = 1e-14

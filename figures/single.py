@@ -1,0 +1,28 @@
+"""What float32 is good for: its largest error in each quantity, by range over temperature."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from figures import style
+
+
+@style.styled
+def draw(dataset: xr.Dataset) -> Figure:
+    """One row a quantity; the rightmost point is its worst case."""
+    figure = Figure(figsize=(style.SINGLE * 1.25, 5.6), layout="constrained")
+    ax = figure.subplots()
+    rows = np.arange(dataset.quantity.size)
+    worst = dataset.error.max("size")
+    ratios = dataset.ratio.values
+    for ratio, color in zip(ratios, style.shades(len(ratios)), strict=True):
+        ax.plot(worst.sel(ratio=ratio), rows, "o", ms=3.5, color=color, label=f"{ratio:g}")
+    ax.axvline(1e-4, color=style.GRAY, lw=0.8, ls=":")
+    ax.set_yticks(rows, [str(x) for x in dataset.quantity.values], fontsize=style.SMALL)
+    ax.invert_yaxis()
+    ax.set(xscale="log", xlim=(1e-9, 2e-4), xlabel="largest error of float32, relative")
+    ax.grid(axis="y", lw=0.3)
+    ax.legend(title="range/λ", fontsize=style.SMALL, title_fontsize=style.SMALL, loc="lower left")
+    return figure
