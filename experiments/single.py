@@ -1,7 +1,7 @@
 """What float32 is good for: metrics, gradients, calibration and pools in float32 beside float64.
 
-An accelerator without float64 has nothing else. Inputs are rounded to float32 first, so that both compute
-the same problem. Errors are relative: to the value, however small that is, or where it may have either
+An accelerator without float64 has nothing else. Inputs are rounded to float32 first, so both compute the
+same problem. Errors are relative: to the value, however small that is, or where it may have either
 sign, as rewards, slopes and credits have, to their scale.
 """
 
