@@ -94,11 +94,12 @@ def compute(config: Config, cell: str) -> xr.Dataset:
                 (np.asarray(inside), model.resolved, np.asarray(model.mean) - truth, truth)
             )
     shape = (len(config.sizes), config.studies, -1)
-    inside, resolved, error, truth = (np.reshape(x, shape) for x in zip(*found, strict=True))
+    columns = (np.reshape(x, shape) for x in zip(*found, strict=True))
+    covered, resolved, errors, exact = columns
     count = resolved.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        coverage = (inside & resolved).sum(1) / count
-        bias = np.where(resolved, error, 0.0).sum(1) / count
+        coverage = (covered & resolved).sum(1) / count
+        bias = np.where(resolved, errors, 0.0).sum(1) / count
     every = np.broadcast_to(resolved.mean(1), coverage.shape)
     return xr.Dataset(
         {
@@ -107,7 +108,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             ),
             "resolved": variable(every[None], GRID, "share of studies that are resolved", "1"),
             "bias": variable(bias[None], GRID, "mean error of those", REWARD),
-            "value": variable(truth[:, 0][None], GRID, "E_{P_n}[r], exact", REWARD),
+            "value": variable(exact[:, 0][None], GRID, "E_{P_n}[r], exact", REWARD),
             **_shown(config, cell),
         },
         coords={
