@@ -66,7 +66,7 @@ class Config:
 
 
 PAPER = Config()
-SMOKE = Config(sizes=(16,), studies=10, temperatures=(0.0,), resamples=100, shown_n=(1, 4, 16, 64))
+SMOKE = Config(sizes=(16,), studies=20, temperatures=(0.0,), resamples=100, shown_n=(1, 4, 16, 64))
 
 
 def cells(config: Config) -> list[str]:
