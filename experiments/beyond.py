@@ -59,7 +59,7 @@ class Config:
     sizes: tuple[int, ...] = (16, 64)
     prompts: int = 120
     studies: int = 100
-    temperatures: tuple[float, ...] = (0.0, 1.0)
+    temperatures: tuple[float, ...] = (0.0,)
     resamples: int = 500
     shown_n: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     seed: int = 0

@@ -70,7 +70,7 @@ class Nodes(NamedTuple):
     weight: np.ndarray
 
 
-MOST_NODES = 4096
+MOST_NODES = 2**14
 """More nodes are refused."""
 
 TOO_LOW = f"temperature must be 0, or high enough for {MOST_NODES} nodes over the range of rewards"
@@ -154,13 +154,13 @@ def soft_value(
     scale = (1 - index) * fit.moments[0]
     highest = max(float(index.max()), 0.0)
     dense = float(np.log(max(n.max() * above.max(), 1.0))) + IDLE
-    steepness = float(scale.max()) / temperature
-    tail = tail_nodes((dense + 20) / (1 - highest), dense, steepness, highest)
+    reach = (dense + 20) / (1 - highest)
     farthest = excess_at(np.array(dense), index)
     out = []
     for row, slots, k, u, p, own, xi, far in zip(
         rewards, size, fit.number, fit.threshold, above, scale, index, farthest, strict=True
     ):
+        tail = tail_nodes(reach, dense, own / temperature, highest)
         body = row[k:slots][::-1]
         values = np.concatenate([body, u + own * excess_at(tail.s, xi)])
         mass = np.full(body.size, 1 / slots)
