@@ -1,5 +1,8 @@
 """`pool_curve` on 200 prompts × 256 scores and 10,000 × 64, beside resampling subsets in NumPy.
 
+Then the parts of a whole table of 1,000 × 64 scores, at nine λ and seven n with their errors: curve, KL,
+win rate and votes. The `table` is all of them.
+
 The usual estimate of the curve draws subsets of n scores and averages the softmax mean over them. With
 1,200 subsets for each prompt and n it has an error of its own, which is printed; the exact average has
 none.
@@ -43,6 +46,15 @@ def run(rounds: int, quick: bool) -> _timing.Report:
         "pool_curve, 10,000 x 64, 7 n": lambda: sb.pool_curve(large, large_n, TEMPERATURE).mean,
         "NumPy subsets, 10 x 256, 9 n": lambda: resample(few, small_n.tolist(), rng),
     }
+    some, answers = large[:1000], rng.integers(8, size=(1000, 64))
+    grid = np.concatenate([[0.0], np.geomspace(0.1, 1.5, 7), [np.inf]])
+    parts = {
+        "curve": lambda: sb.pool_curve(some, large_n, grid).mean,
+        "KL": lambda: sb.pool_kl(some, large_n, grid).mean,
+        "win rate": lambda: sb.pool_win_rate(some, large_n[:-1], grid).mean,
+        "votes": lambda: sb.pool_votes(answers, large_n),
+    }
+    table = _timing.race(parts | {"table": lambda: [part() for part in parts.values()]}, rounds)
     times = _timing.race(calls, rounds)
     ratios = {
         "NumPy subsets / pool_curve, a prompt": _timing.ratio(
@@ -52,4 +64,5 @@ def run(rounds: int, quick: bool) -> _timing.Report:
     exact = sb.pool_curve(few, small_n, TEMPERATURE).per_prompt
     error = jnp.sqrt(jnp.mean((exact - resample(few, small_n.tolist(), rng)) ** 2, axis=0))
     remark = f"error of {SUBSETS:,} subsets, rms over prompts: {[f'{x:.2g}' for x in error]}"
-    return _timing.Report({"float64, one λ": times}, ratios, [remark])
+    measured = {"float64, one λ": times, "1,000 x 64, nine λ, seven n": table}
+    return _timing.Report(measured, ratios, [remark])

@@ -37,6 +37,7 @@ NAMES = (
     "pool_frontier",
     "pools",
     "estimator_bias",
+    "beyond",
     "rivals",
     "hard_limit",
     "poisson",

@@ -60,6 +60,7 @@ from softbon_jax.pools.curves import (
     pool_curve,
 )
 from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
+from softbon_jax.pools.extrapolation import Extrapolated, extrapolate_curve
 from softbon_jax.pools.tails import Tail, pool_tail
 from softbon_jax.pools.votes import pool_votes
 from softbon_jax.pools.win_rates import pool_win_rate
@@ -126,6 +127,7 @@ __all__ = [
     "Decoded",
     "Distilled",
     "Estimate",
+    "Extrapolated",
     "Fluctuation",
     "Frontier",
     "Generating",
@@ -158,6 +160,7 @@ __all__ = [
     "dirichlet",
     "distill",
     "empirical",
+    "extrapolate_curve",
     "f_divergence",
     "from_distribution",
     "from_logits",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
@@ -78,6 +79,30 @@ def ratio_minus_log(delta: Array, log_ratio: Array | None = None) -> Array:
 def ratio_log_ratio(delta: Array, log_ratio: Array | None = None) -> Array:
     """The second, (1+δ) log(1+δ) - δ."""
     return excesses(delta, jnp.log1p(delta) if log_ratio is None else log_ratio)[1]
+
+
+def excess(delta: Array) -> Array:
+    """The first of `excesses` without a call of `log1p`, for very many δ; δ itself where δ <= -1.
+
+    With 1 + δ = 2^k (1 + f), f from √½ - 1 to √2 - 1, log(1+f) = 2 artanh s = f - f²/2 + s (f²/2 + R)
+    at s = f/(2+f), R = 2s²/3 + 2s⁴/5 + ...; where k is 0, f is δ, and nothing cancels.
+    """
+    dtype, bits = delta.dtype, jnp.finfo(delta.dtype)
+    integer = np.dtype(f"int{bits.bits}")
+    inside = delta > -1
+    y = jnp.where(inside, 1 + delta, 1.0)
+    start = np.asarray(math.sqrt(0.5), dtype).view(integer)
+    k = jnp.right_shift(jax.lax.bitcast_convert_type(y, integer) - start, bits.nmant)
+    scale = jnp.left_shift(bits.maxexp - 1 - k, bits.nmant)
+    same = k == 0
+    scaled = y * jax.lax.bitcast_convert_type(scale, dtype) - 1
+    f = jnp.where(same, jnp.where(inside, delta, 0.0), scaled)
+    s, half = f / (2 + f), f * f / 2
+    square = s * s
+    series = [2 / (2 * j + 3) for j in range(_terms(s, 11, 5))]
+    left = half - s * (half + square * _horner(square, series))
+    far = delta - (k.astype(dtype) * math.log(2) + (f - left))
+    return jnp.where(same & inside, left, far)
 
 
 def log1p_over(x: Array) -> Array:

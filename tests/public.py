@@ -50,6 +50,7 @@ ARGUMENTS = {
     "dtype": float,
     "envelope": 1.0,
     "example_item": jnp.zeros(()),
+    "exceedances": 4,
     "exponent": 1.0,
     "fallback": "any",
     "first": jnp.arange(8.0).reshape(4, 2),
@@ -88,6 +89,7 @@ ARGUMENTS = {
     "range_over_temperature": 2.0,
     "regularization": 0.5,
     "reward": 0.5,
+    "resamples": 50,
     "rewards": jnp.array([0.0, 0.3, 0.6, 1.0]),
     "rounds": 2,
     "rule": "soft",
@@ -112,6 +114,11 @@ POOL = jnp.arange(8.0).reshape(2, 4)
 OF_POOLS = {"rewards": POOL, "values": POOL, "where": POOL < 7, "n": jnp.array([1, 2])}
 OWN = {
     "allocate": {"n": None, "kl": None},
+    "extrapolate_curve": {
+        "rewards": -jnp.log(jax.random.uniform(jax.random.key(2), (150, 16))),
+        "where": jnp.ones((150, 16), bool),
+        "n": jnp.array([4.0, 32.0]),
+    },
     "frontier": {"kl": jnp.array([0.1, 0.2])},
     "decode": {"n": 3},
     "dirichlet": {"key": jax.random.key(1)},

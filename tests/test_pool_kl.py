@@ -5,10 +5,12 @@ from functools import partial
 import chex
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
 
 import softbon_jax as sb
+from softbon_jax import _special
 from tests import oracles
 
 
@@ -206,3 +208,16 @@ def test_effective_size():
     np.testing.assert_array_equal(size[:, 2], [4, 2])
     traced = jax.jit(sb.pool_effective_size)(rewards, jnp.array([0.7, -1.0, jnp.nan]))
     np.testing.assert_array_equal(np.isnan(traced), [[False, True, True]] * 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_excess_against_mpmath(dtype):
+    """δ - log(1+δ) from the smallest δ to the largest that a jackknife meets, and at both ends."""
+    sizes = np.concatenate([np.geomspace(1e-9, 0.9, 60), np.geomspace(1.0, 1e6, 20)])
+    delta = np.concatenate([sizes, -sizes[:60], -1 + np.geomspace(1e-6, 0.1, 10)]).astype(dtype)
+    with mp.workdps(50):
+        exact = [float(mp.mpf(x) - mp.log(1 + mp.mpf(x))) for x in map(float, delta)]
+    found = np.asarray(_special.excess(jnp.asarray(delta)))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, np.array(exact), rtol=40 * np.finfo(dtype).eps)
+    assert np.asarray(_special.excess(jnp.asarray([0.0, -1.0], dtype))).tolist() == [0.0, -1.0]

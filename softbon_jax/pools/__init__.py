@@ -17,6 +17,7 @@ from softbon_jax.pools.divergences import (
     pool_effective_size,
     pool_kl,
 )
+from softbon_jax.pools.extrapolation import Extrapolated, extrapolate_curve
 from softbon_jax.pools.tails import Tail, pool_tail
 from softbon_jax.pools.votes import pool_votes
 from softbon_jax.pools.win_rates import pool_win_rate
@@ -24,11 +25,13 @@ from softbon_jax.pools.win_rates import pool_win_rate
 __all__ = [
     "FEWEST_EFFECTIVE",
     "Curve",
+    "Extrapolated",
     "KlCurve",
     "LeaveOneOut",
     "Tail",
     "TiltedKl",
     "curve_difference",
+    "extrapolate_curve",
     "leave_one_out",
     "leave_one_out_curve",
     "plug_in_curve",

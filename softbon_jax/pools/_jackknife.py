@@ -8,7 +8,7 @@ see `_soft_kl`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,10 +62,11 @@ class Tilts(NamedTuple):
 def of_terms(
     ratio: Array, change: Array, tilts: Tilts, loss: Array, weight: Array, count: Array
 ) -> tuple[Sums, Sums]:
-    """Sums for KL(P_n‖P) and KL(P*‖P_n), columns weighted by `count` `[C]` and pairs by `weight`.
+    """Sums `[M]` for KL(P_n‖P) and KL(P*‖P_n), from ρ `[M, C]` and d `[M, R, C]`.
 
-    Without a row, ρ is ρ (1 + d) and W is W' with W = W' (1 + e). With k(d) = (1+d) log(1+d) - d, what
-    this adds to ρ log ρ - ρ + 1 is ρ d log ρ + ρ k(d), and to W log(W/ρ) - W + ρ
+    Columns are weighted by `count` `[C]` and pairs by `weight` `[R, C]`. Without a row, ρ is ρ (1 + d)
+    and W is W' with W = W' (1 + e). With k(d) = (1+d) log(1+d) - d, what this adds to ρ log ρ - ρ + 1 is
+    ρ d log ρ + ρ k(d), and to W log(W/ρ) - W + ρ
 
       (ρ - W) d + W (d - log(1+d)) - W' k(e) - W' e log(W'/ρ (1+d)).
 
@@ -73,25 +74,24 @@ def of_terms(
     """
     known = ratio > 0
     log_ratio = jnp.log(jnp.where(known, ratio, 1.0))
-    whole, parts = tilts.whole, tilts.parts
-    log_change = jnp.log1p(jnp.where(change > -1, change, 0.0))
-    of_soft, of_tilted = reversed(_special.excesses(change, log_change))
     of_loss = _special.ratio_log_ratio(loss, jnp.log1p(jnp.where(loss > -1, loss, 0.0)))
-    log_excess = tilts.log_parts - log_ratio[None] - log_change
-    to_base = ratio[None] * (change * log_ratio[None] + of_soft)
-    from_tilted = (
-        (ratio - whole)[None] * change
-        + whole[None] * of_tilted
-        - parts * (of_loss + jnp.where(known[None], loss * log_excess, 0.0))
-    )
+    excess = _special.excess(change)  # d - log(1+d); k(d) is d² less 1+d times it
+    to_base = ratio[:, None] * (change * (log_ratio[:, None] + change) - (1 + change) * excess)
+    whole, lost = tilts.whole[None], jnp.where(known[:, None], (tilts.parts * loss)[None], 0.0)
+    log_excess = tilts.log_parts[None] - log_ratio[:, None] - change
+    from_tilted = (whole[:, None] - lost) * excess + (ratio - whole)[:, None] * change
+    from_tilted = from_tilted - lost * log_excess
+    of_no_n = jnp.sum(jnp.where(weight != 0, weight * (tilts.parts * of_loss), 0.0))
 
-    def sums(terms: Array, changes: Array) -> Sums:
-        changes = jnp.where(weight != 0, weight * changes, 0.0)
-        return Sums(jnp.sum(jnp.where(count != 0, count * terms, 0.0)), jnp.sum(changes))
+    def sums(terms: Array, changes: Array, less: Any) -> Sums:
+        changes = jnp.where(weight[None] != 0, weight[None] * changes, 0.0)
+        over_columns = changes.reshape(-1, count.size) @ jnp.ones_like(count)  # faster than a sum
+        changes = jnp.sum(over_columns.reshape(len(terms), -1), axis=1) - less
+        return Sums(jnp.sum(jnp.where(count[None] != 0, count[None] * terms, 0.0), axis=1), changes)
 
     return (
-        sums(_to_base(ratio, log_ratio), to_base),
-        sums(_from_tilted(ratio, log_ratio, whole, tilts.log_whole), from_tilted),
+        sums(_to_base(ratio, log_ratio), to_base, 0.0),
+        sums(_from_tilted(ratio, log_ratio, whole, tilts.log_whole[None]), from_tilted, of_no_n),
     )
 
 
@@ -219,7 +219,8 @@ def hard_kl(pool: Pool, n: Array) -> Selected:
             others * jnp.expm1(jnp.minimum(power, 1.0)),
         )
         change = jnp.expm1(n * of_rank + jnp.log1p(-gain / share[None]) + of_share)
-        return of_terms(ratio, change, tilts, loss, weight, present)
+        sums = of_terms(ratio[None], change[None], tilts, loss, weight, present)
+        return jax.tree.map(lambda x: x[0], sums)
 
     return Selected(*(divergence(x, size) for x in jax.lax.map(at_n, n)))
 

@@ -102,10 +102,10 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, work: Work) -> Selected:
         return _sums(rows, tiles, size, n, temperature)
 
     if n.size <= TOGETHER:
-        sums = jax.vmap(at_n)(n)
+        sums = at_n(n)
     else:
         padded = jnp.pad(n, (0, -n.size % TOGETHER), constant_values=1).reshape(-1, TOGETHER)
-        sums = jax.lax.map(jax.vmap(at_n), padded)
+        sums = jax.lax.map(at_n, padded)
         sums = jax.tree.map(lambda x: x.reshape(-1)[: n.size], sums)
     poison = jnp.where(at.resolved & points.resolved, 0.0, jnp.nan).astype(n.dtype)
     return jax.tree.map(lambda x: x + poison, Selected(*(divergence(x, size) for x in sums)))
@@ -130,7 +130,7 @@ def _tiles(pool: Pool, at: _quadrature.Nodes, temperature: Array) -> Tiles:
 
     def partly(nodes: Any, rewards: Array, present: Array) -> Array:
         z = jnp.exp(jnp.minimum(log_z(nodes, rewards), 30.0))
-        return jnp.sum(jnp.where(present[None], jnp.exp(-z), 0.0), axis=1)
+        return jnp.exp(-z) @ present.astype(z.dtype)
 
     def fully(nodes: Any, rewards: Array, present: Array) -> Array:
         return jnp.full_like(nodes[1], jnp.sum(present, dtype=rewards.dtype))
@@ -140,7 +140,8 @@ def _tiles(pool: Pool, at: _quadrature.Nodes, temperature: Array) -> Tiles:
 
     def of_tile(nodes: Any) -> Array:
         if len(rewards) == 1:
-            return partly(nodes, rewards[0], present[0])
+            matters = jnp.any(nodes[2] != 0)
+            return jax.lax.cond(matters, partly, gone, nodes, rewards[0], present[0])
 
         def add(total: Array, candidates: tuple[Array, Array]) -> tuple[Array, None]:
             most, least = log_z(nodes, candidates[0][:1]), log_z(nodes, candidates[0][-1:])
@@ -180,7 +181,7 @@ def _rows(points: _condensed.Points, size: Array, temperature: Array) -> Rows:
 
 
 def _sums(rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array) -> tuple[Sums, Sums]:
-    """Over all columns, and over all pairs; scalars.
+    """Over all columns, and over all pairs; `[M]`.
 
     Where t w of a column matters, e^{-tw} of a far better row is 0 and that of a far worse one is 1.
     So far rows are replaced by one of them on either side. What else they do, by way of W, is nothing
@@ -198,7 +199,7 @@ def _sums(rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array) -
     reach = constants.idle + constants.right + 1
     filled, held = jnp.any(rows.amount != 0, axis=1), jnp.sum(rows.amount, axis=1)
     highest, lowest = rows.rewards[:, 0], rows.rewards[:, -1]
-    zero = jnp.zeros((), rows.rewards.dtype)
+    zero = jnp.zeros_like(n)
     nothing = (Sums(zero, zero), Sums(zero, zero))
 
     def of_columns(columns: Any) -> tuple[Sums, Sums]:
@@ -226,7 +227,7 @@ def _sums(rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array) -
 
         def add(sums: Any, row: Any) -> tuple[Any, None]:
             index, block_of, needed = row
-            own = (index == number).astype(zero.dtype)
+            own = (index == number).astype(n.dtype)
             more = jax.lax.cond(needed, of_block, lambda *_: nothing, block_of, own)
             return jax.tree.map(jnp.add, sums, more), None
 
@@ -269,32 +270,40 @@ def _ratio(
     n: Array,
     temperature: Array,
 ) -> tuple[Array, Array]:
-    """ρ of the whole pool `[C]`, and by how much without each row ρ is larger, over ρ, `[R, C]`.
+    """ρ of the whole pool `[M, C]`, and by how much without each row ρ is larger, over ρ, `[M, R, C]`.
 
     Tiles that do not matter are skipped.
     """
+    less = (n - 1)[:, None, None]
+    no_row = jnp.log1p(-1 / jnp.maximum(size, 2))
 
-    def of_tile(tile: Tiles) -> Array:
+    def of_tile(tile: Tiles) -> tuple[Array, Array]:
         def z(rewards: Array) -> Array:
-            log_z = tile.u[:, None] - (tile.reference[:, None] - rewards[None]) / temperature
+            log_z = tile.u[None] - (tile.reference[None] - rewards[:, None]) / temperature
             return jnp.exp(jnp.minimum(log_z, 30.0))
 
-        total = jnp.where(tile.total > 0, tile.total, 1.0)[:, None]
+        total = jnp.where(tile.total > 0, tile.total, 1.0)[None]
         share = jnp.minimum(jnp.exp(-z(rows)) / total, 1.0)
         # φ without a row over φ, to the power n - 1, less 1.
         kept = jnp.where(share < 1, jnp.log1p(-jnp.where(share < 1, share, 0.0)), -jnp.inf)
-        factor = (n - 1) * (kept - jnp.log1p(-1 / jnp.maximum(size, 2)))
-        gain = jnp.where(n > 1, jnp.expm1(factor), 0.0)
+        phi = _plug_in.power((tile.total / size)[None], n[:, None]) * tile.weight[None]
+        gain = jnp.where(less > 0, jnp.expm1(less * (kept - no_row)[None]), 0.0) * phi[:, None]
         of_columns = z(columns)
-        phi = _plug_in.power(tile.total / size, n) * tile.weight
-        density = of_columns * jnp.exp(-of_columns) * phi[:, None]
-        return jnp.concatenate([gain, jnp.ones_like(total)], axis=1).T @ density
+        density = of_columns * jnp.exp(-of_columns)
+        lost = gain.reshape(-1, gain.shape[-1]) @ density.T
+        return phi @ density.T, lost.reshape(n.size, rows.size, columns.size)
 
-    zero = jnp.zeros((rows.size + 1, columns.size), rows.dtype)
+    zero = (
+        jnp.zeros((n.size, columns.size), rows.dtype),
+        jnp.zeros((n.size, rows.size, columns.size), rows.dtype),
+    )
 
-    def add(total: Array, tile: tuple[Tiles, Array]) -> tuple[Array, None]:
-        return total + jax.lax.cond(tile[1], of_tile, lambda _: zero, tile[0]), None
+    def add(total: Any, tile: tuple[Tiles, Array]) -> tuple[Any, None]:
+        def more(tile: Tiles) -> Any:
+            return jax.tree.map(jnp.add, total, of_tile(tile))
 
-    total = jax.lax.scan(add, zero, (tiles, matters))[0]
-    whole = total[-1:]
-    return n * whole[0], jnp.maximum(total[:-1] / jnp.where(whole > 0, whole, 1.0), -1.0)
+        return jax.lax.cond(tile[1], more, lambda _: total, tile[0]), None
+
+    whole, lost = jax.lax.scan(add, zero, (tiles, matters))[0]
+    change = lost / jnp.where(whole > 0, whole, 1.0)[:, None]
+    return n[:, None] * whole, jnp.maximum(change, -1.0)
