@@ -38,7 +38,7 @@ RECIPES = sorted(
 
 
 @pytest.mark.slow  # it compiles a kernel of every kind
-@pytest.mark.parametrize("page", ["tutorial", "bounds", "training", *RECIPES])
+@pytest.mark.parametrize("page", ["tutorial", "bounds", "training", "conventions", *RECIPES])
 def test_code_prints_what_the_page_shows(page):
     path = DOCS / f"{page}.md"
     parser, runner, namespace = doctest.DocTestParser(), doctest.DocTestRunner(), {}

@@ -86,6 +86,10 @@ def test_the_speed_is_that_of_a_baseline():
 def test_the_citation_names_the_version():
     (version,) = re.findall(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert version == sb.__version__
+    (day,) = re.findall(
+        r'^date-released: "(.*)"$', (ROOT / "CITATION.cff").read_text(), re.MULTILINE
+    )
+    assert f"\n## {version} - {day}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_verdicts_follow_from_the_numbers_beside_them():
