@@ -42,6 +42,7 @@ NAMES = (
     "poisson",
     "stopping",
     "judges",
+    "tails",
     "hedging",
     "distillation",
     "training",

@@ -14,7 +14,7 @@ import rich.console
 import tyro
 
 import experiments
-from experiments import runner, verify
+from experiments import runner, verify, workers
 from experiments.claims import Claim
 from experiments.progress import Progress
 from softbon_jax.command import check_output, compilation_cache, naming, printable, replacing
@@ -45,6 +45,7 @@ class Reproduce:
       gallery: folder of figures; figures/gallery for the paper config, else OUT/figures.
       page: the table of claims as a page; docs/claims.md for all of the paper config, else none.
       force: compute again what is up to date.
+      processes: how many compute, side by side; one a core by default, and one on an accelerator.
     """
 
     config: Size = "paper"
@@ -53,6 +54,7 @@ class Reproduce:
     gallery: Path | None = None
     page: Path | None = None
     force: bool = False
+    processes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Verify:
       format: of the printed table.
       json: also save the claims to this file, as JSON.
       junit: also save them to this file, as JUnit XML.
+      processes: how many compute, side by side; one a core by default, and one on an accelerator.
     """
 
     config: Size = "paper"
@@ -77,6 +80,7 @@ class Verify:
     format: Literal["table", "markdown", "json", "junit"] = "table"
     json: Path | None = None
     junit: Path | None = None
+    processes: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,11 +162,13 @@ def _reproduce(arguments: Sequence[str]) -> int:
     out = options.out or runner.default_results(options.config)
     paper_gallery = runner.REPOSITORY / "figures" / "gallery"
     gallery = options.gallery or (paper_gallery if options.config == "paper" else out / "figures")
-    names = _names(options.only)
+    names, number = _names(options.only), _processes(options.processes)
     whole = options.config == "paper" and not options.only
     table = options.page or (runner.REPOSITORY / "docs" / "claims.md" if whole else None)
     with Progress(verify.steps(options.config, names) + len(names) + 1 + bool(table)) as progress:
-        claims = verify.check(options.config, out, names, progress, force=options.force)
+        claims = verify.check(
+            options.config, out, names, progress, force=options.force, processes=number
+        )
         for path in draw.render(out, gallery, names):
             progress.step(f"drawn {path}")
         pages = {out / "report.html": report.as_html(claims, options.config, out, gallery)}
@@ -178,7 +184,7 @@ def _reproduce(arguments: Sequence[str]) -> int:
 def _verify(arguments: Sequence[str]) -> int:
     options = tyro.cli(Verify, args=arguments, prog="python -m experiments verify")
     out = options.out or runner.default_results(options.config)
-    names = _names(options.only)
+    names, number = _names(options.only), _processes(options.processes)
     files = [
         (option, path, text)
         for option, path, text in (
@@ -191,7 +197,7 @@ def _verify(arguments: Sequence[str]) -> int:
         with naming(option, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             check_output(path)
-    claims = verify.check(options.config, out, names)
+    claims = verify.check(options.config, out, names, processes=number)
     for option, path, text in files:
         with naming(option, path), replacing(path) as temporary:
             temporary.write_text(text(claims) + "\n", encoding="utf-8")
@@ -203,6 +209,12 @@ def _names(only: Sequence[str]) -> Sequence[str]:
     for name in only:
         experiments.module(name)
     return only or experiments.NAMES
+
+
+def _processes(given: int | None) -> int:
+    if given is not None and given < 1:
+        raise ValueError(f"--processes must be at least 1, got {given}")
+    return workers.default_number() if given is None else given
 
 
 def _print(claims: list[Claim], style: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 
@@ -19,6 +20,7 @@ class Progress:
     def __init__(self, total: int, console: rich.console.Console | None = None) -> None:
         self.console = console or rich.console.Console(stderr=True)
         self._total, self._done, self._began = total, 0, time.perf_counter()
+        self._lock = threading.Lock()  # steps are counted from several threads
         columns = (
             *rich.progress.Progress.get_default_columns(),
             rich.progress.MofNCompleteColumn(),
@@ -43,16 +45,18 @@ class Progress:
 
     def step(self, what: str) -> None:
         """Count one finished step and show what it was."""
-        self._done += 1
-        self._bar.update(self._task, completed=self._done, description=what)
-        if not self.console.is_terminal:
-            seconds = time.perf_counter() - self._began
-            self.say(f"[{self._done}/{self._total}, {seconds:.1f} s] {what}")
+        with self._lock:
+            self._done += 1
+            self._bar.update(self._task, completed=self._done, description=what)
+            if not self.console.is_terminal:
+                seconds = time.perf_counter() - self._began
+                self.say(f"[{self._done}/{self._total}, {seconds:.1f} s] {what}")
 
     def skip(self, steps: int) -> None:
         """Count steps that need not be taken."""
-        self._done += steps
-        self._bar.update(self._task, completed=self._done)
+        with self._lock:
+            self._done += steps
+            self._bar.update(self._task, completed=self._done)
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""

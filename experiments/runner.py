@@ -31,7 +31,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,13 @@ def read_manifest(name: str, out: Path) -> dict[str, Any] | None:
 
 
 def execute(
-    name: str, config: Any, out: Path, *, force: bool = False, progress: Progress | None = None
+    name: str,
+    config: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    call: Callable[..., Any] | None = None,
 ) -> xr.Dataset:
     """The result of experiment `name` at `config`, from disk if it is up to date, else computed.
 
@@ -127,17 +133,30 @@ def execute(
       out: folder of results.
       force: compute it even if it is up to date.
       progress: counts one step for each cell; by default a new one is made.
+      call: calls a function with arguments, in another process perhaps, and returns its result.
     """
     experiment = module(name)
     cells = experiment.cells(config)
     if progress is None:
         with Progress(len(cells)) as own:
-            return execute(name, config, out, force=force, progress=own)
+            return execute(name, config, out, force=force, progress=own, call=call)
     with _alone(name, out, progress):
-        return _execute(name, config, out, force, progress)
+        return _execute(name, config, out, force, progress, call or (lambda f, *x: f(*x)))
 
 
-def _execute(name: str, config: Any, out: Path, force: bool, progress: Progress) -> xr.Dataset:
+def computed(name: str, config: Any, cell: str) -> bytes:
+    """One cell of an experiment, as it is saved."""
+    return _as_bytes(module(name).compute(config, cell))
+
+
+def _execute(
+    name: str,
+    config: Any,
+    out: Path,
+    force: bool,
+    progress: Progress,
+    call: Callable[..., Any],
+) -> xr.Dataset:
     experiment = module(name)
     cells = experiment.cells(config)
     basis = _basis(name, config)
@@ -169,7 +188,7 @@ def _execute(name: str, config: Any, out: Path, force: bool, progress: Progress)
     for i, cell in enumerate(cells):
         part = _saved_cell(cells_dir, i, out, progress)
         if part is None:
-            data = _as_bytes(experiment.compute(config, cell))
+            data = call(computed, name, config, cell)
             _write(cells_dir / f"{i:04d}.{_sha256(data)}.nc", data)
             part = _read(data)
         else:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import rich.markup
 import rich.table
+import xarray as xr
 
 import experiments
-from experiments import runner
+from experiments import runner, workers
 from experiments.claims import Claim
 from experiments.progress import Progress
 
@@ -37,6 +38,7 @@ def check(
     progress: Progress | None = None,
     *,
     force: bool = False,
+    processes: int = 1,
 ) -> list[Claim]:
     """The claims on results of the config `size` in the folder `out`, computed where missing.
 
@@ -46,19 +48,27 @@ def check(
       names: of the experiments whose claims are checked.
       progress: counts the steps.
       force: compute again results that are up to date.
+      processes: how many compute, an experiment each at a time; 1 is this one. Results are the same.
 
     Raises:
       ValueError: no experiment has one of the names.
     """
     if progress is None:
         with Progress(steps(size, names)) as own:
-            return check(size, out, names, own, force=force)
-    claims = []
-    for name in names:
+            return check(size, out, names, own, force=force, processes=processes)
+    shown, processes = progress, min(processes, len(names))
+
+    def result(name: str) -> xr.Dataset:
         settings = getattr(experiments.module(name), size.upper())
-        dataset = runner.execute(name, settings, out, force=force, progress=progress)
-        claims += importlib.import_module(f"experiments.claims.{name}").claims(dataset)
-    return claims
+        return runner.execute(name, settings, out, force=force, progress=shown, call=call)
+
+    with workers.processes(processes) as call:
+        datasets = workers.side_by_side(result, names, processes)
+    return [
+        claim
+        for name, dataset in zip(names, datasets, strict=True)
+        for claim in importlib.import_module(f"experiments.claims.{name}").claims(dataset)
+    ]
 
 
 def as_table(claims: Sequence[Claim]) -> rich.table.Table:

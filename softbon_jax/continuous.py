@@ -292,7 +292,7 @@ def _agree(coarse: _Nodes, fine: _Nodes, temperature: float, n: float) -> bool:
     """Whether the test integrals agree, each as far as it matters.
 
     φ(e^{-q/λ}) counts n times, and only if some candidate is beyond q: in the upper tail with n times
-    the probability of that, in the lower tail with that of a pair.
+    the probability of that, in the lower tail with that of a pair. The other candidates bring φ^{n-2}.
     """
     weights = np.exp(fine.log_weights)
     below, above = np.cumsum(weights), np.cumsum(weights[::-1])[::-1]
@@ -301,7 +301,6 @@ def _agree(coarse: _Nodes, fine: _Nodes, temperature: float, n: float) -> bool:
     lower = [_first(below, level) for level in rare]
     at = np.unique(np.array(upper + lower))
     centers = fine.rewards[at]
-    matters = np.minimum(1.0, n * above[at]) * np.minimum(1.0, 2 * below[at]) * n
     sums = []
     for nodes in (coarse, fine):
         lead = (nodes.rewards[None] - centers[:, None]) / temperature
@@ -309,6 +308,8 @@ def _agree(coarse: _Nodes, fine: _Nodes, temperature: float, n: float) -> bool:
         lost = -np.expm1(-np.exp(np.minimum(lead, 30.0)))
         values = [lost, np.ones((1, nodes.x.size)), spread[None]]
         sums.append(nodes.mean(np.concatenate(values)))
+    matters = np.minimum(1.0, n * above[at]) * np.minimum(1.0, 2 * below[at]) * n
+    matters *= np.exp(max(n - 2, 0.0) * np.log1p(-np.minimum(sums[1][:-2], 1.0 - 1e-16)))
     change = np.abs(sums[0] - sums[1]) * np.append(matters, [1.0, 1 / sums[1][-1]])
     rounding = 100 * np.finfo(float).eps * np.abs(centers).max() / temperature
     return bool((change <= TOLERANCE + rounding).all())

@@ -43,26 +43,46 @@ def metrics(
         _checks.vector("n", log_n)
         temperature = jnp.expand_dims(temperature, -1)
     _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
-    scores = problem.rewards
-    limits = law.least_temperature, law.most_n
-    values = [_checks.concrete(x) for x in (temperature, log_n, *limits, scores)]
-    if all(x is not None for x in values):
-        temperatures, log_ns, least, most, _ = (np.asarray(x, np.float64) for x in values)
-        _checks.offending(
-            "temperature",
-            temperatures,
-            (temperatures > 0) & (temperatures < least * (1 - 1e-6)),
-            f"0, or at least the least_temperature of the law, {least:g}",
-        )
-        _checks.offending(
-            "log n",
-            log_ns,
-            (log_ns > np.log(most) * (1 + 1e-6)) & (temperatures > 0).any(),
-            f"at most the log of the most_n of the law, {most:g}",
-        )
-        scores = _capped(problem, law, temperatures, log_ns)
+    scores = _scores(law, problem, temperature, log_n)
     plan = _plan.quadrature_plan(Problem(problem.log_probs, scores), temperature, log_n, nodes)
     return _metrics(law, scores, temperature, log_n, plan)
+
+
+def as_selected(law: Continuous, n: Any, temperature: Any, log_n: Any) -> tuple[Problem, Array]:
+    """The nodes as an alphabet whose rewards serve for selection and nothing else; temperatures.
+
+    Traced temperatures that the nodes do not resolve, or all for such an n, are NaN.
+    """
+    problem, temperature, log_n = _arguments.broadcasting_arguments(law, n, temperature, log_n)
+    scores = _scores(law, problem, temperature, log_n)
+    if _checks.concrete(temperature) is None or _checks.concrete(log_n) is None:
+        soft = temperature > 0
+        coarse = temperature < law.least_temperature * (1 - 1e-6)
+        many = log_n > jnp.log(law.most_n) * (1 + 1e-6)
+        temperature = jnp.where(soft & (coarse | many), jnp.nan, temperature)
+    return Problem(problem.log_probs, scores), temperature
+
+
+def _scores(law: Continuous, problem: Problem, temperature: Array, log_n: Array) -> Array:
+    """The rewards by which candidates are selected, for arguments that the nodes resolve."""
+    limits = law.least_temperature, law.most_n
+    values = [_checks.concrete(x) for x in (temperature, log_n, *limits, problem.rewards)]
+    if any(x is None for x in values):
+        return problem.rewards
+    temperatures, log_ns, least, most, _ = (np.asarray(x, np.float64) for x in values)
+    _checks.offending(
+        "temperature",
+        temperatures,
+        (temperatures > 0) & (temperatures < least * (1 - 1e-6)),
+        f"0, or at least the least_temperature of the law, {least:g}",
+    )
+    _checks.offending(
+        "log n",
+        log_ns,
+        (log_ns > np.log(most) * (1 + 1e-6)) & (temperatures > 0).any(),
+        f"at most the log of the most_n of the law, {most:g}",
+    )
+    return _capped(problem, law, temperatures, log_ns)
 
 
 def _capped(

@@ -28,7 +28,12 @@ REACH = 40.0
 
 
 class Noise(NamedTuple):
-    """What a judge adds to a reward: `values[..., j]` with probability `weights[..., j]`."""
+    """What a judge adds to a reward: `values[..., j]` with probability `weights[..., j]`.
+
+    Attributes:
+      values: `[..., J]`, reward units.
+      weights: `[..., J]` probabilities, which sum to 1.
+    """
 
     values: Array
     weights: Array

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _arguments, _batching, _checks, _special
-from softbon_jax.exact import _plan, _rules, _soft, _steep
+from softbon_jax.continuous import Continuous
+from softbon_jax.exact import _continuous, _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import tilted_or_limit
 from softbon_jax.exact.numbers import OnePlusPoisson
 from softbon_jax.exact.stopping import log_random_n
@@ -77,7 +78,7 @@ def log_soft_bon(
       P_n(x) = n P(x) w(x) ∫₀^∞ e^{-t w(x)} φ(t)^{n-1} dt,   w = e^{(r - max r)/λ}, φ(t) = E_P[e^{-tw}].
 
     Args:
-      problem: `[..., K]` reference law and rewards, traced.
+      problem: `[..., K]` reference law and rewards, traced. Of a `Continuous` law, its nodes.
       n: `[...]` number of candidates, any real number >= 1, traced; left out when `log_n` is given.
       temperature: `[...]` the paper's λ, in reward units, traced; 0 gives hard best-of-n, inf gives P.
       log_n: `[...]` log n in nats instead of n, traced, for n that overflows.
@@ -108,6 +109,8 @@ def log_soft_bon(
       >>> np.round(np.exp(np.float64(sb.log_soft_bon(problem, 16, 0.3))), 3).tolist()
       [0.132, 0.208, 0.173, 0.488]
     """
+    if isinstance(problem, Continuous):
+        problem, temperature = _continuous.as_selected(problem, n, temperature, log_n)
     return _soft_pair(problem, n, temperature, log_n, nodes)[0]
 
 

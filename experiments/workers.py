@@ -1,0 +1,74 @@
+"""Processes that compute cells: one experiment a thread, a cell at a time in whichever is free."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+import softbon_jax.command.compilation_cache as compilation_cache
+
+Task = Callable[..., Any]
+
+
+def default_number() -> int:
+    """One a core of this process on a CPU; on an accelerator one, which owns it."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def processes(number: int) -> Iterator[Callable[..., Any]]:
+    """A function that calls another one in one of `number` processes, and waits; 1 is this process.
+
+    Arguments and results must be picklable. The processes end with the one that made them.
+    """
+    if number == 1:
+        yield _here
+        return
+    wide = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    with ProcessPoolExecutor(
+        number, multiprocessing.get_context("spawn"), _prepare, (wide,)
+    ) as pool:
+        try:
+            yield lambda task, *arguments: pool.submit(task, *arguments).result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _here(task: Task, *arguments: Any) -> Any:
+    return task(*arguments)
+
+
+def _prepare(wide: bool) -> None:
+    jax.config.update("jax_enable_x64", wide)
+    compilation_cache.enable()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def side_by_side(task: Task, items: Sequence[Any], number: int) -> list[Any]:
+    """`[task(x) for x in items]`, `number` at a time; after the first error no other is begun."""
+    if number == 1:
+        return [task(x) for x in items]
+    with ThreadPoolExecutor(number) as pool:
+        futures: list[Future[Any]] = [pool.submit(task, x) for x in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
