@@ -1,5 +1,6 @@
 """The notebooks: the code of their pages, all of it, in order, with what it prints."""
 
+import ast
 import contextlib
 import doctest
 import importlib.util
@@ -51,15 +52,25 @@ def test_every_recipe_is_one():
     assert set(RECIPES) < set(notebooks.pages())
 
 
-@pytest.mark.slow
-def test_the_tutorial_runs_cell_by_cell():
+@pytest.mark.parametrize("page", notebooks.pages())
+def test_what_a_cell_shows_is_printed(page):
+    """A console shows the value of every expression, a notebook that of the last in a cell."""
+    for cell in code_of(notebooks.notebook(page))[1:]:
+        for statement in ast.parse(cell["source"]).body:
+            if isinstance(statement, ast.Expr) and cell["outputs"]:
+                assert ast.unparse(statement).startswith(("print(", "check(", "jax.config.")), page
+
+
+@pytest.mark.slow  # the pages' own tests run the same code, as a console has it
+@pytest.mark.parametrize("page", ["cookbook/ci", "cookbook/serving"])
+def test_it_runs_cell_by_cell(page):
     namespace = {}
     with (
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
         jax.debug_key_reuse(False),
     ):
-        for cell in code_of(notebooks.notebook("tutorial"))[1:]:
+        for cell in code_of(notebooks.notebook(page))[1:]:
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
                 exec(compile(cell["source"], cell["id"], "exec"), namespace)
