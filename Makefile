@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: test slow test-long matrix mutants lint bench reproduce figures verify docs clean
+.PHONY: test slow test-long matrix mutants lint wheel bench reproduce figures verify docs clean
 
 # Most of the time of a test is compilation, which goes faster without optimization; `make verify` and
 # `make docs` compile as users do. What has been compiled stays in the user's cache (SOFTBON_CACHE, see
@@ -22,9 +22,10 @@ slow: $(READY)
 test-long: $(READY)
 	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py tests/test_invariances_of_rules.py
 
-# The wheel on every supported Python that is found, with the oldest and the newest JAX.
+# The wheel on every supported Python that is found, with the oldest and the newest JAX, or on those that
+# MATRIX="--python 3.12 --jax newest" names.
 matrix: $(READY)
-	$(PY) -m tests.matrix
+	$(PY) -m tests.matrix $(MATRIX)
 
 # Single mistakes in the formulas, one after another: what do the tests and the claims notice?
 mutants: $(READY)
@@ -35,6 +36,9 @@ lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+wheel: $(READY)
+	$(PY) -m hatchling build -d dist
 
 bench: $(READY)
 	$(PY) -m benchmarks

@@ -14,7 +14,14 @@ project = "softbon_jax"
 version = release = softbon_jax.__version__
 copyright = "the authors of softbon_jax, Apache-2.0"  # noqa: A001
 
-extensions = ["myst_parser", "claims", "docstrings", "mathml"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.githubpages",  # .nojekyll: the pages can be hosted as they stand
+    "claims",
+    "docstrings",
+    "mathml",
+    "notebooks",
+]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]

@@ -116,7 +116,7 @@ from softbon_jax.tuning.distillation import Distilled, distill
 from softbon_jax.tuning.hedging import Hedge, hedge
 from softbon_jax.tuning.thresholds import Threshold, best_threshold
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Allocation",

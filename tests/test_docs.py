@@ -20,13 +20,25 @@ NAMED = re.findall(
     flags=re.MULTILINE,
 )
 
+SETUP = [  # of every recipe
+    ">>> import jax",
+    '>>> jax.config.update("jax_enable_x64", True)',
+    ">>> import numpy as np",
+    ">>> import softbon_jax as sb",
+]
+
 
 def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.M | re.S)
 
 
+RECIPES = sorted(
+    f"cookbook/{x.stem}" for x in (DOCS / "cookbook").glob("*.md") if x.stem != "index"
+)
+
+
 @pytest.mark.slow  # it compiles a kernel of every kind
-@pytest.mark.parametrize("page", ["tutorial", "bounds", "training"])
+@pytest.mark.parametrize("page", ["tutorial", "bounds", "training", "conventions", *RECIPES])
 def test_code_prints_what_the_page_shows(page):
     path = DOCS / f"{page}.md"
     parser, runner, namespace = doctest.DocTestParser(), doctest.DocTestRunner(), {}
@@ -44,6 +56,26 @@ def test_code_prints_what_the_page_shows(page):
             report = []
             runner.run(test, out=report.append, clear_globs=False)
             assert not report, "".join(report)
+
+
+@pytest.mark.parametrize("page", RECIPES)
+def test_a_recipe_is_short_and_says_where_it_ends(page):
+    text = (DOCS / f"{page}.md").read_text()
+    (code,) = blocks(DOCS / f"{page}.md", "pycon")
+    assert sum(line.startswith((">>>", "...")) for line in code.splitlines()) <= 20 + len(SETUP)
+    assert code.splitlines()[: len(SETUP)] == SETUP
+    title, question = text.split("\n\n")[:2]
+    assert title.startswith("# ")
+    assert question.endswith("?") or "?" in title
+    assert "\n**Limits.** " in text
+    assert "\nSee [" in text
+
+
+def test_the_cookbook_lists_every_recipe():
+    text = (DOCS / "cookbook" / "index.md").read_text()
+    listed = re.findall(r"^\| \[.*?\]\((\w+)\.md\) \|", text, flags=re.MULTILINE)
+    assert sorted(f"cookbook/{x}" for x in listed) == RECIPES
+    assert text.split("```{toctree}")[1].split("\n\n")[1].split("\n```")[0].split("\n") == listed
 
 
 @pytest.mark.slow

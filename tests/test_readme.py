@@ -55,13 +55,16 @@ def test_it_is_short():
 
 
 def test_quickstart_prints_what_it_shows():
-    ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", TEXT, flags=re.S)
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(code, "README.md", "exec"), {})
-    assert out.getvalue() == shown
+    examples = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", TEXT, flags=re.S)
+    assert len(examples) == TEXT.count("```python")
+    namespace = {}
+    for code, shown in examples:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, "README.md", "exec"), namespace)
+        assert out.getvalue() == shown
     # 16380995e-9 by multinomial enumeration.
-    assert "KL(P*‖P_n) 0.016381" in shown
+    assert "KL(P*‖P_n) 0.016381" in examples[0][1]
 
 
 def test_every_link_leads_somewhere():
@@ -86,6 +89,10 @@ def test_the_speed_is_that_of_a_baseline():
 def test_the_citation_names_the_version():
     (version,) = re.findall(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert version == sb.__version__
+    (day,) = re.findall(
+        r'^date-released: "(.*)"$', (ROOT / "CITATION.cff").read_text(), re.MULTILINE
+    )
+    assert f"\n## {version} - {day}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_verdicts_follow_from_the_numbers_beside_them():
