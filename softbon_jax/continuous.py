@@ -293,6 +293,7 @@ def _agree(coarse: _Nodes, fine: _Nodes, temperature: float, n: float) -> bool:
 
     φ(e^{-q/λ}) counts n times, and only if some candidate is beyond q: in the upper tail with n times
     the probability of that, in the lower tail with that of a pair. The other candidates bring φ^{n-2}.
+    What matters for some number of candidates up to n, matters.
     """
     weights = np.exp(fine.log_weights)
     below, above = np.cumsum(weights), np.cumsum(weights[::-1])[::-1]
@@ -308,8 +309,10 @@ def _agree(coarse: _Nodes, fine: _Nodes, temperature: float, n: float) -> bool:
         lost = -np.expm1(-np.exp(np.minimum(lead, 30.0)))
         values = [lost, np.ones((1, nodes.x.size)), spread[None]]
         sums.append(nodes.mean(np.concatenate(values)))
-    matters = np.minimum(1.0, n * above[at]) * np.minimum(1.0, 2 * below[at]) * n
-    matters *= np.exp(max(n - 2, 0.0) * np.log1p(-np.minimum(sums[1][:-2], 1.0 - 1e-16)))
+    sizes = np.append(2.0 ** np.arange(math.ceil(math.log2(n))), n)[:, None]
+    others = np.maximum(sizes - 2, 0.0) * np.log1p(-np.minimum(sums[1][:-2], 1.0 - 1e-16))
+    matters = sizes * np.minimum(1.0, sizes * above[at]) * np.minimum(1.0, 2 * below[at])
+    matters = np.max(matters * np.exp(others), axis=0)
     change = np.abs(sums[0] - sums[1]) * np.append(matters, [1.0, 1 / sums[1][-1]])
     rounding = 100 * np.finfo(float).eps * np.abs(centers).max() / temperature
     return bool((change <= TOLERANCE + rounding).all())
