@@ -52,38 +52,47 @@ def test_laws_metrics_and_costs_against_all_counts(computed):
         np.testing.assert_allclose(means[i], mean, rtol=1e-14)
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.6])
-@pytest.mark.parametrize("n", [1 + 1e-6, 1.5, 7.25, 100.0, 1e9])
-def test_any_real_n_against_the_formula(threshold, n):
+REAL = list(itertools.product((0.3, 0.6), (1 + 1e-6, 1.5, 7.25, 100.0, 1e9)))
+
+
+@pytest.fixture(scope="module")
+def at_real_n():
+    """The laws and metrics of all `REAL`, in one call each."""
+    given = PROBLEM, *np.array(REAL).T, 0.3
+    return sb.log_stopped(*given), sb.stopped_metrics(*given)
+
+
+@pytest.mark.parametrize("index", range(len(REAL)))
+def test_any_real_n_against_the_formula(at_real_n, index):
+    threshold, n = REAL[index]
     exact = oracles.law_by_integral(
         LOG_PROBS, R, oracles.stopped_factors(n), 0.3, threshold, reach=min(n, 20.0), digits=60
     )
-    assert worst_law_error(sb.log_stopped(PROBLEM, threshold, n, 0.3), exact) < 1e-11
-    got = sb.stopped_metrics(PROBLEM, threshold, n, 0.3)
+    assert worst_law_error(at_real_n[0][index], exact) < 1e-11
+    got = jax.tree.map(lambda x: x[index], at_real_n[1])
     error, field = worst_metrics_error(got, LOG_PROBS, R, exact, 0.3)
     assert error < 1e-11, field
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-13, 0.3, np.inf])
-def test_the_ends_of_the_threshold(temperature):
+def test_the_ends_of_the_threshold():
     """At -inf the first draw is returned; above every reward it is soft best-of-n."""
-    n = np.array([1.0, 8.5, 1e6])
-    first = sb.log_stopped(PROBLEM, -np.inf, n, temperature)
-    np.testing.assert_allclose(first[:, :4], np.broadcast_to(LOG_PROBS[:4], (3, 4)), atol=1e-15)
-    np.testing.assert_array_equal(
-        sb.stopped_metrics(PROBLEM, -np.inf, n, temperature).kl_soft_base, 0
+    n, temperature = np.array([1.0, 8.5, 1e6]), np.array([0.0, 1e-13, 0.3, np.inf])[:, None]
+    ends = np.array([-np.inf, 1.5, np.inf])[:, None, None]
+    law = sb.log_stopped(PROBLEM, ends, n, temperature)
+    stopped = sb.stopped_metrics(PROBLEM, ends, n, temperature)
+    np.testing.assert_allclose(
+        law[0, ..., :4], np.broadcast_to(LOG_PROBS[:4], (4, 3, 4)), atol=1e-15
     )
+    np.testing.assert_array_equal(stopped.kl_soft_base[0], 0)
     means = sb.mean_stopped_n(PROBLEM, [-np.inf, np.inf], 8.5)
     np.testing.assert_allclose(means, [1.0, 8.5], rtol=1e-15)
-    for threshold in (1.5, np.inf):
-        a = sb.stopped_metrics(PROBLEM, threshold, n, temperature)
-        b = sb.metrics(PROBLEM, n, temperature)
-        for field in sb.Metrics._fields:
-            x, y = getattr(a, field), getattr(b, field)
-            np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-15, err_msg=field)
-    never = sb.log_stopped(PROBLEM, np.inf, n, temperature)
+    soft = sb.metrics(PROBLEM, n, temperature)
+    for field in sb.Metrics._fields:
+        x, y = getattr(stopped, field), getattr(soft, field)
+        for k in (1, 2):
+            np.testing.assert_allclose(x[k], y, rtol=1e-11, atol=1e-15, err_msg=field)
     np.testing.assert_allclose(
-        never, sb.log_soft_bon(PROBLEM, n, temperature), rtol=1e-12, atol=1e-13
+        law[2], sb.log_soft_bon(PROBLEM, n, temperature), rtol=1e-12, atol=1e-13
     )
 
 
@@ -137,39 +146,45 @@ def test_gradients_against_differences_of_mpmath():
                 np.testing.assert_allclose(mine, exact, rtol=1e-8, atol=1e-10, err_msg=str(i))
 
 
-@pytest.mark.parametrize("n", [1.0, 1.5, 4.0])
-def test_the_gradient_in_n(n):
-    got = jax.grad(lambda n: jnp.exp(sb.log_stopped(PROBLEM, 0.5, n, 0.3)) @ VALUES)(n)
+def test_the_gradient_in_n():
+    @jax.jit
+    def slope(n):
+        return jax.grad(lambda n: jnp.exp(sb.log_stopped(PROBLEM, 0.5, n, 0.3)) @ VALUES)(n)
 
-    def at(x):
-        h = oracles.stopped_factors(x[0])
-        return mean_value(oracles.law_by_integral(LOG_PROBS, R, h, 0.3, 0.5, reach=8.0, digits=40))
+    for n in (1.0, 1.5, 4.0):
 
-    with mp.workdps(60):
-        exact = gradient(at, n, step=1e-10)
-    np.testing.assert_allclose(got, exact[0], rtol=1e-8)
+        def at(x):
+            h = oracles.stopped_factors(x[0])
+            law = oracles.law_by_integral(LOG_PROBS, R, h, 0.3, 0.5, reach=8.0, digits=40)
+            return mean_value(law)
 
-
-@pytest.mark.parametrize("temperature", [0.0, 1e-13, np.inf])
-def test_gradients_at_the_limits_are_finite(temperature):
-    def value(problem, n, temperature):
-        return sb.stopped_metrics(problem, 0.5, n, temperature).reward
-
-    slopes = jax.grad(value, argnums=(0, 1, 2))(PROBLEM, 4.0, temperature)
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes))
-    assert slopes[2] == 0
+        with mp.workdps(60):
+            exact = gradient(at, n, step=1e-10)
+        np.testing.assert_allclose(slope(n), exact[0], rtol=1e-8)
 
 
-def test_jit_vmap_and_float32():
+def test_gradients_at_the_limits_are_finite():
+    @jax.jit
+    def slopes(temperature):
+        def value(problem, n, temperature):
+            return sb.stopped_metrics(problem, 0.5, n, temperature).reward
+
+        return jax.grad(value, argnums=(0, 1, 2))(PROBLEM, 4.0, temperature)
+
+    for temperature in (0.0, 1e-13, np.inf):
+        found = slopes(temperature)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
+        assert found[2] == 0
+
+
+def test_jit_and_float32():
     z, n = jnp.array([0.3, 0.6, 1.5]), jnp.array([2.0, 8.0, 100.0])
     eager = sb.stopped_metrics(PROBLEM, z, n, 0.3)
     compiled = jax.jit(sb.stopped_metrics)(PROBLEM, z, n, 0.3)
-    mapped = jax.vmap(lambda z, n: sb.stopped_metrics(PROBLEM, z, n, 0.3))(z, n)
     single = sb.Problem(*(x.astype(jnp.float32) for x in PROBLEM))
     rough = sb.stopped_metrics(single, z, n, 0.3)
     for field in sb.Metrics._fields:
         x = getattr(eager, field)
         np.testing.assert_allclose(getattr(compiled, field), x, rtol=1e-12, err_msg=field)
-        np.testing.assert_allclose(getattr(mapped, field), x, rtol=1e-12, err_msg=field)
         assert getattr(rough, field).dtype == jnp.float32
         np.testing.assert_allclose(getattr(rough, field), x, rtol=2e-5, atol=1e-9, err_msg=field)

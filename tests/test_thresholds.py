@@ -13,27 +13,36 @@ PRICES = np.array([1e-3, 0.02, 0.05, 0.11, 0.3, 0.8])
 ALL = np.array([-np.inf, 0.3, 0.6, 1.0, np.inf])
 
 
-@pytest.mark.parametrize("n", [2.0, 16.0, 1e6])
-@pytest.mark.parametrize("temperature", [0.0, 0.01, 0.1, 0.5, 5.0, np.inf])
-def test_no_threshold_earns_more(n, temperature):
-    best = sb.best_threshold(PROBLEM, PRICES, n, temperature)
-    reward = sb.stopped_metrics(PROBLEM, ALL, n, temperature).reward
-    net = reward[None] - PRICES[:, None] * sb.mean_stopped_n(PROBLEM, ALL, n)[None]
-    np.testing.assert_allclose(best.net, net.max(-1), rtol=1e-12, atol=1e-12)
-    at = sb.stopped_metrics(PROBLEM, best.value, n, temperature).reward
+N = np.array([2.0, 16.0, 1e6])
+TEMPERATURES = np.array([0.0, 0.01, 0.1, 0.5, 5.0, np.inf])[:, None]
+
+
+@pytest.fixture(scope="module")
+def best():
+    """`[price, temperature, n]`."""
+    return sb.best_threshold(PROBLEM, PRICES[:, None, None], N, TEMPERATURES)
+
+
+def test_no_threshold_earns_more(best):
+    z = ALL[:, None, None]
+    reward = sb.stopped_metrics(PROBLEM, z, N, TEMPERATURES).reward
+    spent = PRICES[:, None, None, None] * sb.mean_stopped_n(PROBLEM, z, N)[None]
+    net = (reward[None] - spent).max(1)
+    np.testing.assert_allclose(best.net, net, rtol=1e-12, atol=1e-12)
+    at = sb.stopped_metrics(PROBLEM, best.value, N, TEMPERATURES).reward
     np.testing.assert_allclose(best.reward, at, rtol=1e-12)
-    np.testing.assert_allclose(best.mean_n, sb.mean_stopped_n(PROBLEM, best.value, n), rtol=1e-14)
-    np.testing.assert_allclose(best.net, best.reward - PRICES * best.mean_n, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(best.mean_n, sb.mean_stopped_n(PROBLEM, best.value, N), rtol=1e-14)
+    paid = best.reward - PRICES[:, None, None] * best.mean_n
+    np.testing.assert_allclose(best.net, paid, rtol=1e-12, atol=1e-15)
 
 
-def test_hard_selection_is_weitzmans_whatever_n_is():
-    for n in (2.0, 16.0, 1e6):
-        best = sb.best_threshold(PROBLEM, PRICES, n, 0.0)
-        over = np.maximum(np.array(R)[None] - np.asarray(best.value)[:, None], 0) @ np.array(P)
-        np.testing.assert_allclose(over, PRICES, rtol=1e-12)
-        assert best.interior.all()
+def test_hard_selection_is_weitzmans_whatever_n_is(best):
+    hard = np.asarray(best.value)[:, 0]
+    over = np.maximum(np.array(R) - hard[..., None], 0) @ np.array(P)
+    np.testing.assert_allclose(over, np.broadcast_to(PRICES[:, None], over.shape), rtol=1e-12)
+    assert best.interior[:, 0].all()
     cold = sb.best_threshold(PROBLEM, PRICES, 16.0, 1e-4).value
-    np.testing.assert_allclose(cold, best.value, atol=1e-6)
+    np.testing.assert_allclose(cold, hard[:, 1], atol=1e-6)
 
 
 def test_on_a_dense_alphabet_the_root_is_where_the_net_reward_is_stationary():
@@ -62,6 +71,7 @@ def test_the_gradient_is_implicit(temperature):
     at = [jnp.asarray(price), jnp.asarray(16.0), PROBLEM.log_probs, PROBLEM.rewards]
     at[2] = jnp.exp(at[2])
     got = jax.grad(value, argnums=(0, 1, 2, 3))(*at)
+    value = jax.jit(value)
     for i, x in enumerate(at):
         some = list(np.ndindex(x.shape))[:2]
         for k in some:
