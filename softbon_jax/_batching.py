@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from softbon_jax import _sharding
+
 Array = jax.Array
 
 CHUNK_ELEMENTS = 2**23
@@ -38,16 +40,21 @@ def over_batch(
     def sound(*arguments: Array) -> Any:
         return nan_in_nan_out(arguments, worker(*arguments))
 
-    shape = jnp.broadcast_shapes(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
-    flat = tuple(
-        jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in vectors
-    ) + tuple(jnp.broadcast_to(x, shape).reshape(-1) for x in scalars)
-    size, chunk = math.prod(shape), max(1, CHUNK_ELEMENTS // elements)
-    if size <= chunk:
-        out = jax.vmap(sound)(*flat)
-    else:
-        out = jax.lax.map(lambda x: sound(*x), flat, batch_size=chunk)
-    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+    def local(*arrays: Array) -> Any:
+        rows, numbers = arrays[: len(vectors)], arrays[len(vectors) :]
+        shape = jnp.broadcast_shapes(*(x.shape[:-1] for x in rows), *(x.shape for x in numbers))
+        flat = tuple(
+            jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in rows
+        ) + tuple(jnp.broadcast_to(x, shape).reshape(-1) for x in numbers)
+        size, chunk = math.prod(shape), max(1, CHUNK_ELEMENTS // elements)
+        if size <= chunk:
+            out = jax.vmap(sound)(*flat)
+        else:
+            out = jax.lax.map(lambda x: sound(*x), flat, batch_size=chunk)
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+
+    ranks = (1,) * len(vectors) + (0,) * len(scalars)
+    return _sharding.over_shards(local, (*vectors, *scalars), ranks)
 
 
 def over_outcomes(
