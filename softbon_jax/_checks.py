@@ -136,8 +136,12 @@ def instance(name: str, x: Any, kind: type) -> None:
 def concrete(x: Any) -> np.ndarray | None:
     """The value of `x` as a NumPy array, or None if it is being traced by `jit` or `vmap`.
 
-    Under an eager `jax.grad` the primal value is known and is returned.
+    Under an eager `jax.grad` the primal value is known and is returned. An array of which other
+    processes hold parts is as good as traced.
     """
+    known = not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer)
+    if not (known or x.is_fully_addressable or x.is_fully_replicated):
+        return None
     try:
         return np.asarray(jax.lax.stop_gradient(x) if isinstance(x, jax.core.Tracer) else x)
     except jax.errors.TracerArrayConversionError:
@@ -232,7 +236,7 @@ def positive_probability(name: str, x: Any, dtype: Any = None) -> Array:
 def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
     """Every entry of a temperature is in [0, inf]."""
     x = _values(name, x, dtype, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
-    value = None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    value = None if isinstance(x, jax.core.Tracer) else concrete(x)
     if value is not None and ((value > 0) & (value < jnp.finfo(x.dtype).tiny)).any():
         # Subnormal numbers are 0 to XLA on CPU; what looks at the value must see the same.
         return jnp.asarray(np.where(value < jnp.finfo(x.dtype).tiny, 0, value), x.dtype)

@@ -12,48 +12,71 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 Array = jax.Array
 Names = tuple[str, ...]
 
 
-def over_shards(local: Callable[..., Any], arrays: Sequence[Array], ranks: Sequence[int]) -> Any:
-    """`local(*arrays)`, on each device for its part of the leading axes.
+def over_shards(local: Callable[..., Any], arguments: Sequence[Any], ranks: Sequence[int]) -> Any:
+    """`local(*arguments)`, on each device for its part of the leading axes.
 
     Args:
-      local: takes the arrays, whose leading axes broadcast; its outputs have their broadcast in front.
-      arrays: `[..., *own]`.
-      ranks: static; how many axes of its own each array has, behind the leading ones.
+      local: takes the arguments, whose leading axes broadcast; its outputs have their broadcast, or
+        that of their parts, in front. What it closes over is not divided.
+      arguments: arrays `[..., *own]`, or pytrees of such.
+      ranks: static; how many axes of their own the arrays of each argument have.
 
     Returns:
       The outputs, divided as the leading axes of the arguments are. In automatic mode this is not
       known to a traced function: there the first axes that can be are divided over the mesh.
     """
-    found = _mesh(arrays)
-    if found is None:
-        return local(*arrays)
-    leading = [x.shape[: x.ndim - rank] for x, rank in zip(arrays, ranks, strict=True)]
+    arrays, tree = jax.tree.flatten(tuple(arguments))
+    mesh = _mesh(arrays)
+    if mesh is None:
+        return local(*arguments)
+    own = [r for r, x in zip(ranks, arguments, strict=True) for _ in jax.tree.leaves(x)]
+    leading = [x.shape[: x.ndim - rank] for x, rank in zip(arrays, own, strict=True)]
     shape = np.broadcast_shapes(*leading)
-    divided = _explicit(found, arrays, leading, len(shape)) or _automatic(found, shape)
-    if not any(divided) and not _is_divided(arrays):
-        return local(*arrays)
-    specs = [_spec(divided, own) for own in leading]
-    placed = [_placed(x, found, spec) for x, spec in zip(arrays, specs, strict=True)]
+    if AxisType.Explicit in mesh.axis_types:
+        divided = _explicit(arrays, leading, len(shape))
+    else:
+        divided = _automatic(mesh, shape)
+    if not any(divided) and not any(map(_is_divided, arrays)):
+        return local(*arguments)
+    specs = [_spec(divided, x) for x in leading]
+    placed = [_placed(x, mesh, spec) for x, spec in zip(arrays, specs, strict=True)]
     return jax.shard_map(
-        local,
-        mesh=found,
+        lambda *parts: local(*jax.tree.unflatten(tree, parts)),
+        mesh=mesh,
         in_specs=tuple(specs),
         out_specs=PartitionSpec(*(names or None for names in divided)),
         check_vma=False,
     )(*placed)
 
 
+def each_row(row: Callable[[Any], Any], rows: Any) -> Any:
+    """`jax.lax.map(row, rows)` over the first axis, on each device for its own rows."""
+    arrays, tree = jax.tree.flatten(rows)
+
+    def local(*parts: Array) -> Any:
+        return jax.lax.map(row, jax.tree.unflatten(tree, parts))
+
+    return over_shards(local, arrays, [x.ndim - 1 for x in arrays])
+
+
+def on_every_device(local: Callable[..., Any], arguments: Sequence[Any], mesh: Mesh) -> Any:
+    """`local(*arguments)` inside `shard_map` on all devices, which have the arguments in full."""
+    whole = PartitionSpec()
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
+    return mapped(*arguments)
+
+
 def _mesh(arrays: Sequence[Array]) -> Any:
     """The mesh that arrays are on; None where there is one device, or they are parts already."""
     for x in arrays:
-        mesh = getattr(jax.typeof(x).sharding, "mesh", None)
-        if mesh is not None and not mesh.empty:
+        mesh = jax.typeof(x).sharding.mesh
+        if not mesh.empty:
             manual = AxisType.Manual in mesh.axis_types
             return None if manual or mesh.size == 1 else mesh
     return None
@@ -65,16 +88,14 @@ def _names(entry: Any) -> Names:
     return entry if isinstance(entry, tuple) else (entry,)
 
 
-def _is_divided(arrays: Sequence[Array]) -> bool:
-    return any(any(map(_names, jax.typeof(x).sharding.spec)) for x in arrays)
+def _is_divided(x: Array) -> bool:
+    return any(map(_names, jax.typeof(x).sharding.spec))
 
 
 def _explicit(
-    mesh: Any, arrays: Sequence[Array], leading: Sequence[tuple[int, ...]], rank: int
-) -> list[Names] | None:
-    """What each leading axis is divided over, from the types of the arrays; None without any."""
-    if AxisType.Explicit not in mesh.axis_types:
-        return None
+    arrays: Sequence[Array], leading: Sequence[tuple[int, ...]], rank: int
+) -> list[Names]:
+    """What each leading axis is divided over, from the types of the arrays."""
     divided: list[Names] = [()] * rank
     for x, own in zip(arrays, leading, strict=True):
         spec = jax.typeof(x).sharding.spec

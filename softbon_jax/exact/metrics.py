@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _batching, _checks
+from softbon_jax import _arguments, _batching, _checks, _sharding
 from softbon_jax.continuous import Continuous
 from softbon_jax.exact import _continuous, _divergences, _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import Metrics as Metrics
@@ -277,6 +277,10 @@ def _at_limits(
     if grid:
         problem = Problem(*(x[..., None, None, :] for x in problem))
         temperature = temperature[:, None]
+    return _sharding.over_shards(_with_limits, (soft, problem, temperature, log_n), (0, 1, 0, 0))
+
+
+def _with_limits(soft: Metrics, problem: Problem, temperature: Array, log_n: Array) -> Metrics:
 
     def one(log_probs: Array, rewards: Array, log_n: Array) -> tuple[Metrics, Metrics]:
         terms = _soft.tilted_terms(Problem(log_probs, rewards), jnp.ones_like(log_n))

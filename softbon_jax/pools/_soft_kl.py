@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from softbon_jax import _loops
 from softbon_jax.pools import _condensed, _plug_in, _quadrature
 from softbon_jax.pools._arguments import Request
 from softbon_jax.pools._jackknife import Selected, Sums, Tilts, divergence, of_terms
@@ -148,10 +149,10 @@ def _tiles(pool: Pool, at: _quadrature.Nodes, temperature: Array) -> Tiles:
             over = jnp.min(least) > constants.right + 1
             needed = jnp.any(nodes[2] != 0) & jnp.any(candidates[1]) & ~over
             case = jnp.where(needed, jnp.where(idle, 1, 0), 2)
-            more = jax.lax.switch(case, [partly, fully, gone], nodes, *candidates)
+            more = _loops.switch(case, [partly, fully, gone], nodes, *candidates)
             return total + more, None
 
-        return jax.lax.scan(add, jnp.zeros_like(nodes[1]), (rewards, present))[0]
+        return _loops.scan(add, jnp.zeros_like(nodes[1]), (rewards, present))[0]
 
     return Tiles(reference, u, weight, jax.lax.map(of_tile, (reference, u, weight)))
 
@@ -227,11 +228,11 @@ def _sums(rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array) -
         def add(sums: Any, row: Any) -> tuple[Any, None]:
             index, block_of, needed = row
             own = (index == number).astype(zero.dtype)
-            more = jax.lax.cond(needed, of_block, lambda *_: nothing, block_of, own)
+            more = _loops.cond(needed, of_block, lambda *_: nothing, block_of, own)
             return jax.tree.map(jnp.add, sums, more), None
 
         needed = filled & ~better & ~worse & filled[number]
-        return jax.lax.scan(add, nothing, (jnp.arange(blocks), rows, needed))[0]
+        return _loops.scan(add, nothing, (jnp.arange(blocks), rows, needed))[0]
 
     columns = (jnp.arange(blocks), rows.rewards, rows.amount)
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), jax.lax.map(of_columns, columns))
@@ -293,8 +294,8 @@ def _ratio(
     zero = jnp.zeros((rows.size + 1, columns.size), rows.dtype)
 
     def add(total: Array, tile: tuple[Tiles, Array]) -> tuple[Array, None]:
-        return total + jax.lax.cond(tile[1], of_tile, lambda _: zero, tile[0]), None
+        return total + _loops.cond(tile[1], of_tile, lambda _: zero, tile[0]), None
 
-    total = jax.lax.scan(add, zero, (tiles, matters))[0]
+    total = _loops.scan(add, zero, (tiles, matters))[0]
     whole = total[-1:]
     return n * whole[0], jnp.maximum(total[:-1] / jnp.where(whole > 0, whole, 1.0), -1.0)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from softbon_jax import _sharding
 from softbon_jax.pools import _arguments, _grid, _sorted
 
 Array = jax.Array
@@ -63,7 +64,7 @@ def _compiled_curve(
         pool = _sorted.sorted_pool(*unsorted)
         return _grid.over_grid(kernel, groups, members, pool, number, temperature)
 
-    per_pool = jax.lax.map(prompt, (pools, order))
+    per_pool = _sharding.each_row(prompt, (pools, order))
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32) - spare
     if turns > 1:
         per_pool = jnp.mean(per_pool.reshape(turns, -1, *per_pool.shape[1:]), axis=0)
@@ -106,5 +107,5 @@ def _compiled_candidates(
         out = jnp.where(pool.present[:, None], out, 0.0)
         return jnp.moveaxis(jnp.zeros_like(out).at[:, order].set(out), 1, -1)
 
-    out = jax.lax.map(prompt, (pools, order))
+    out = _sharding.each_row(prompt, (pools, order))
     return out.reshape(len(out), *temperature.shape, *n.shape, -1)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _sharding
 from softbon_jax.pools import _arguments, _grid, _jackknife, _soft_kl, _sorted
 
 Array = jax.Array
@@ -204,7 +204,7 @@ def _kl_curve(
         selected = at(SELECTED, n=number, temperature=temperature)
         return selected, at(TILTED, n=one, temperature=temperature)
 
-    selected, tilted = jax.lax.map(prompt, (pools, order))
+    selected, tilted = _sharding.each_row(prompt, (pools, order))
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
     effective = _effective_size(pools, temperature)
     base = selected.soft_base

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _loops
 from softbon_jax.sampling import _noise
 from softbon_jax.sampling._candidates import argmax, explain, prepare, rows, scaled
 
@@ -247,7 +247,7 @@ def _first(scores: Array, noise: Array, candidate: Array, k: int) -> Array:
     # (Without the barrier XLA on CPU fuses the comparison into top_k and sorts after all.)
     top, at = lax.optimization_barrier(lax.top_k(scores, min(k + 1, scores.shape[-1])))
     tied = jnp.any((top[..., 1:] == top[..., :-1]) & (top[..., 1:] > -jnp.inf))
-    return lax.cond(tied, by_sort, lambda: jnp.take_along_axis(index, at[..., :k], axis=-1))
+    return _loops.cond(tied, by_sort, lambda: jnp.take_along_axis(index, at[..., :k], axis=-1))
 
 
 @jax.jit
