@@ -239,8 +239,15 @@ def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
     value = None if isinstance(x, jax.core.Tracer) else concrete(x)
     if value is not None and ((value > 0) & (value < jnp.finfo(x.dtype).tiny)).any():
         # Subnormal numbers are 0 to XLA on CPU; what looks at the value must see the same.
-        return jnp.asarray(np.where(value < jnp.finfo(x.dtype).tiny, 0, value), x.dtype)
+        return _placed(np.where(value < jnp.finfo(x.dtype).tiny, 0, value).astype(x.dtype), x)
     return x
+
+
+def _placed(value: np.ndarray, given: Any) -> Array:
+    """A value as an array on the devices that the argument is on, divided as that is."""
+    if isinstance(given, jax.Array) and len(given.sharding.device_set) > 1:
+        return jax.device_put(value, given.sharding)
+    return jnp.asarray(value)
 
 
 # Static arguments --------------------------------------------------------------------------------
@@ -374,7 +381,7 @@ def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
     if value is not None and not isinstance(given, jax.core.Tracer):
         value = value.astype(np.float64)  # log n of a large integer keeps its digits
         value = np.asarray(np.log(value) if log_n is None else value, dtype)
-        return jnp.asarray(value, dtype)
+        return _placed(value, given)
     given = as_float(name, given)
     given = jnp.where((given >= least) & (given < math.inf), given, jnp.nan)
     return (jnp.log(given) if log_n is None else given).astype(dtype)

@@ -18,7 +18,7 @@ Array = jax.Array
 
 def scan(step: Callable[..., Any], init: Any, xs: Any = None, **options: Any) -> Any:
     """`jax.lax.scan`."""
-    if _inside():
+    if inside():
         item = jax.tree.map(lambda x: x[0], xs)
         init = _steady(lambda carry: step(carry, item)[0], init)
     return lax.scan(step, init, xs, **options)
@@ -26,12 +26,12 @@ def scan(step: Callable[..., Any], init: Any, xs: Any = None, **options: Any) ->
 
 def while_loop(goes_on: Callable[[Any], Array], step: Callable[[Any], Any], init: Any) -> Any:
     """`jax.lax.while_loop`."""
-    return lax.while_loop(goes_on, step, _steady(step, init) if _inside() else init)
+    return lax.while_loop(goes_on, step, _steady(step, init) if inside() else init)
 
 
 def fori_loop(low: Any, high: Any, step: Callable[[Any, Any], Any], init: Any) -> Any:
     """`jax.lax.fori_loop`."""
-    if _inside():
+    if inside():
         start = lax.convert_element_type(low, "int32")
         init = _steady(lambda carry: step(start, carry), init)
     return lax.fori_loop(low, high, step, init)
@@ -39,15 +39,15 @@ def fori_loop(low: Any, high: Any, step: Callable[[Any, Any], Any], init: Any) -
 
 def cond(test: Array, yes: Callable[..., Any], no: Callable[..., Any], *operands: Any) -> Any:
     """`jax.lax.cond`."""
-    return lax.cond(test, *(_agreeing([yes, no], operands) if _inside() else (yes, no)), *operands)
+    return lax.cond(test, *(_agreeing([yes, no], operands) if inside() else (yes, no)), *operands)
 
 
 def switch(index: Array, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """`jax.lax.switch`."""
-    return lax.switch(index, _agreeing(branches, operands) if _inside() else branches, *operands)
+    return lax.switch(index, _agreeing(branches, operands) if inside() else branches, *operands)
 
 
-def _inside() -> bool:
+def inside() -> bool:
     """Whether this is traced inside `shard_map`."""
     return AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
 

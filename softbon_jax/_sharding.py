@@ -55,14 +55,23 @@ def over_shards(local: Callable[..., Any], arguments: Sequence[Any], ranks: Sequ
     )(*placed)
 
 
-def each_row(row: Callable[[Any], Any], rows: Any) -> Any:
-    """`jax.lax.map(row, rows)` over the first axis, on each device for its own rows."""
+def each_row(row: Callable[..., Any], rows: Any, *shared: Array) -> Any:
+    """`row(one, *shared)` for one row after another, on each device for its own rows.
+
+    Args:
+      row: as for `jax.lax.map`.
+      rows: pytree of arrays with the rows on the first axis.
+      shared: arrays, which `row` may also close over unless it loops over their entries.
+    """
     arrays, tree = jax.tree.flatten(rows)
 
     def local(*parts: Array) -> Any:
-        return jax.lax.map(row, jax.tree.unflatten(tree, parts))
+        own, whole = parts[: len(arrays)], parts[len(arrays) :]
+        return jax.lax.map(lambda x: row(x, *whole), jax.tree.unflatten(tree, own))
 
-    return over_shards(local, arrays, [x.ndim - 1 for x in arrays])
+    return over_shards(
+        local, (*arrays, *shared), [*(x.ndim - 1 for x in arrays), *(x.ndim for x in shared)]
+    )
 
 
 def on_every_device(local: Callable[..., Any], arguments: Sequence[Any], mesh: Mesh) -> Any:
@@ -70,6 +79,16 @@ def on_every_device(local: Callable[..., Any], arguments: Sequence[Any], mesh: M
     whole = PartitionSpec()
     mapped = jax.shard_map(local, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
     return mapped(*arguments)
+
+
+def whole(tree: Any) -> Any:
+    """The arrays in full on every device; where the axes of the mesh are automatic, as they come."""
+
+    def one(x: Array) -> Array:
+        mesh = _mesh([x])
+        return x if mesh is None else _placed(x, mesh, PartitionSpec())
+
+    return jax.tree.map(one, tree)
 
 
 def _mesh(arrays: Sequence[Array]) -> Any:
