@@ -243,9 +243,15 @@ def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
     return x
 
 
+def is_divided(x: Any) -> bool:
+    """Whether it is an array, and not a traced one, on several devices."""
+    known = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    return known and len(x.sharding.device_set) > 1
+
+
 def _placed(value: np.ndarray, given: Any) -> Array:
     """A value as an array on the devices that the argument is on, divided as that is."""
-    if isinstance(given, jax.Array) and len(given.sharding.device_set) > 1:
+    if is_divided(given):
         return jax.device_put(value, given.sharding)
     return jnp.asarray(value)
 

@@ -153,9 +153,9 @@ def apart(got, want):
 
 
 def in_full(tree):
-    """How many arrays with a row for each problem are not divided."""
+    """How many arrays with a row for each problem are not divided; constants, all NaN, may be whole."""
     arrays = [x for x in jax.tree.leaves(tree) if x.ndim and x.shape[0] == ROWS]
-    return sum(x.sharding.is_fully_replicated for x in arrays)
+    return sum(x.sharding.is_fully_replicated and not np.isnan(x).all() for x in arrays)
 
 
 def report(name, mode):

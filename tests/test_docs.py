@@ -26,7 +26,7 @@ def blocks(page, language):
 
 
 @pytest.mark.slow  # it compiles a kernel of every kind
-@pytest.mark.parametrize("page", ["tutorial", "bounds", "training"])
+@pytest.mark.parametrize("page", ["tutorial", "bounds", "training", "devices"])
 def test_code_prints_what_the_page_shows(page):
     path = DOCS / f"{page}.md"
     parser, runner, namespace = doctest.DocTestParser(), doctest.DocTestRunner(), {}

@@ -13,8 +13,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 # No kernel: they compute on the host, or build a problem from its size alone.
 ON_HOST = {
-    "block_problem", "blockwise_metrics", "from_distribution", "rates.fit_rate",
-    "round_to_lattice", "sequence_costs",
+    "from_distribution", "rates.fit_rate", "sequence_costs",
 }  # fmt: skip
 # What fixes a shape or a branch.
 STATIC = {
@@ -23,7 +22,9 @@ STATIC = {
     "num_outcomes", "ppf", "rounds", "rule", "shape", "shared", "step", "steps", "trials",
 }  # fmt: skip
 OWN = {
-    "decode": {"n"},
+    "block_problem": {"rewards"},
+    "blockwise_metrics": {"rewards"},
+    "decode": {"n", "step"},
     "log_noisy_best_of_n": {"noise"},
     "pessimism_law": {"n"},
     "simulate_pessimism": {"n"},
