@@ -61,7 +61,7 @@ def each_row(row: Callable[..., Any], rows: Any, *shared: Array) -> Any:
     Args:
       row: as for `jax.lax.map`.
       rows: pytree of arrays with the rows on the first axis.
-      shared: arrays, which `row` may also close over unless it loops over their entries.
+      shared: arrays. Such as `row` closes over keep the mesh of the caller in their types.
     """
     arrays, tree = jax.tree.flatten(rows)
 
@@ -96,8 +96,10 @@ def _mesh(arrays: Sequence[Array]) -> Any:
     for x in arrays:
         mesh = jax.typeof(x).sharding.mesh
         if not mesh.empty:
-            manual = AxisType.Manual in mesh.axis_types
-            return None if manual or mesh.size == 1 else mesh
+            if AxisType.Manual in mesh.axis_types:
+                return None
+            # Types have to agree however few the devices are.
+            return mesh if mesh.size > 1 or AxisType.Explicit in mesh.axis_types else None
     return None
 
 

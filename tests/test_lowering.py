@@ -12,14 +12,12 @@ from tests.public import FUNCTIONS, arguments
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 # No kernel: they compute on the host, or build a problem from its size alone.
-ON_HOST = {
-    "from_distribution", "rates.fit_rate", "sequence_costs",
-}  # fmt: skip
+ON_HOST = {"from_distribution", "rates.fit_rate", "sequence_costs"}
 # What fixes a shape or a branch.
 STATIC = {
     "baseline", "between", "block_size", "chunk", "divergence", "dtype", "envelope", "example_item",
     "fallback", "generator", "k", "learning_rate", "length", "m", "method", "nodes", "num_classes",
-    "num_outcomes", "ppf", "rounds", "rule", "shape", "shared", "step", "steps", "trials",
+    "num_outcomes", "ppf", "rounds", "rule", "shape", "shared", "steps", "trials",
 }  # fmt: skip
 OWN = {
     "block_problem": {"rewards"},

