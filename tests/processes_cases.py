@@ -33,6 +33,7 @@ def outputs(log_probs, rewards, pools, mesh=None):
         "sweep": sb.sweep(problem, N, T, nodes=64).reward,
         "simulate": sb.simulate(key, problem, 4, 0.3, trials=256).probs,
         "trials": sb.simulate(key, one, 4, 0.3, trials=4096, mesh=mesh).probs,
+        "distance": sb.conditional_fluctuation(key, one, 4, 0.3, trials=4096, mesh=mesh).mean,
         "pool_curve": sb.pool_curve(pools, N, T).per_prompt,
         "mean": sb.pool_curve(pools, N, T).mean,
     }
