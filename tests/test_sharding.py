@@ -66,9 +66,9 @@ def test_some_functions():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(6))
+@pytest.mark.parametrize("part", range(18))
 def test_all_functions(part):
-    check(LONG[part::6])
+    check(LONG[part::18])
 
 
 def test_every_batched_function_is_a_case():

@@ -52,7 +52,7 @@ def distinct(
                 problems.append(one)
             positions.append(known[id(one)])
     if rewards is not None:
-        known_rewards = _checks.concrete(_checks.real("rewards", rewards))
+        known_rewards: Any = _checks.concrete(_checks.real("rewards", rewards))
         if known_rewards is None:
             raise TypeError(f"rewards must be concrete, got {_checks.shown(rewards)}")
         problems = [Problem(one.log_probs, known_rewards) for one in problems]
@@ -139,9 +139,9 @@ def _traced_total(parts: Sequence[tuple[Problem, int]]) -> Problem:
     shifts = [np.rint((v - v.min()) / step).astype(int) for v in values]
     reached = np.ones(1, bool)
     for shift, count in zip(shifts, counts, strict=True):
-        one = np.bincount(shift) > 0
+        moves = np.bincount(shift) > 0
         for _ in range(count):
-            reached = np.convolve(reached, one) > 0
+            reached = np.convolve(reached, moves) > 0
     log_law = jnp.full((reached.size,), NOTHING, dtype).at[0].set(0)
     for (one, count), shift in zip(parts, shifts, strict=True):
         log_probs = jnp.asarray(one.log_probs, dtype)
