@@ -237,7 +237,7 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
     together = max(1, _batching.CHUNK_ELEMENTS // problem.num_outcomes)
     problem = Problem(*(x[..., None, :] for x in problem))
 
-    def one(log_probs: Array, rewards: Array, temperature: Array) -> Metrics:
+    def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
         def curve(log_n: Array) -> Metrics:
             return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
 
@@ -247,7 +247,7 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
         return jax.tree.map(lambda x: x.reshape(-1)[: log_n.size], jax.lax.map(curve, groups))
 
     elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
-    return _batching.over_batch(one, problem, (temperature,), elements=elements)
+    return _batching.over_batch(one, problem, (temperature,), elements=elements, shared=(log_n,))
 
 
 def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
