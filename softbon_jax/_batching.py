@@ -25,7 +25,7 @@ def over_batch(
     elements: int,
     shared: tuple[Array, ...] = (),
 ) -> Any:
-    """`worker(*vectors, *scalars, *shared)` over the broadcast of leading axes, a bounded chunk at a time.
+    """`worker(*vectors, *scalars, *shared)` over the broadcast of leading axes, a chunk at a time.
 
     Args:
       worker: takes arrays of shape `[K]`, then scalars.
