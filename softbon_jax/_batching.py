@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from softbon_jax import _sharding
+
 Array = jax.Array
 
 CHUNK_ELEMENTS = 2**23
@@ -21,33 +23,43 @@ def over_batch(
     scalars: tuple[Array, ...] = (),
     *,
     elements: int,
+    shared: tuple[Array, ...] = (),
 ) -> Any:
-    """`worker(*vectors, *scalars)` over the broadcast of all leading axes, a bounded chunk at a time.
+    """`worker(*vectors, *scalars, *shared)` over the broadcast of leading axes, a chunk at a time.
 
     Args:
       worker: takes arrays of shape `[K]`, then scalars.
       vectors: tuple of arrays `[..., K]`; K may differ between them.
       scalars: tuple of arrays `[...]`. All leading axes broadcast; no caller need do it first.
       elements: static; the array elements that one call of the worker needs.
+      shared: tuple of arrays that all calls have in full. A worker that closes over them instead gets
+        them with the mesh of the caller in their types, with which a loop over them does not compile.
 
     Returns:
       The worker's output with the batch axes in front, where a NaN in an argument is a NaN in the
       result: see `nan_in_nan_out`.
     """
 
-    def sound(*arguments: Array) -> Any:
-        return nan_in_nan_out(arguments, worker(*arguments))
+    def local(*arrays: Array) -> Any:
+        own = len(vectors) + len(scalars)
+        rows, numbers, whole = arrays[: len(vectors)], arrays[len(vectors) : own], arrays[own:]
 
-    shape = jnp.broadcast_shapes(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
-    flat = tuple(
-        jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in vectors
-    ) + tuple(jnp.broadcast_to(x, shape).reshape(-1) for x in scalars)
-    size, chunk = math.prod(shape), max(1, CHUNK_ELEMENTS // elements)
-    if size <= chunk:
-        out = jax.vmap(sound)(*flat)
-    else:
-        out = jax.lax.map(lambda x: sound(*x), flat, batch_size=chunk)
-    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+        def sound(*arguments: Array) -> Any:
+            return nan_in_nan_out(arguments, worker(*arguments, *whole))
+
+        shape = jnp.broadcast_shapes(*(x.shape[:-1] for x in rows), *(x.shape for x in numbers))
+        flat = tuple(
+            jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in rows
+        ) + tuple(jnp.broadcast_to(x, shape).reshape(-1) for x in numbers)
+        size, chunk = math.prod(shape), max(1, CHUNK_ELEMENTS // elements)
+        if size <= chunk:
+            out = jax.vmap(sound)(*flat)
+        else:
+            out = jax.lax.map(lambda x: sound(*x), flat, batch_size=chunk)
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+
+    ranks = (1,) * len(vectors) + (0,) * len(scalars) + tuple(x.ndim for x in shared)
+    return _sharding.over_shards(local, (*vectors, *scalars, *shared), ranks)
 
 
 def over_outcomes(

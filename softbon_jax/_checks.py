@@ -136,8 +136,12 @@ def instance(name: str, x: Any, kind: type) -> None:
 def concrete(x: Any) -> np.ndarray | None:
     """The value of `x` as a NumPy array, or None if it is being traced by `jit` or `vmap`.
 
-    Under an eager `jax.grad` the primal value is known and is returned.
+    Under an eager `jax.grad` the primal value is known and is returned. An array of which other
+    processes hold parts is as good as traced.
     """
+    known = not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer)
+    if not (known or x.is_fully_addressable or x.is_fully_replicated):
+        return None
     try:
         return np.asarray(jax.lax.stop_gradient(x) if isinstance(x, jax.core.Tracer) else x)
     except jax.errors.TracerArrayConversionError:
@@ -232,11 +236,24 @@ def positive_probability(name: str, x: Any, dtype: Any = None) -> Array:
 def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
     """Every entry of a temperature is in [0, inf]."""
     x = _values(name, x, dtype, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
-    value = None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    value = None if isinstance(x, jax.core.Tracer) else concrete(x)
     if value is not None and ((value > 0) & (value < jnp.finfo(x.dtype).tiny)).any():
         # Subnormal numbers are 0 to XLA on CPU; what looks at the value must see the same.
-        return jnp.asarray(np.where(value < jnp.finfo(x.dtype).tiny, 0, value), x.dtype)
+        return _placed(np.where(value < jnp.finfo(x.dtype).tiny, 0, value).astype(x.dtype), x)
     return x
+
+
+def is_divided(x: Any) -> bool:
+    """Whether it is an array, and not a traced one, on several devices."""
+    known = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    return known and len(x.sharding.device_set) > 1
+
+
+def _placed(value: np.ndarray, given: Any) -> Array:
+    """A value as an array on the devices that the argument is on, divided as that is."""
+    if is_divided(given):
+        return jax.device_put(value, given.sharding)
+    return jnp.asarray(value)
 
 
 # Static arguments --------------------------------------------------------------------------------
@@ -370,7 +387,7 @@ def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
     if value is not None and not isinstance(given, jax.core.Tracer):
         value = value.astype(np.float64)  # log n of a large integer keeps its digits
         value = np.asarray(np.log(value) if log_n is None else value, dtype)
-        return jnp.asarray(value, dtype)
+        return _placed(value, given)
     given = as_float(name, given)
     given = jnp.where((given >= least) & (given < math.inf), given, jnp.nan)
     return (jnp.log(given) if log_n is None else given).astype(dtype)

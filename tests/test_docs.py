@@ -37,8 +37,11 @@ RECIPES = sorted(
 )
 
 
+PAGES = ["tutorial", "bounds", "training", "conventions", "devices", *RECIPES]
+
+
 @pytest.mark.slow  # it compiles a kernel of every kind
-@pytest.mark.parametrize("page", ["tutorial", "bounds", "training", "conventions", *RECIPES])
+@pytest.mark.parametrize("page", PAGES)
 def test_code_prints_what_the_page_shows(page):
     path = DOCS / f"{page}.md"
     parser, runner, namespace = doctest.DocTestParser(), doctest.DocTestRunner(), {}

@@ -22,8 +22,8 @@ LINES = 450
 
 # From the ground up: a room imports from rooms on lower floors, and from its own.
 FLOORS = [
-    {"_special", "_averages", "_checks", "_batching", "_fits"},
-    {"problem", "rates"},
+    {"_special", "_averages", "_checks", "_fits", "_loops", "_sharding"},
+    {"problem", "rates", "_batching"},
     {"_arguments", "continuous"},
     {"exact"},
     {"bounds", "sampling", "pools", "scores"},

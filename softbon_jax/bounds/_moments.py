@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _checks, _special, exact
+from softbon_jax import _arguments, _checks, _sharding, _special, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -71,6 +71,11 @@ def of(formula: Formula, problem: Problem, temperature: Any) -> Array:
 def run(formula: Formula, problem: Problem, temperature: Array, parameter: Array) -> Array:
     """The formula over the broadcast of all batch axes; a traced temperature below 0 gives NaN."""
     chex.assert_type([*problem, temperature, parameter], problem.rewards.dtype)
+    local = functools.partial(_run, formula)
+    return _sharding.over_shards(local, (problem, temperature, parameter), (1, 0, 0))
+
+
+def _run(formula: Formula, problem: Problem, temperature: Array, parameter: Array) -> Array:
     shape = jnp.broadcast_shapes(problem.batch_shape, temperature.shape, parameter.shape)
 
     def aligned(x: Array, rank: int) -> Array:

@@ -17,7 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _batching, _special
+from softbon_jax import _batching, _loops, _special
 from softbon_jax.exact import _divergences, _rules, _soft, _steep
 from softbon_jax.exact._measures import Metrics
 from softbon_jax.exact._plan import Plan
@@ -93,7 +93,7 @@ def mean_reward(log_probs: Array, rewards: Array) -> Array:
 def backward(step: Callable[[Any, Any], tuple[Any, Any]], last: Any, items: Any) -> tuple[Any, Any]:
     """`jax.lax.scan` from the last item to the first; a single one may change the shape of the carry."""
     if jax.tree.leaves(items)[0].shape[0] > 1:
-        return jax.lax.scan(step, last, items, reverse=True)
+        return _loops.scan(step, last, items, reverse=True)
     first, out = step(last, jax.tree.map(lambda x: x[0], items))
     return first, jax.tree.map(lambda x: x[None], out)
 
@@ -115,7 +115,7 @@ def state_values(log_kernel: Array, rewards: Array, temperature: Array, length: 
         return value, after
 
     last = jnp.zeros_like(rewards[0])
-    return jax.lax.scan(step, last, None, length=length, reverse=True)[1]
+    return _loops.scan(step, last, None, length=length, reverse=True)[1]
 
 
 # The laws of every block -------------------------------------------------------------------------

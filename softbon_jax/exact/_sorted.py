@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _special
+from softbon_jax import _checks, _loops, _special
 from softbon_jax.exact import _divergences, _plan, _quadrature, _soft
 from softbon_jax.exact._measures import (
     Metrics,
@@ -297,7 +297,7 @@ def _running(values: Array) -> Array:
         return total, total
 
     nothing = jnp.full((), NOTHING, values.dtype)
-    return jnp.append(nothing, jax.lax.scan(add, nothing, values)[1])
+    return jnp.append(nothing, _loops.scan(add, nothing, values)[1])
 
 
 def _log_sum(values: Array) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softbon_jax import _loops
 from softbon_jax.exact import _sums
 from softbon_jax.exact._sorted import NOTHING
 
@@ -138,7 +139,7 @@ def advance(
         return Stretch(log_probs, jnp.where(log_probs > NOTHING / 2, means, 0.0)), None
 
     if xp is jnp:
-        return jax.lax.scan(step, stretch, None, length=steps)[0] if steps else stretch
+        return _loops.scan(step, stretch, None, length=steps)[0] if steps else stretch
     log_probs = stretch.log_probs
     for _ in range(steps):
         log_probs = log_sum(np, paths(log_probs))

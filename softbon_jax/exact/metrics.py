@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _batching, _checks
+from softbon_jax import _arguments, _batching, _checks, _sharding
 from softbon_jax.continuous import Continuous
 from softbon_jax.exact import _continuous, _divergences, _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import Metrics as Metrics
@@ -237,7 +237,7 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
     together = max(1, _batching.CHUNK_ELEMENTS // problem.num_outcomes)
     problem = Problem(*(x[..., None, :] for x in problem))
 
-    def one(log_probs: Array, rewards: Array, temperature: Array) -> Metrics:
+    def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
         def curve(log_n: Array) -> Metrics:
             return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
 
@@ -247,7 +247,7 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
         return jax.tree.map(lambda x: x.reshape(-1)[: log_n.size], jax.lax.map(curve, groups))
 
     elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
-    return _batching.over_batch(one, problem, (temperature,), elements=elements)
+    return _batching.over_batch(one, problem, (temperature,), elements=elements, shared=(log_n,))
 
 
 def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
@@ -277,6 +277,10 @@ def _at_limits(
     if grid:
         problem = Problem(*(x[..., None, None, :] for x in problem))
         temperature = temperature[:, None]
+    return _sharding.over_shards(_with_limits, (soft, problem, temperature, log_n), (0, 1, 0, 0))
+
+
+def _with_limits(soft: Metrics, problem: Problem, temperature: Array, log_n: Array) -> Metrics:
 
     def one(log_probs: Array, rewards: Array, log_n: Array) -> tuple[Metrics, Metrics]:
         terms = _soft.tilted_terms(Problem(log_probs, rewards), jnp.ones_like(log_n))

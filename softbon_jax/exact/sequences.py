@@ -53,7 +53,9 @@ class Costs(NamedTuple):
     reward_calls: Array
 
 
-def block_problem(problem: Problem | Sequence[Problem], m: int | None = None) -> Problem:
+def block_problem(
+    problem: Problem | Sequence[Problem], m: int | None = None, *, rewards: Any = None
+) -> Problem:
     """The law of the total reward of m independent symbols, as a problem of its own.
 
     Every law of this package applies to the result at the same temperature: it gives the law of the
@@ -61,24 +63,28 @@ def block_problem(problem: Problem | Sequence[Problem], m: int | None = None) ->
     sequence, divide the rewards by m, or multiply the temperature by m.
 
     Args:
-      problem: `[K]`, or a sequence of m problems, one for each position; concrete.
+      problem: `[K]`, or a sequence of m problems, one for each position. Probabilities may be traced;
+        rewards are concrete, in NumPy where the call is inside `jit`.
       m: the sequence length, static, at least 1; may be left out for a sequence of problems.
+      rewards: `[K]` static, in the place of the problem's, or of those of every problem.
 
     Returns:
       A `Problem` `[S]` of the distinct totals in rising order, in the common dtype of the arguments.
-      Totals of probability 0 are left out.
+      Totals of probability 0 are left out; where the probabilities are traced they stay, at -inf.
 
     Raises:
-      TypeError: arguments are traced: the number of totals depends on the values. The result can be
-        passed into `jit` and differentiated from there on.
+      TypeError: rewards are traced: the number of totals depends on their values.
       ValueError: m < 1 or not the number of problems, a batch of problems, a problem that is not a
-        law, or more than `MAX_TOTALS` totals; then round the rewards with `round_to_lattice`.
+        law, or more than `MAX_TOTALS` totals; then round the rewards with `round_to_lattice`. With
+        traced probabilities also rewards on no lattice. A traced bad problem gives NaN.
 
     Numerics: where all rewards, less their lowest, are multiples of some step (found, not declared),
     by convolution, at a cost of (m · range/step)²; for any other rewards by types, that is by how
     often each symbol occurs, of which there are C(m+K-1, K-1). Totals closer than 4 eps of the largest
     possible total are merged. All in float64 on the host; sums of non-negative terms in levels of
-    e^300, so that a probability of e^{-thousands} has a relative error of about 1e-12.
+    e^300, so that a probability of e^{-thousands} has a relative error of about 1e-12. Traced
+    probabilities are convolved on the device, in m steps of K times the number of totals, and are
+    differentiable.
     Source: derived here: the likelihood ratio of a block and of its total are the same.
 
     Example:
@@ -86,7 +92,9 @@ def block_problem(problem: Problem | Sequence[Problem], m: int | None = None) ->
       >>> block.rewards.tolist(), np.round(8 * np.exp(block.log_probs), 3).tolist()
       ([0.0, 1.0, 2.0, 3.0], [1.0, 3.0, 3.0, 1.0])
     """
-    total = _blocks.total_law(*_blocks.distinct(problem, m))
+    total = _blocks.total_law(*_blocks.distinct(problem, m, rewards=rewards))
+    if isinstance(total.log_probs, jax.core.Tracer):
+        return _blocks.with_infinities(total)
     return Problem(*(jnp.asarray(x) for x in total))
 
 
@@ -199,6 +207,7 @@ def blockwise_metrics(
     block_size: int | None = None,
     log_n: Any = None,
     nodes: int | None = None,
+    rewards: Any = None,
 ) -> Metrics:
     """Every metric of soft best-of-n, block by block, over sequences of m symbols.
 
@@ -208,7 +217,7 @@ def blockwise_metrics(
 
     Args:
       problem: `[K]` the law of a symbol and its reward, or a sequence of m problems, one for each
-        position; concrete.
+        position. Probabilities may be traced; rewards as for `block_problem`.
       m: the sequence length, static, at least 1; None for a sequence of problems.
       n: `[...]` number of candidates for each block, real >= 1, traced; left out when `log_n` is
         given.
@@ -218,6 +227,7 @@ def blockwise_metrics(
       log_n: `[...]` log n in nats instead of n, traced, for n = e^{hundreds}.
       nodes: static number of quadrature nodes; see `log_soft_bon`. Needed when n or temperature are
         traced and range/temperature + log n is large.
+      rewards: `[K]` static, as for `block_problem`.
 
     Returns:
       `Metrics` of the broadcast shape of n and temperature, of the whole sequence against P*^{⊗m} and
@@ -229,7 +239,7 @@ def blockwise_metrics(
 
     Numerics: as `metrics`, with errors of about eps · (range/temperature + |log P|) of the block. In
     float32 that is 1e-4 for a thousand symbols. Time and memory are proportional to the number of
-    totals, not to totals times nodes. Differentiable in n and temperature.
+    totals, not to totals times nodes. Differentiable in n, temperature and log-probabilities.
     Source: derived here: given the total, the selected block has the law of P, so that divergences
     between laws of blocks are those between laws of their totals.
 
@@ -240,7 +250,7 @@ def blockwise_metrics(
       >>> round(float(whole.reward), 3), round(float(halves.reward), 3)
       (6.153, 6.633)
     """
-    problems, positions = _blocks.distinct(problem, m)
+    problems, positions = _blocks.distinct(problem, m, rewards=rewards)
     length = len(positions)
     size = length if block_size is None else _checks.positive_integer("block_size", block_size)
     if size > length:
@@ -251,6 +261,8 @@ def blockwise_metrics(
     parts = []
     for block, count in blocks.items():
         total = _blocks.total_law(problems, block)
+        if isinstance(total.log_probs, jax.core.Tracer):
+            total = _blocks.impossible_first(total)
         dtype = total.rewards.dtype
         metrics = block_metrics(total, temperature.astype(dtype), log_n.astype(dtype), nodes)
         parts.append((metrics, count))

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softbon_jax import _loops
+
 Array = jax.Array
 
 
@@ -201,11 +203,11 @@ def over_tiles(part: Any, arrays: tuple[Array, ...], weight: Array, zero: Array)
 
     def add(total: Array, tile: tuple[Any, Array]) -> tuple[Array, None]:
         of_tile, used = tile
-        more = jax.lax.cond(used, lambda x: part(*x), lambda x: jnp.zeros_like(zero), of_tile)
+        more = _loops.cond(used, lambda x: part(*x), lambda x: jnp.zeros_like(zero), of_tile)
         return total + more, None
 
     used = jnp.any(tiled(weight) != 0, axis=1)
-    return jax.lax.scan(add, zero, (tuple(map(tiled, arrays)), used))[0]
+    return _loops.scan(add, zero, (tuple(map(tiled, arrays)), used))[0]
 
 
 def log_sum(xp: Any, rewards: Any, size: Any, temperature: Any) -> Any:

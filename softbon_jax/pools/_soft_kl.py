@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from softbon_jax import _loops
 from softbon_jax.pools import _condensed, _plug_in, _quadrature
 from softbon_jax.pools._arguments import Request
 from softbon_jax.pools._jackknife import Selected, Sums, Tilts, divergence, of_terms
@@ -141,7 +142,7 @@ def _tiles(pool: Pool, at: _quadrature.Nodes, temperature: Array) -> Tiles:
     def of_tile(nodes: Any) -> Array:
         if len(rewards) == 1:
             matters = jnp.any(nodes[2] != 0)
-            return jax.lax.cond(matters, partly, gone, nodes, rewards[0], present[0])
+            return _loops.cond(matters, partly, gone, nodes, rewards[0], present[0])
 
         def add(total: Array, candidates: tuple[Array, Array]) -> tuple[Array, None]:
             most, least = log_z(nodes, candidates[0][:1]), log_z(nodes, candidates[0][-1:])
@@ -149,10 +150,10 @@ def _tiles(pool: Pool, at: _quadrature.Nodes, temperature: Array) -> Tiles:
             over = jnp.min(least) > constants.right + 1
             needed = jnp.any(nodes[2] != 0) & jnp.any(candidates[1]) & ~over
             case = jnp.where(needed, jnp.where(idle, 1, 0), 2)
-            more = jax.lax.switch(case, [partly, fully, gone], nodes, *candidates)
+            more = _loops.switch(case, [partly, fully, gone], nodes, *candidates)
             return total + more, None
 
-        return jax.lax.scan(add, jnp.zeros_like(nodes[1]), (rewards, present))[0]
+        return _loops.scan(add, jnp.zeros_like(nodes[1]), (rewards, present))[0]
 
     return Tiles(reference, u, weight, jax.lax.map(of_tile, (reference, u, weight)))
 
@@ -228,11 +229,11 @@ def _sums(rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array) -
         def add(sums: Any, row: Any) -> tuple[Any, None]:
             index, block_of, needed = row
             own = (index == number).astype(n.dtype)
-            more = jax.lax.cond(needed, of_block, lambda *_: nothing, block_of, own)
+            more = _loops.cond(needed, of_block, lambda *_: nothing, block_of, own)
             return jax.tree.map(jnp.add, sums, more), None
 
         needed = filled & ~better & ~worse & filled[number]
-        return jax.lax.scan(add, nothing, (jnp.arange(blocks), rows, needed))[0]
+        return _loops.scan(add, nothing, (jnp.arange(blocks), rows, needed))[0]
 
     columns = (jnp.arange(blocks), rows.rewards, rows.amount)
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), jax.lax.map(of_columns, columns))
@@ -299,11 +300,11 @@ def _ratio(
     )
 
     def add(total: Any, tile: tuple[Tiles, Array]) -> tuple[Any, None]:
-        def more(tile: Tiles) -> Any:
+        def more(total: Any, tile: Tiles) -> Any:
             return jax.tree.map(jnp.add, total, of_tile(tile))
 
-        return jax.lax.cond(tile[1], more, lambda _: total, tile[0]), None
+        return _loops.cond(tile[1], more, lambda total, _: total, total, tile[0]), None
 
-    whole, lost = jax.lax.scan(add, zero, (tiles, matters))[0]
+    whole, lost = _loops.scan(add, zero, (tiles, matters))[0]
     change = lost / jnp.where(whole > 0, whole, 1.0)[:, None]
     return n[:, None] * whole, jnp.maximum(change, -1.0)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softbon_jax import _loops
 from softbon_jax.pools import _quadrature
 from softbon_jax.pools._arguments import Presorted, Request
 from softbon_jax.pools._sorted import Pool
@@ -154,7 +155,7 @@ def soft_sum(
             return (e + rise * (x * e_less - e), d + rise * (x * d_less + y * e_less - d)), None
 
         steps = (x, pool.values[slot] * density, share, *([density] if outside else []))
-        (_, d), _ = jax.lax.scan(add, (e, jnp.zeros_like(e)), steps)
+        (_, d), _ = _loops.scan(add, (e, jnp.zeros_like(e)), steps)
         rest = pool.size - start
         means = d[rows] * shares[:, rest]
         if marks is not None and marks.less:

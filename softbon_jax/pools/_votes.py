@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from softbon_jax import _loops
+
 Array = jax.Array
 
 
@@ -171,4 +173,4 @@ def _products(steps: Steps, table: Pairs, largest: int, factorials: Array) -> Ar
         more = part * (jnp.where(usable, share(one, one.rank), 0.0)[None] * shifted)
         return (base, total + more), base[place[jnp.minimum(one.rank, largest)]]
 
-    return jax.lax.scan(step, (start, start), steps)[1]
+    return _loops.scan(step, (start, start), steps)[1]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from softbon_jax import _sharding
 from softbon_jax.pools import _arguments, _grid, _sorted
 
 Array = jax.Array
@@ -59,11 +60,13 @@ def _compiled_curve(
 ) -> _grid.Curve:
     number = n.astype(pools.dtype)
 
-    def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> Array:
+    def prompt(
+        unsorted: tuple[_sorted.Pools, Array | None], number: Array, temperature: Array
+    ) -> Array:
         pool = _sorted.sorted_pool(*unsorted)
         return _grid.over_grid(kernel, groups, members, pool, number, temperature)
 
-    per_pool = jax.lax.map(prompt, (pools, order))
+    per_pool = _sharding.each_row(prompt, (pools, order), number, temperature)
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32) - spare
     if turns > 1:
         per_pool = jnp.mean(per_pool.reshape(turns, -1, *per_pool.shape[1:]), axis=0)
@@ -97,7 +100,9 @@ def _compiled_candidates(
 ) -> Array:
     number = n.astype(pools.dtype)
 
-    def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> Array:
+    def prompt(
+        unsorted: tuple[_sorted.Pools, Array | None], number: Array, temperature: Array
+    ) -> Array:
         one, order = unsorted
         if order is None:
             order, _ = _sorted.sorted_rewards(jnp, one.rewards, one.where)
@@ -106,5 +111,5 @@ def _compiled_candidates(
         out = jnp.where(pool.present[:, None], out, 0.0)
         return jnp.moveaxis(jnp.zeros_like(out).at[:, order].set(out), 1, -1)
 
-    out = jax.lax.map(prompt, (pools, order))
+    out = _sharding.each_row(prompt, (pools, order), number, temperature)
     return out.reshape(len(out), *temperature.shape, *n.shape, -1)

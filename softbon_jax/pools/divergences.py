@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _sharding
 from softbon_jax.pools import _arguments, _grid, _jackknife, _soft_kl, _sorted
 
 Array = jax.Array
@@ -198,13 +198,15 @@ def _kl_curve(
 ) -> KlCurve:
     number, one = n.astype(pools.dtype), jnp.ones((), pools.dtype)
 
-    def prompt(unsorted: tuple[_sorted.Pools, Array | None]) -> tuple[Any, Any]:
+    def prompt(
+        unsorted: tuple[_sorted.Pools, Array | None], number: Array, one: Array, temperature: Array
+    ) -> tuple[Any, Any]:
         pool = _sorted.sorted_pool(*unsorted)
         at = partial(_grid.over_grid, groups=groups, members=members, pool=pool)
         selected = at(SELECTED, n=number, temperature=temperature)
         return selected, at(TILTED, n=one, temperature=temperature)
 
-    selected, tilted = jax.lax.map(prompt, (pools, order))
+    selected, tilted = _sharding.each_row(prompt, (pools, order), number, one, temperature)
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
     effective = _effective_size(pools, temperature)
     base = selected.soft_base

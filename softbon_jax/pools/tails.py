@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _sharding
 from softbon_jax.pools import _arguments, _sorted, _unbiased, _worker
 from softbon_jax.pools.credits import WEIGHTS
 
@@ -107,6 +107,7 @@ def _tail(
     *,
     shape: tuple[int, ...],
 ) -> Tail:
+    pools, weights = _sharding.whole((pools, weights))  # quantiles are of all prompts together
     prompts, slots = pools.rewards.shape
     numbers = n.reshape(-1)
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)

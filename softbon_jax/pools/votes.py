@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _sharding
 from softbon_jax.pools import _arguments, _votes
 
 Array = jax.Array
@@ -95,10 +95,10 @@ def _votes_of(answers: Array, where: Array, n: Array, *, largest: int, num_class
     fits = (whole >= 1) & (whole == jnp.floor(whole))
     usable = jnp.where(fits, jnp.minimum(whole, largest), 1.0).astype(jnp.int32)
 
-    def prompt(one: tuple[Array, Array]) -> Array:
+    def prompt(one: tuple[Array, Array], usable: Array) -> Array:
         return _votes.votes(*one, usable, largest, num_classes, dtype)
 
-    out = jax.lax.map(prompt, (labels, where))
+    out = _sharding.each_row(prompt, (labels, where), usable)
     good = legal[:, None] & fits[None] & (whole[None] <= size.astype(dtype)[:, None])
     out = jnp.where(good[:, :, None], out, jnp.nan)
     return out.reshape(len(out), *n.shape, num_classes)

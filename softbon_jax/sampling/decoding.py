@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _loops
 from softbon_jax.sampling.reservoir import (
     Reservoir,
     reservoir_init,
@@ -168,7 +167,7 @@ def _decode(
     def advance(state: Any, index: Array) -> tuple[Any, tuple]:
         return block(jax.random.fold_in(key, index), state, size=block_size)
 
-    state, (tokens, rewards, log_weights) = lax.scan(advance, state, jnp.arange(blocks))
+    state, (tokens, rewards, log_weights) = _loops.scan(advance, state, jnp.arange(blocks))
     tokens, rewards = jax.tree.map(
         lambda x: x.reshape(blocks * block_size, *x.shape[2:]), (tokens, rewards)
     )
@@ -195,7 +194,7 @@ def _block(
             after, token, reward = step(jax.random.fold_in(own, position), state)
             return jax.tree.map(lambda x, y: x.astype(y.dtype), after, state), (token, reward)
 
-        final, (tokens, rewards) = lax.scan(advance, state, jnp.arange(size))
+        final, (tokens, rewards) = _loops.scan(advance, state, jnp.arange(size))
         return final, tokens, rewards
 
     def add(stream: _Stream, first: Any, count: int) -> _Stream:
@@ -217,7 +216,7 @@ def _block(
     if batches == 1:
         stream = add(stream, 0, chunk)
     else:
-        stream = lax.fori_loop(0, batches, lambda i, x: add(x, i * chunk, chunk), stream)
+        stream = _loops.fori_loop(0, batches, lambda i, x: add(x, i * chunk, chunk), stream)
     if rest:
         stream = add(stream, batches * chunk, rest)
     (state, tokens, rewards), total = stream.reservoir.item, stream.reservoir.reward

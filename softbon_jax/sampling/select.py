@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _loops, _sharding
 from softbon_jax.sampling import _noise
 from softbon_jax.sampling._candidates import argmax, explain, prepare, rows, scaled
 
@@ -231,7 +231,8 @@ def _draw(
     scores = jnp.where(temperature > 0, scores, rewards)
     candidate = (rewards > -jnp.inf) & valid
     scores = jnp.where(candidate, jnp.maximum(scores, jnp.finfo(scores.dtype).min), -jnp.inf)
-    return _first(scores, noise, candidate, k)
+    first = partial(_first, k=k)
+    return _sharding.over_shards(first, (scores, noise, candidate), (1, 1, 1))
 
 
 def _first(scores: Array, noise: Array, candidate: Array, k: int) -> Array:
@@ -245,9 +246,11 @@ def _first(scores: Array, noise: Array, candidate: Array, k: int) -> Array:
     # A partial sort is thirty times cheaper but takes the first of equal scores, and scores are
     # equal at temperature 0 and where a small temperature swallows the noise: then sort in full.
     # (Without the barrier XLA on CPU fuses the comparison into top_k and sorts after all.)
-    top, at = lax.optimization_barrier(lax.top_k(scores, min(k + 1, scores.shape[-1])))
+    # (Inside `shard_map` XLA does not compile it.)
+    found = lax.top_k(scores, min(k + 1, scores.shape[-1]))
+    top, at = found if _loops.inside() else lax.optimization_barrier(found)
     tied = jnp.any((top[..., 1:] == top[..., :-1]) & (top[..., 1:] > -jnp.inf))
-    return lax.cond(tied, by_sort, lambda: jnp.take_along_axis(index, at[..., :k], axis=-1))
+    return _loops.cond(tied, by_sort, lambda: jnp.take_along_axis(index, at[..., :k], axis=-1))
 
 
 @jax.jit

@@ -11,9 +11,8 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from softbon_jax import _special
+from softbon_jax import _loops, _special
 from softbon_jax.sampling import uniform
 
 Array = jax.Array
@@ -91,7 +90,7 @@ def invert(uniform: Array, count: Array, prob: Array) -> Array:
         return jnp.any(more(*state[1:]))
 
     start = (jnp.zeros_like(count), jnp.exp(log_none), some)
-    return lax.while_loop(unfinished, steps, start)[0]
+    return _loops.while_loop(unfinished, steps, start)[0]
 
 
 def _by_rejection(key: Array, count: Array, prob: Array, wanted: Array) -> Array:
@@ -119,7 +118,7 @@ def _by_rejection(key: Array, count: Array, prob: Array, wanted: Array) -> Array
         return i + 1, jnp.where(open_ & accepted, k, drawn), open_ & ~accepted
 
     start = (jnp.int32(0), jnp.zeros_like(count), wanted)
-    return lax.while_loop(lambda state: jnp.any(state[2]), round_, start)[1]
+    return _loops.while_loop(lambda state: jnp.any(state[2]), round_, start)[1]
 
 
 def _log_prob(k: Array, count: Array, prob: Array) -> Array:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 
-from softbon_jax import _arguments, _checks, exact
+from softbon_jax import _arguments, _checks, _sharding, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -100,8 +101,13 @@ def _threefry(key: Array) -> Array:
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
-def over_cells(worker: Callable[[Array, Problem, Array, Array], Any], cells: Cells) -> Any:
-    """`worker(key, problem [K], n, temperature)` for every cell in turn, NaN for an illegal cell."""
+def over_cells(
+    worker: Callable[[Array, Problem, Array, Array], Any], cells: Cells, mesh: Mesh | None = None
+) -> Any:
+    """`worker(key, problem [K], n, temperature)` for every cell in turn, NaN for an illegal cell.
+
+    With a mesh every device works on every cell; the worker says what it does of it.
+    """
     shape, outcomes = cells.n.shape, cells.problem.num_outcomes
     chex.assert_equal_shape([cells.n, cells.temperature])
     chex.assert_shape(list(cells.problem), (*shape, outcomes))
@@ -118,7 +124,13 @@ def over_cells(worker: Callable[[Array, Problem, Array, Array], Any], cells: Cel
         result = worker(jax.random.fold_in(cells.key, index), harmless, n, temperature)
         return jax.tree.map(lambda x: jnp.where(legal, x, jnp.nan), result)
 
-    flat = Problem(*(x.reshape(-1, outcomes) for x in cells.problem))
-    scalars = (cells.n.reshape(-1), cells.temperature.reshape(-1))
-    out = lax.map(cell, (jnp.arange(cells.n.size, dtype=jnp.int32), flat, *scalars))
-    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
+    def local(index: Array, problem: Problem, n: Array, temperature: Array) -> Any:
+        flat = Problem(*(x.reshape(-1, outcomes) for x in problem))
+        out = lax.map(cell, (index.reshape(-1), flat, n.reshape(-1), temperature.reshape(-1)))
+        return jax.tree.map(lambda x: x.reshape(*index.shape, *x.shape[1:]), out)
+
+    index = jnp.arange(cells.n.size, dtype=jnp.int32).reshape(shape)
+    arguments = (index, cells.problem, cells.n, cells.temperature)
+    if mesh is not None:
+        return _sharding.on_every_device(local, arguments, mesh)
+    return _sharding.over_shards(local, arguments, (0, 1, 0, 0))

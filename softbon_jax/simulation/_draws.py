@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from softbon_jax import _loops
 from softbon_jax.problem import Problem
 from softbon_jax.sampling import uniform
 from softbon_jax.simulation._binomial import binomial
@@ -168,7 +169,7 @@ def _over_batches(
         live = (i * BATCH + jnp.arange(BATCH, dtype=jnp.int32) < n)[:, None]
         return step(jnp.concatenate(current), live, state), words(i + 1)
 
-    return lax.fori_loop(0, (n - 1) // BATCH + 1, body, (start, words(jnp.int32(0))))[0]
+    return _loops.fori_loop(0, (n - 1) // BATCH + 1, body, (start, words(jnp.int32(0))))[0]
 
 
 def _over_draws(
@@ -187,7 +188,7 @@ def _over_draws(
     sizes = (FEW, BATCH)
     branches: list[Callable[[], Any]] = [partial(at_once, size) for size in sizes]
     branches.append(lambda: _over_batches(key, rows, n, step, start))
-    return lax.switch(jnp.sum(n > np.array(sizes, np.int32)), branches)
+    return _loops.switch(jnp.sum(n > np.array(sizes, np.int32)), branches)
 
 
 def _first_words(key: Array, rows: int, wanted: list[int]) -> Array:
@@ -225,7 +226,7 @@ def select_soft(key: Array, tables: Stream, n: Array) -> Array:
     # relative to the best draw so far, at the price of one exponential per draw.
     in_range = jnp.min(_scaled(tables.levels - jnp.max(tables.levels), tables.inverse)) > -60
     by_table, by_exponential = partial(_soft, rescale=False), partial(_soft, rescale=True)
-    return lax.cond(in_range, by_table, by_exponential, key, tables, n)
+    return _loops.cond(in_range, by_table, by_exponential, key, tables, n)
 
 
 def _soft(key: Array, tables: Stream, n: Array, *, rescale: bool) -> Array:
@@ -316,7 +317,7 @@ def counts_by_outcome(key: Array, log_probs: Array, n: Array) -> Array:
 
     start = jnp.broadcast_to(n, (LANES,)).astype(log_probs.dtype)
     index = jnp.arange(shares.shape[0], dtype=jnp.int32)
-    return lax.scan(step, start, (index, shares))[1]
+    return _loops.scan(step, start, (index, shares))[1]
 
 
 def largest_exponential(key: Array, counts: Array) -> Array:

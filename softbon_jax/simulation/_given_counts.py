@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from softbon_jax import _loops
 from softbon_jax.exact.laws import log_tilted
 from softbon_jax.problem import Problem
 from softbon_jax.sampling import scaled
@@ -72,7 +73,7 @@ def averaged(
             rows = rows + lax.dynamic_slice_in_dim(total, i * few, few)
             return lax.dynamic_update_slice_in_dim(total, rows, i * few, axis=0)
 
-        return lax.fori_loop(0, LANES // few, some, total)
+        return _loops.fori_loop(0, LANES // few, some, total)
 
     return lambda key: _draws.counts_by_outcome(key, problem.log_probs, n), add
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from softbon_jax import _loops
 from softbon_jax.simulation._draws import LANES
 
 Array = jax.Array
@@ -33,6 +34,7 @@ def accumulate(
     add: Callable[[Array, Array, Array], Array],
     start: Array,
     blocks: int,
+    axes: tuple[str, ...] = (),
 ) -> Array:
     """Totals by group over all trials.
 
@@ -44,21 +46,28 @@ def accumulate(
         them count, to new totals.
       start: totals before the first block.
       blocks: how many are in flight at once. Block b is added b-th, so this does not affect the result.
+      axes: of the mesh, static, inside `shard_map`: each device has blocks of its own, and their totals
+        are added up at the end.
     """
     lane = jnp.arange(LANES, dtype=jnp.int32)
     within = jnp.arange(blocks, dtype=jnp.int32)
+    devices = 1
+    if axes:
+        devices = lax.axis_size(axes)
+        within = within + blocks * lax.axis_index(axes)
 
     def step(i: Array, total: Array) -> Array:
-        block = i * blocks + within
+        block = i * (blocks * devices) + within
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, block)
         counts = block[:, None] * LANES + lane[None] < trials
 
         def add_one(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
             return add(total, *block), None
 
-        return lax.scan(add_one, total, (jax.vmap(simulate)(keys), counts))[0]
+        return _loops.scan(add_one, total, (jax.vmap(simulate)(keys), counts))[0]
 
-    return lax.fori_loop(0, (trials - 1) // (LANES * blocks) + 1, step, start)
+    total = _loops.fori_loop(0, (trials - 1) // (LANES * blocks * devices) + 1, step, start)
+    return lax.psum(total, axes) if axes else total
 
 
 def add_rows(total: Array, value: Array, counts: Array) -> Array:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from softbon_jax import _checks
 from softbon_jax._batching import over_batch
@@ -78,6 +79,7 @@ def simulate(
     rule: Rule = "soft",
     method: Method = "counts",
     chunk: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Estimate:
     """Estimate the law of the selected sample, and every metric of it, by simulation.
 
@@ -101,12 +103,15 @@ def simulate(
       chunk: trials in flight, in multiples of 128, static. Default: 4096, fewer for "counts" with
         more than 256 outcomes, 1024 for at most 1024 trials of "literal". Sets memory and speed; the
         answer is the same.
+      mesh: static; a mesh, the devices of which share the trials of every cell. The random numbers are
+        the same, and so is the answer up to rounding. Batches that are divided among devices already
+        need none: each device simulates its own cells.
 
     Returns:
       `Estimate` of the broadcast batch shape, in the problem's dtype.
 
     Raises:
-      TypeError: `key` is not a typed key, or an argument is not real.
+      TypeError: `key` is not a typed key, `mesh` is not a mesh, or an argument is not real.
       ValueError: unknown rule or method, n or trials not an integer in its range, a bad temperature
         or problem, or shapes that do not broadcast. Values are checked when concrete; a cell with a
         bad traced value is NaN.
@@ -140,6 +145,7 @@ def simulate(
         race=rule == "race",
         literal=literal,
         blocks=_blocks(chunk, trials, problem.num_outcomes, literal=literal),
+        mesh=_checked_mesh(mesh),
     )
 
 
@@ -152,6 +158,7 @@ def conditional_fluctuation(
     *,
     trials: int,
     chunk: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Fluctuation:
     """How far the softmax measure over n draws is from the tilted law: E[TV(R, P*)].
 
@@ -166,6 +173,7 @@ def conditional_fluctuation(
       trials: sets of n draws for each cell, a Python integer from 2 to 2^30; another value does not
         compile again.
       chunk: trials in flight, static; as in `simulate`.
+      mesh: static; as in `simulate`.
 
     Returns:
       `Fluctuation` of the broadcast batch shape, in the problem's dtype.
@@ -187,7 +195,15 @@ def conditional_fluctuation(
     cells = prepare(key, problem, n, temperature, literal=False)
     trials = _checks.positive_integer("trials", trials, 2, TRIALS_LIMIT)
     blocks = _blocks(chunk, trials, problem.num_outcomes, literal=False)
-    return _fluctuation(cells, np.int32(trials), blocks=blocks)
+    return _fluctuation(cells, np.int32(trials), blocks=blocks, mesh=_checked_mesh(mesh))
+
+
+def _checked_mesh(mesh: Mesh | None) -> Mesh | None:
+    """The mesh itself; None where there is nothing to share."""
+    if mesh is None:
+        return None
+    _checks.instance("mesh", mesh, Mesh)
+    return mesh if mesh.size > 1 else None
 
 
 def _blocks(chunk: int | None, trials: int, num_outcomes: int, *, literal: bool) -> int:
@@ -203,10 +219,19 @@ def _blocks(chunk: int | None, trials: int, num_outcomes: int, *, literal: bool)
 # The workers --------------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames=("race", "literal", "blocks"))
+@partial(jax.jit, static_argnames=("race", "literal", "blocks", "mesh"))
 def _estimate(
-    cells: Cells, trials: Array, hard: Array, *, race: bool, literal: bool, blocks: int
+    cells: Cells,
+    trials: Array,
+    hard: Array,
+    *,
+    race: bool,
+    literal: bool,
+    blocks: int,
+    mesh: Mesh | None,
 ) -> Estimate:
+    axes = mesh.axis_names if mesh is not None else ()
+
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Estimate:
         dtype = problem.rewards.dtype
         selecting = jnp.where(hard, 0, temperature)  # the temperature of the rule, not of P*
@@ -225,15 +250,17 @@ def _estimate(
             law = _given_counts.controlled_law(problem, n, selecting)
             simulated, add = _given_counts.averaged(law, problem, n)
         totals = _jackknife.accumulate(
-            key, trials, simulate=simulated, add=add, start=zeros, blocks=blocks
+            key, trials, simulate=simulated, add=add, start=zeros, blocks=blocks, axes=axes
         )
         return _summary(totals, problem, temperature, trials)
 
-    return over_cells(one, cells)
+    return over_cells(one, cells, mesh)
 
 
-@partial(jax.jit, static_argnames="blocks")
-def _fluctuation(cells: Cells, trials: Array, *, blocks: int) -> Fluctuation:
+@partial(jax.jit, static_argnames=("blocks", "mesh"))
+def _fluctuation(cells: Cells, trials: Array, *, blocks: int, mesh: Mesh | None) -> Fluctuation:
+    axes = mesh.axis_names if mesh is not None else ()
+
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Fluctuation:
         target = jnp.exp(log_tilted(problem, temperature))
 
@@ -244,13 +271,13 @@ def _fluctuation(cells: Cells, trials: Array, *, blocks: int) -> Fluctuation:
         simulated, add = _given_counts.averaged(distance, problem, n)
         start = jnp.zeros((LANES,), target.dtype)
         totals = _jackknife.accumulate(
-            key, trials, simulate=simulated, add=add, start=start, blocks=blocks
+            key, trials, simulate=simulated, add=add, start=start, blocks=blocks, axes=axes
         )
         sizes = _jackknife.group_sizes(trials).astype(target.dtype)
         mean, without = _jackknife.means(totals[:, None], sizes)
         return Fluctuation(mean[0], _jackknife.jackknife(mean, without, sizes)[1][0])
 
-    return over_cells(one, cells)
+    return over_cells(one, cells, mesh)
 
 
 # From totals by group to estimates ----------------------------------------------------------------

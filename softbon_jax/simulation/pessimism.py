@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _batching, _checks, exact
+from softbon_jax import _arguments, _batching, _checks, _sharding, exact
 from softbon_jax.problem import Problem
 from softbon_jax.sampling import uniform
 from softbon_jax.sampling.rules import pessimism_of_counts
@@ -114,11 +114,7 @@ def _simulate_pessimism(
     key: Array, problem: Problem, regularization: Array, *, n: int, trials: int
 ) -> PessimismLaw:
     shape = jnp.broadcast_shapes(problem.batch_shape, regularization.shape)
-    keys = jax.random.split(key, shape).reshape(-1)
-    problem = Problem(
-        *(jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in problem)
-    )
-    regularization = jnp.broadcast_to(regularization, shape).reshape(-1)
+    keys = jax.random.split(key, shape)
     outcomes, dtype = problem.num_outcomes, problem.rewards.dtype
     lanes = min(trials, 1024)
 
@@ -137,5 +133,12 @@ def _simulate_pessimism(
         law = PessimismLaw(jnp.mean(laws, axis=0), spread)
         return _batching.nan_in_nan_out(arguments[1:], law)
 
-    out = jax.lax.map(one, (keys, problem, regularization))
-    return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), out)
+    def local(keys: Array, problem: Problem, regularization: Array) -> PessimismLaw:
+        flat = Problem(
+            *(jnp.broadcast_to(x, (*keys.shape, outcomes)).reshape(-1, outcomes) for x in problem)
+        )
+        regularization = jnp.broadcast_to(regularization, keys.shape).reshape(-1)
+        out = jax.lax.map(one, (keys.reshape(-1), flat, regularization))
+        return jax.tree.map(lambda x: x.reshape(*keys.shape, x.shape[-1]), out)
+
+    return _sharding.over_shards(local, (keys, problem, regularization), (0, 1, 0))

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _batching, exact
+from softbon_jax import _batching, _loops, exact
 from softbon_jax.exact.metrics import interior_metrics
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._search import on_host, search_plan, soft_law
@@ -136,7 +136,7 @@ def _last_fall(f: Callable[[Array], Array], low: Array, high: Array) -> tuple[Ar
         top = jnp.clip(jnp.argmax(values), 1, SCANNED - 2)
         return jnp.linspace(grid[top - 1], grid[top + 1], SCANNED), (grid, values)
 
-    _, (grids, values) = jax.lax.scan(refine, scan, length=_ROUNDS)
+    _, (grids, values) = _loops.scan(refine, scan, length=_ROUNDS)
     crest = grids.ravel()[jnp.argmax(values)]
     last = jnp.max(jnp.where(values[0] >= 0, scan, -jnp.inf))
     begin = jnp.where(last > -jnp.inf, last, crest)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from softbon_jax import _loops
+
 Array = jax.Array
 
 _STEPS = 100
@@ -69,7 +71,7 @@ def _solved(
     start = _State(
         jnp.zeros_like(low, jnp.int32), low, (low,) * 3, (nothing,) * 3, jnp.isnan(low + high)
     )
-    end = jax.lax.while_loop(
+    end = _loops.while_loop(
         lambda state: ~state.done & (state.step < _STEPS),
         lambda state: _advance(state, f(state.x, arguments), high),
         start,

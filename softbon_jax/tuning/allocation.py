@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _arguments, _batching, _checks, exact
+from softbon_jax import _arguments, _batching, _checks, _loops, exact
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._search import on_host, search_plan, soft_law
 
@@ -293,7 +293,7 @@ def _allocate(
 
     def climbed(start: Array) -> tuple[Array, Array, Array]:
         begin = (start, jnp.zeros(2, dtype), jnp.asarray(jnp.inf, dtype), 0)
-        z, prices, *_ = jax.lax.while_loop(goes_on, correct, begin)
+        z, prices, *_ = _loops.while_loop(goes_on, correct, begin)
         return z, prices, _merit(served_at(jax.nn.sigmoid(z)), prompts, budgets)
 
     ends, all_prices, merits = jax.lax.map(climbed, _starts(search, prompts, budgets))
@@ -379,4 +379,4 @@ def _descend(loss: Any, z: Array, prices: Array, steps: int, enough: float) -> A
         return (state[2] > enough) & (state[3] < steps)
 
     begin = (z, solver.init(z), jnp.asarray(jnp.inf, z.dtype), 0)
-    return jax.lax.while_loop(goes_on, step, begin)[0]
+    return _loops.while_loop(goes_on, step, begin)[0]

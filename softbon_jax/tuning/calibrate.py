@@ -12,13 +12,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from softbon_jax import _arguments, _checks, exact
 from softbon_jax.exact.metrics import metrics_with_limits
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._brackets import Reach, n_bracket, temperature_bracket
 from softbon_jax.tuning._roots import Goal, Question, Root, find, nowhere
-from softbon_jax.tuning._search import CLOSED_FORM, on_host
+from softbon_jax.tuning._search import CLOSED_FORM
 
 Array = jax.Array
 Divergence = Literal["kl_soft_base", "kl_tilted_soft", "kl_soft_tilted"]
@@ -254,12 +255,17 @@ def frontier(
     _checks.vector("kl", kl)
     log_n = _checks.log_candidates(n, log_n, problem.rewards.dtype)
     # An axis of budgets.
-    problem = Problem(*(on_host(lambda x: x[..., None, :], x) for x in problem))
-    log_n = on_host(lambda x: x[..., None], log_n)
+    problem, log_n = Problem(*(_with_axis(x, -2) for x in problem)), _with_axis(log_n, -1)
     return _frontier(problem, log_n, *_temperature(problem, log_n, kl, "kl_soft_base", nodes))
 
 
 # From arguments to roots, and from roots to answers -----------------------------------------------
+
+
+def _with_axis(x: Array, axis: int) -> Any:
+    """`x` with one more axis; NumPy compiles nothing, but knows neither tracers nor many devices."""
+    known = None if _checks.is_divided(x) else _checks.concrete(x)
+    return jnp.expand_dims(x, axis) if known is None else np.expand_dims(known, axis)
 
 
 def _temperature(

@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _batching, _checks, exact
+from softbon_jax import _arguments, _batching, _checks, _loops, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -100,7 +100,7 @@ def _distill(problem: Problem, temperature: Array, steps: int, learning_rate: fl
             updates, moments = optimizer.update(slope, moments)
             return (optax.apply_updates(logits, updates), moments), value
 
-        (logits, _), values = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
+        (logits, _), values = _loops.scan(step, (start, optimizer.init(start)), None, length=steps)
         return Distilled(jax.nn.log_softmax(jnp.where(live, logits, -jnp.inf)), values)
 
     return _batching.over_batch(one, problem, (temperature,), elements=problem.num_outcomes)
