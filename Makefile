@@ -13,13 +13,15 @@ TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 # The tests that take seconds; those that take longer, or need the results of the experiments, are in
 # `make slow`, and CI runs both.
 test: $(READY)
-	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not long"
 
 slow: $(READY)
 	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m slow
 
-# Many more examples for the invariances, with random seeds, which are printed.
+# Many more examples for the invariances, with random seeds, which are printed; every function on every
+# kind of divided array.
 test-long: $(READY)
+	$(PY) -m pytest -m long
 	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py tests/test_invariances_of_rules.py
 
 # The wheel on every supported Python that is found, with the oldest and the newest JAX, or on those that

@@ -83,7 +83,7 @@ def session(python: str, jax: Sequence[str], wheel: Path, folder: Path) -> bool:
     settings = {**os.environ, "XLA_FLAGS": quick, "PYTHONPATH": str(folder)}
     files = [tests / name for name in OUTSIDE]
     command = [
-        inside, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow",
+        inside, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow and not long",
         "-p", "no:cacheprovider", "-W", "error", "--rootdir", folder, *files,
     ]  # fmt: skip
     passed = _run(command, cwd=folder, env=settings)

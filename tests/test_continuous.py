@@ -233,7 +233,7 @@ STORED_LAWS = {
     "pareto": {
         "logpdf": lambda r: np.log(3) - 4 * np.log(r),
         "support": (1.0, np.inf),
-        "temperature": 2.0,
+        "temperature": 20.0,
     },
 }
 
@@ -243,7 +243,7 @@ STORED_LAWS = {
 )
 def test_against_stored_results_of_mpmath(name):
     cases = [x[1:] for x in STORED["cases"] if x[0] == name]
-    n, temperature, reward, kl = np.array(cases, float).T
+    n, temperature, reward, kl, _ = np.array(cases, float).T
     law = sb.from_distribution(**STORED_LAWS[name])
     got = sb.metrics(law, n, temperature)
     np.testing.assert_allclose(got.reward, reward, rtol=1e-10)
@@ -252,4 +252,4 @@ def test_against_stored_results_of_mpmath(name):
 
 def test_the_stored_cases_are_many_and_proved():
     assert len(STORED["cases"]) >= 40
-    assert float(STORED["largest relative change"]) < 1e-13
+    assert max(float(x[-1]) for x in STORED["cases"]) < 1e-12

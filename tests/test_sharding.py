@@ -23,8 +23,8 @@ LONG = tuple(name for name in CASES if name not in QUICK)
 # No batches: builders, host code, one problem or one stream at a time; or one of its kind is a case.
 OTHERS = {
     "allocate", "bernoulli", "block_problem", "blockwise_metrics", "curve_difference", "decode",
-    "dirichlet", "from_distribution", "jackpot", "leave_one_out_curve", "log_block_law",
-    "markov_metrics", "mean_random_n", "normal_noise", "pessimism_law", "poisson_mask",
+    "dirichlet", "extrapolate_curve", "from_distribution", "jackpot", "leave_one_out_curve",
+    "log_block_law", "markov_metrics", "mean_random_n", "normal_noise", "pessimism_law", "poisson_mask",
     "reservoir_init", "reservoir_merge", "reservoir_update", "round_to_lattice", "sequence_costs",
     "soft_values", "uniform_quantiles", "worst_case", "zipf", "rates.fit_rate",
 }  # fmt: skip
@@ -65,8 +65,10 @@ def test_some_functions():
     check(QUICK)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(18))
+PARTS = [pytest.param(x, marks=pytest.mark.slow if x == 0 else pytest.mark.long) for x in range(18)]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_all_functions(part):
     check(LONG[part::18])
 

@@ -124,7 +124,7 @@ class Copy:
         }
         with tempfile.TemporaryDirectory() as out:
             if check.endswith(".py"):
-                how = ["pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", check]
+                how = ["pytest", "-x", "-q", "-m", "not slow and not long", "-p", "no:cacheprovider", check]
             else:
                 how = ["experiments", "verify", "--config", "smoke", "--out", out, "--only", check]
             try:
