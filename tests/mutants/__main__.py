@@ -124,7 +124,8 @@ class Copy:
         }
         with tempfile.TemporaryDirectory() as out:
             if check.endswith(".py"):
-                how = ["pytest", "-x", "-q", "-m", "not slow and not long", "-p", "no:cacheprovider", check]
+                quick = ["-m", "not slow and not long", "-p", "no:cacheprovider"]
+                how = ["pytest", "-x", "-q", *quick, check]
             else:
                 how = ["experiments", "verify", "--config", "smoke", "--out", out, "--only", check]
             try:
