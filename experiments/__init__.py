@@ -27,6 +27,7 @@ NAMES = (
     "tv_rate",
     "orders",
     "extremes",
+    "single",
     "simulation_check",
     "blocks",
     "threshold",
@@ -47,7 +48,6 @@ NAMES = (
     "hedging",
     "distillation",
     "training",
-    "single",
     "certified",
 )
 """The experiments, in the order in which `reproduce` runs them."""

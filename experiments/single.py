@@ -21,6 +21,10 @@ from experiments.dataset import assemble, variable
 
 Array = jax.Array
 DIMS = ("quantity", "size", "ratio")
+FAINTEST = 1e-19
+"""Slopes of less are not compared: their factors underflow, as this is the root of the least float32."""
+MOST_CALIBRATED = 512
+"""Outcomes of a calibration, whose cost grows like the square of that number."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,12 @@ def _problems(config: Config, size: int, dtype: Any) -> tuple[sb.Problem, np.nda
     return problem, temperature.astype(np.float32).astype(dtype)
 
 
+def _few(config: Config, size: int, dtype: Any) -> tuple[sb.Problem, np.ndarray]:
+    """A quarter of the problems, for what takes long where they are large."""
+    few = slice(0, -(-config.problems // 4))
+    return jax.tree.map(lambda x: x[few], _problems(config, size, dtype))
+
+
 def _of_metrics(config: Config, size: int, dtype: Any) -> dict[str, tuple[Array, Any]]:
     problem, temperature = _problems(config, size, dtype)
     found = sb.metrics(problem, jnp.asarray(config.numbers, dtype), temperature)
@@ -124,9 +134,9 @@ def _of_metrics(config: Config, size: int, dtype: Any) -> dict[str, tuple[Array,
 
 def _of_gradients(config: Config, size: int, dtype: Any) -> dict[str, tuple[Array, Any]]:
     """Of four metrics, beside the largest slope or the metric itself, a unit of λ or of log n."""
-    problem, temperature = _problems(config, size, dtype)
+    problem, temperature = _few(config, size, dtype)
     log_n = jnp.log(jnp.asarray(config.numbers[1:], dtype))
-    shape = (config.problems, len(config.ratios), log_n.size)
+    shape = (len(temperature), len(config.ratios), log_n.size)
     full = [
         jnp.broadcast_to(x, (*shape, *x.shape[3:]))
         for x in (problem.log_probs, problem.rewards, jnp.asarray(temperature), log_n)
@@ -155,13 +165,14 @@ def _of_gradients(config: Config, size: int, dtype: Any) -> dict[str, tuple[Arra
             vector = x.ndim == 4
             scale = jnp.abs(x).max(-1) if vector else jnp.abs(x)
             scale = jnp.maximum(scale, own)
+            scale = jnp.where(scale > FAINTEST, scale, jnp.inf)
             result[f"{field} by {name}"] = x, scale[..., None] if vector else scale
     return result
 
 
 def _of_calibration(config: Config, size: int, dtype: Any) -> dict[str, tuple[Array, Any]]:
     """λ that spends what the metrics say that a known λ spends, and n in the same way."""
-    problem, temperature = _problems(config, size, np.float64)
+    problem, temperature = _few(config, min(size, MOST_CALIBRATED), np.float64)
     n = np.asarray(config.numbers[2:])
     spent = sb.metrics(problem, n, temperature)
     problem = sb.Problem(*(jnp.asarray(x, dtype) for x in problem))
@@ -186,18 +197,20 @@ def _of_pools(config: Config, size: int, dtype: Any) -> dict[str, tuple[Array, A
     n = 2 ** np.arange(int(np.log2(size)) + 1)
     temperature = jnp.asarray(np.float32(np.ptp(rewards) / np.array(config.ratios)), dtype)
     given = jnp.asarray(rewards, dtype), n, temperature
+    reward = sb.pool_curve(*given).per_prompt
     found = {
-        "reward": sb.pool_curve(*given).per_prompt,
         "win rate": sb.pool_win_rate(given[0], n[:-1], temperature).per_prompt,
         "KL(P_n‖P)": sb.pool_kl(*given).per_prompt,
         "credits of n = 4": jnp.stack(
             [sb.pool_credits(given[0], 4, x) for x in temperature], axis=1
         ),
     }
-    return {
+    result = {
         name: (x, jnp.broadcast_to(jnp.nanmax(jnp.abs(x), axis=-1, keepdims=True), x.shape))
         for name, x in found.items()
     }
+    reach = jnp.ptp(given[0], axis=-1)[:, None, None]
+    return {"reward": (reward, jnp.broadcast_to(reach, reward.shape)), **result}
 
 
 COMPUTED: dict[str, Callable[[Config, int, Any], dict[str, tuple[Array, Any]]]] = {
