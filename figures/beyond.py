@@ -27,7 +27,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         xscale="log",
         xlabel="number of candidates n",
         ylabel="reward of the selected",
-        title=f"pools of {size}: points; the model: 95% bands",
+        title=f"pools of {size}; model: 95% bands",
     )
     ticks = [int(x) for x in one.shown_n.values[::2]]
     left.set_xticks(ticks, [str(x) for x in ticks])

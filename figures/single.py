@@ -12,7 +12,7 @@ from figures import style
 @style.styled
 def draw(dataset: xr.Dataset) -> Figure:
     """One row a quantity; the rightmost point is its worst case."""
-    figure = Figure(figsize=(style.SINGLE * 1.25, 5.6), layout="constrained")
+    figure = Figure(figsize=(style.SINGLE, 5.6), layout="constrained")
     ax = figure.subplots()
     rows = np.arange(dataset.quantity.size)
     worst = dataset.error.max("size")
@@ -22,7 +22,13 @@ def draw(dataset: xr.Dataset) -> Figure:
     ax.axvline(1e-4, color=style.GRAY, lw=0.8, ls=":")
     ax.set_yticks(rows, [str(x) for x in dataset.quantity.values], fontsize=style.SMALL)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlim=(1e-9, 2e-4), xlabel="largest error of float32, relative")
+    ax.set(
+        xscale="log",
+        xlim=(1e-9, 2e-4),
+        xlabel="largest error, relative",
+        ylabel="float32 beside float64",
+    )
     ax.grid(axis="y", lw=0.3)
-    ax.legend(title="range/λ", fontsize=style.SMALL, title_fontsize=style.SMALL, loc="lower left")
+    size = style.SMALL
+    ax.legend(title="range/λ", fontsize=size, title_fontsize=size, loc="lower left")
     return figure

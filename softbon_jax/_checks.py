@@ -253,7 +253,7 @@ def _placed(value: np.ndarray, given: Any) -> Array:
     """A value as an array on the devices that the argument is on, divided as that is."""
     if is_divided(given):
         return jax.device_put(value, given.sharding)
-    return jnp.asarray(value)
+    return jnp.asarray(value, value.dtype)  # without its dtype a scalar would compile a program
 
 
 # Static arguments --------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from tests.public import FUNCTIONS, arguments, programs
 
 MOST = 3
 """Programs for the first call of a function."""
+MORE = {"log_noisy_soft_bon": 5}
+"""It checks the law of the noise, joins outcomes and noise, and sums, around the law of the pairs."""
 
 
 @pytest.mark.slow
@@ -17,5 +19,5 @@ def test_a_call_compiles_at_most_three_programs_and_the_next_one_none(name, capl
     jax.clear_caches()
     first, second = ({"key": jax.random.key(i)} if "key" in given else {} for i in range(2))
     compiled = programs(caplog, lambda: function(**given | first))
-    assert len(compiled) <= MOST, compiled
+    assert len(compiled) <= MORE.get(name, MOST), compiled
     assert programs(caplog, lambda: function(**given | second)) == []

@@ -61,7 +61,8 @@ def test_results_are_labeled_and_complete(name):
     for variable in result.data_vars.values():
         assert variable.attrs["long_name"]
         assert variable.attrs["units"]
-        if not variable.name.startswith("simulated"):
+        partly = variable.name.startswith("simulated") or name in ("beyond", "tails")  # refused
+        if not partly:
             assert not variable.isnull().any(), variable.name
     if "temperature" in result.coords:
         assert result.temperature.attrs["units"] == "reward units"

@@ -80,7 +80,9 @@ BAD = {
     "rewards": ANY_REAL,
     "scale": POSITIVE,
     "selected": (*POSITIVE, 2.0),
+    "initial": (*ANY_REAL, -0.3, 2.0),
     "judges": ANY_REAL,
+    "kernel": (*ANY_REAL, -0.3, 2.0),
     "step": POSITIVE,
     "temperature": TEMPERATURE,
     "threshold": (NAN,),
@@ -98,6 +100,8 @@ WITHOUT = {"key", "where", "items", "init_state", "example_item", "state", "a", 
 INDEPENDENT = {
     ("allocate", "kl"): ".n|.price_draws",
     ("bernoulli", "p"): ".rewards",
+    ("block_problem", "problem"): ".rewards",
+    ("normal_noise", "scale"): ".weights",
     ("blockwise_metrics", "n"): ".tilted_reward",
     ("decode", "temperature"): ".tokens|.rewards|.state",
     ("dirichlet", "concentration"): ".rewards",
@@ -151,7 +155,7 @@ def nonsense(name, argument, value):
     if argument in ("problem", "block"):
         return {label: sb.Problem(*map(jnp.asarray, x)) for label, x in NO_PROBLEMS.items()}
     wrong = BAD.get(f"{name} {argument}", BAD[argument])
-    if name in SELECTORS and argument == "rewards":
+    if name in SELECTORS | POOLS | {"pool_tail"} and argument == "rewards":  # -inf: never selected
         wrong = (NAN, INF)
     if value.dtype.kind == "i":
         wrong = (0, -1)

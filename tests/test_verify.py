@@ -37,9 +37,9 @@ def test_every_claim_passes(claims):
 
 def test_fitted_exponents(claims):
     exponents = {x.claim: x.value for x in claims if "for a fixed problem" in x.claim}
-    assert len(exponents) == 5
+    assert len(exponents) == 8
     for claim, value in exponents.items():
-        expected = {"KL": -2, "E ": -0.5}.get(claim[:2], -1)
+        expected = -2 if "n⁻²" in claim else -0.5 if claim.startswith("E ") else -1
         noisy = expected == -0.5
         tolerance = TOLERANCES.noisy_exponent if noisy else TOLERANCES.exponent
         assert value == pytest.approx(expected, abs=tolerance)

@@ -55,12 +55,20 @@ def distinct(
         known_rewards: Any = _checks.concrete(_checks.real("rewards", rewards))
         if known_rewards is None:
             raise TypeError(f"rewards must be concrete, got {_checks.shown(rewards)}")
-        problems = [Problem(one.log_probs, known_rewards) for one in problems]
+        problems = [_with_rewards(one, known_rewards) for one in problems]
     problems = [_concrete_rewards(one, _arguments.checked_problem(one)) for one in problems]
     for one in problems:
         if not batched and one.batch_shape != ():
             raise ValueError(f"problem must be of shape [K], got batch shape {one.batch_shape}")
     return problems, positions
+
+
+def _with_rewards(given: Problem, rewards: Any) -> Problem:
+    """The problem with other rewards; NaN where its own are traced and illegal."""
+    log_probs, own = _arguments.checked_problem(given)
+    if isinstance(own, jax.core.Tracer):
+        log_probs = jnp.where(jnp.isnan(own).any(), jnp.nan, log_probs)
+    return Problem(log_probs, rewards)
 
 
 def _concrete_rewards(given: Problem, checked: Problem) -> Problem:

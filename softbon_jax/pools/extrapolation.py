@@ -119,6 +119,8 @@ def extrapolate_curve(
       True
     """
     _checks.key(key)
+    if not isinstance(shared, bool):
+        raise TypeError(f"shared must be True or False, got {_checks.shown(shared)}")
     given = {"key": key, "rewards": rewards, "n": n, "temperature": temperature, "where": where}
     for name, x in given.items():
         if isinstance(x, jax.core.Tracer):
