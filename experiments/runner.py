@@ -30,6 +30,7 @@ import platform
 import shutil
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,10 @@ OUTSIDE = (
 )
 """Files of the library that no result depends on."""
 PACKAGES = ("softbon-jax", "jax", "jaxlib", "numpy", "xarray", "h5netcdf", "h5py")
+
+
+_PARSING = threading.Lock()
+"""Python 3.11 fails where two threads parse at once (gh-106905)."""
 
 
 class ResultError(Exception):
@@ -308,7 +313,9 @@ def sources(name: str) -> dict[str, str]:
 def _imported(path: Path, own: Path) -> list[Path]:
     """The modules in the folder `own` that the module at `path` imports by name."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    with _PARSING:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(own.name):
             names += [node.module or "", *(f"{node.module}.{x.name}" for x in node.names)]
         elif isinstance(node, ast.Import):
