@@ -171,7 +171,7 @@ def _of_gradients(config: Config, size: int, dtype: Any) -> dict[str, tuple[Arra
 
 
 def _of_calibration(config: Config, size: int, dtype: Any) -> dict[str, tuple[Array, Any]]:
-    """λ that spends what the metrics say that a known λ spends, and n in the same way."""
+    """What is spent and earned at the λ for it, beside what a known λ spends and earns."""
     problem, temperature = _few(config, min(size, MOST_CALIBRATED), np.float64)
     n = np.asarray(config.numbers[2:])
     spent = sb.metrics(problem, n, temperature)
