@@ -54,7 +54,7 @@ def test_law_of_the_total_is_that_of_all_sequences():
 
     @jax.jit
     def block(log_probs):
-        return sb.block_problem(sb.Problem(log_probs, log_probs), 3, rewards=rewards)
+        return sb.block_problem(sb.Problem(log_probs, jnp.zeros(3)), 3, rewards=rewards)
 
     with np.errstate(divide="ignore"):
         got = block(jnp.asarray(np.log(probs)))
@@ -67,6 +67,16 @@ def test_law_of_the_total_is_that_of_all_sequences():
         np.exp(got.log_probs), [chance[x] for x in sorted(chance)], rtol=1e-13
     )
     assert jnp.isneginf(got.log_probs[1])
+
+
+def test_traced_rewards_that_are_illegal_give_nan_though_others_stand_in_for_them():
+    @jax.jit
+    def block(own):
+        return sb.block_problem(sb.Problem(jnp.log(PROBS[0]), own), 2, rewards=REWARDS)
+
+    assert not np.isnan(block(jnp.asarray(REWARDS)).log_probs).any()
+    for bad in (np.nan, -np.inf, np.inf):
+        assert np.isnan(block(jnp.asarray(REWARDS).at[1].set(bad)).log_probs).all(), bad
 
 
 def test_different_problems_in_one_block():
