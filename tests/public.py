@@ -110,6 +110,15 @@ ARGUMENTS = {
     "where": jnp.array([True, True, True, False]),
     "win_rate": 0.7,
 }
+LENGTHY = {
+    "allocate", "best_threshold", "blockwise_metrics", "conditional_fluctuation",
+    "curve_difference", "cvar", "decode", "frontier", "hedge", "log_noisy_soft_bon",
+    "log_random_n", "markov_metrics", "n_for_kl", "pool_credits", "pool_kl", "pool_tail",
+    "pool_weights", "pool_win_rate", "race_metrics", "random_n_metrics", "renyi", "simulate",
+    "stopped_metrics", "sweep", "symbolwise_metrics", "temperature_for_kl",
+    "temperature_for_reward",
+}  # fmt: skip
+"""What compiles for more than a second: some tests leave these to `make slow` or `make test-long`."""
 POOL = jnp.arange(8.0).reshape(2, 4)
 OF_POOLS = {"rewards": POOL, "values": POOL, "where": POOL < 7, "n": jnp.array([1, 2])}
 OWN = {

@@ -1,7 +1,11 @@
 """What a function refuses by name where the value is known is NaN in its result where it is traced.
 
 Every argument of every function in turn is given every kind of nonsense: eagerly, for the error, and
-through one compiled function, for the NaN. Indices are -1, masks all False, and nothing is feasible.
+through a compiled function, for the NaN. Indices are -1, masks all False, and nothing is feasible.
+
+One program serves all arguments of a function, all of them unknown; a few pairs are looked at with the
+rest known as well, which compiles a program each. `make test-long` does so for every pair. It also has
+what needs a second program and compiles for long: arguments that exclude others, such as log_n.
 """
 
 import re
@@ -12,7 +16,7 @@ import numpy as np
 import pytest
 
 import softbon_jax as sb
-from tests.public import FUNCTIONS, PROBLEM, arguments
+from tests.public import FUNCTIONS, LENGTHY, PROBLEM, arguments
 from tests.test_static import TABLE
 
 NAN, INF = float("nan"), float("inf")
@@ -143,11 +147,15 @@ def given_to(name, argument):
     elif name == "allocate" and argument in ("n", "kl"):
         given |= {"n": 4.0, "kl": 0.1}
         del given["draws"]
-    value = given[argument]
-    if argument not in ("problem", "block"):
-        integers = argument == "n" and name in POOLS | {"pool_votes", "pool_tail"}
-        value = np.asarray(value, int if integers else float)
-    return given, value
+    return given, as_array(name, argument, given[argument])
+
+
+def as_array(name, argument, value):
+    """What a program is given in the place of a legal value."""
+    if argument in ("problem", "block"):
+        return value
+    integers = argument == "n" and name in POOLS | {"pool_votes", "pool_tail"}
+    return np.asarray(value, int if integers else float)
 
 
 def nonsense(name, argument, value):
@@ -206,18 +214,54 @@ FAST = {
 }  # fmt: skip
 
 
+PROGRAMS = {}
+"""What `program` has compiled, by function and unknown arguments."""
+
+
+def program(name, given, unknown):
+    """The function compiled for these unknown arguments; its result for legal ones."""
+    if (name, unknown) not in PROGRAMS:
+        known = {x: y for x, y in given.items() if x not in unknown}
+        legal = {x: as_array(name, x, given[x]) for x in unknown}
+        compiled = jax.jit(lambda traced: FUNCTIONS[name](**known, **traced))
+        PROGRAMS[name, unknown] = (lambda changed: compiled(legal | changed)), compiled(legal)
+    return PROGRAMS[name, unknown]
+
+
+def look_at(name, argument, all_unknown):
+    """Every kind of nonsense in one argument, which alone is unknown to the program or with the rest."""
+    given, value = given_to(name, argument)
+    unknown = [x for x in given if x == argument or (all_unknown and (name, x) in PAIRS)]
+    with jax.debug_key_reuse(False):  # every call draws with the same key
+        compiled, legal = program(name, given, tuple(unknown))
+        for label, wrong in nonsense(name, argument, value).items():
+            with pytest.raises(ValueError, match=rf"\b{argument}\b"):
+                FUNCTIONS[name](**given | {argument: wrong})
+            assert_nonsense(name, argument, label, compiled({argument: wrong}), legal)
+
+
+def pairs(marked):
+    """The pairs, each with the mark that is chosen for it."""
+    return [pytest.param(*x, marks=[m for m in [marked(x)] if m]) for x in PAIRS]
+
+
+@pytest.mark.filterwarnings("ignore:pessimism_law is now:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("name", "argument"), pairs(lambda x: None if x in FAST else pytest.mark.long)
+)
+def test_nonsense_is_named_or_nan(name, argument):
+    look_at(name, argument, all_unknown=False)
+
+
+def excludes_others(pair):
+    """Whether an argument of a lengthy function is not among those that `arguments` gives it."""
+    return pair[0] in LENGTHY and pair[1] not in arguments(pair[0])
+
+
 @pytest.mark.filterwarnings("ignore:pessimism_law is now:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "argument"),
-    [pytest.param(*x, marks=() if x in FAST else pytest.mark.slow) for x in PAIRS],
+    pairs(lambda x: pytest.mark.long if excludes_others(x) else pytest.mark.slow),
 )
-def test_nonsense_is_named_or_nan(name, argument):
-    function, (given, value) = FUNCTIONS[name], given_to(name, argument)
-    others = {x: y for x, y in given.items() if x != argument}
-    with jax.debug_key_reuse(False):  # every call draws with the same key
-        compiled = jax.jit(lambda x: function(**others, **{argument: x}))
-        legal = compiled(value)
-        for label, wrong in nonsense(name, argument, value).items():
-            with pytest.raises(ValueError, match=rf"\b{argument}\b"):
-                function(**others, **{argument: wrong})
-            assert_nonsense(name, argument, label, compiled(wrong), legal)
+def test_nonsense_among_unknown_arguments(name, argument):
+    look_at(name, argument, all_unknown=True)
