@@ -1,6 +1,8 @@
 """Every public docstring has its sections, names what it describes, and its example runs.
 
-`python -m tests.test_docstrings` runs the examples in JAX's own configuration, without 64-bit numbers.
+`python -m tests.test_docstrings` runs the examples in JAX's own configuration, without 64-bit numbers;
+with `first`, the first one of each source file that does not compile for long, as `make slow` does.
+`make test-long` runs them all.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ import pytest
 
 import softbon_jax as sb
 from softbon_jax.command import _grid, _intervals, _per_prompt, advice, compilation_cache, report
+from tests.public import LENGTHY
 
 SECTIONS = ("Args", "Returns", "Raises", "Numerics", "Source", "Example")
 MODULES = (
@@ -161,7 +164,34 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+IN_EXAMPLES = {
+    "bounds.kl_asymptote", "bounds.kl_asymptote_coefficient", "command._grid.tabulate",
+    "command._per_prompt.halves", "command.report.as_json", "from_distribution",
+}  # fmt: skip
+"""What is so in its example: it calls others as well, or is no function of `FUNCTIONS` there."""
+
+
+def is_lengthy(name):
+    return name.removeprefix("softbon_jax.") in LENGTHY | IN_EXAMPLES
+
+
+def first_of_files():
+    """The first example of every source file, lengthy ones left out."""
+    found = {}
+    for name, thing in EXAMPLES.items():
+        if not is_lengthy(name):
+            found.setdefault(thing.__module__, name)
+    return list(found.values())
+
+
+def test_the_lengthy_examples_are_there():
+    named = {f"softbon_jax.{x}" for x in LENGTHY | IN_EXAMPLES}
+    assert {name for name in EXAMPLES if is_lengthy(name)} == named
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[pytest.mark.slow] * is_lengthy(x)) for x in EXAMPLES]
+)
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # what users have: the strict promotion of the tests is for the inside of the package
@@ -170,11 +200,15 @@ def test_examples_run(name, tmp_path, monkeypatch):
     assert not failed, failed
 
 
-@pytest.mark.slow
-def test_examples_give_the_same_without_64_bits(tmp_path):
+@pytest.mark.parametrize(
+    "which",
+    [pytest.param(["first"], marks=pytest.mark.slow), pytest.param([], marks=pytest.mark.long)],
+    ids=["first", "all"],
+)
+def test_examples_give_the_same_without_64_bits(which):
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.test_docstrings"],
+        [sys.executable, "-m", "tests.test_docstrings", *which],
         cwd=root,
         env={**os.environ, "JAX_ENABLE_X64": "0"},
         capture_output=True,
@@ -248,13 +282,13 @@ def test_failing_and_silent_examples_are_found():
 
 
 def main():
-    failures = 0
-    for name, thing in EXAMPLES.items():
+    failures, names = 0, first_of_files() if "first" in sys.argv[1:] else list(EXAMPLES)
+    for name in names:
         with contextlib.redirect_stdout(io.StringIO()):
-            failed = went_wrong(name, thing)
+            failed = went_wrong(name, EXAMPLES[name])
         print(failed, end="")
         failures += bool(failed)
-    print(f"{failures} of {len(EXAMPLES)} examples fail, 64-bit {jax.config.jax_enable_x64}")
+    print(f"{failures} of {len(names)} examples fail, 64-bit {jax.config.jax_enable_x64}")
     return int(failures > 0)
 
 
