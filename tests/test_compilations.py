@@ -1,9 +1,12 @@
-"""An eager call compiles its workers and nothing else, and another value compiles nothing."""
+"""An eager call compiles its workers and nothing else, and another value compiles nothing.
+
+What compiles for more than a second is left to `make test-long`.
+"""
 
 import jax
 import pytest
 
-from tests.public import FUNCTIONS, arguments, programs
+from tests.public import FUNCTIONS, LENGTHY, arguments, programs
 
 MOST = 3
 """Programs for the first call of a function."""
@@ -11,9 +14,14 @@ MORE = {"log_noisy_soft_bon": 5}
 """It checks the law of the noise, joins outcomes and noise, and sums, around the law of the pairs."""
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:pessimism_law is now:DeprecationWarning")
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=pytest.mark.long if x in LENGTHY else pytest.mark.slow)
+        for x in FUNCTIONS
+    ],
+)
 def test_a_call_compiles_at_most_three_programs_and_the_next_one_none(name, caplog):
     function, given = FUNCTIONS[name], arguments(name)
     jax.clear_caches()
