@@ -1,4 +1,7 @@
-"""The code on the documentation's pages runs and prints what it shows; the API pages name everything."""
+"""The code on the documentation's pages runs and prints what it shows; the API pages name everything.
+
+It compiles kernels of every kind, so that it is in `make slow`, and three pages are in `make test-long`.
+"""
 
 import doctest
 import importlib
@@ -38,10 +41,13 @@ RECIPES = sorted(
 
 
 PAGES = ["tutorial", "bounds", "training", "conventions", "devices", *RECIPES]
+LONG = ["bounds", "training", "cookbook/memory"]
 
 
-@pytest.mark.slow  # it compiles a kernel of every kind
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(x, marks=pytest.mark.long if x in LONG else pytest.mark.slow) for x in PAGES],
+)
 def test_code_prints_what_the_page_shows(page):
     path = DOCS / f"{page}.md"
     parser, runner, namespace = doctest.DocTestParser(), doctest.DocTestRunner(), {}
