@@ -106,9 +106,15 @@ def test_one_temperature_for_all_under_a_kl_budget():
     assert each.gold.mean() > got.gold.mean() + 1e-3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("gold", [REWARDS, GOLD], ids=["proxy", "gold"])
-@pytest.mark.parametrize("shared", [False, True], ids=["each", "shared"])
+@pytest.mark.parametrize(
+    ("gold", "shared"),
+    [
+        pytest.param(GOLD, False, marks=pytest.mark.slow, id="gold, each"),
+        pytest.param(REWARDS, False, marks=pytest.mark.long, id="proxy, each"),
+        pytest.param(GOLD, True, marks=pytest.mark.slow, id="gold, shared"),
+        pytest.param(REWARDS, True, marks=pytest.mark.slow, id="proxy, shared"),
+    ],
+)
 def test_n_and_temperature_under_both_budgets(gold, shared):
     got = sb.allocate(PROMPTS, gold, draws=6, kl=0.3, shared=shared)
     by_temperature, by_size = conditions(got, gold, draws=6, kl=0.3)
@@ -188,8 +194,15 @@ def brute_force(probs, rewards, gold, n, kl):
     return np.max(pairs[np.add.outer(kl0, kl1) / 2 <= kl])
 
 
-@pytest.mark.slow
-def test_gold_that_rises_and_falls_sets_no_traps():
+@pytest.mark.parametrize(
+    "looked_at",
+    [
+        pytest.param((27, 47), marks=pytest.mark.slow),
+        pytest.param(tuple(range(3, 48, 4)), marks=pytest.mark.long),
+    ],
+    ids=["traps", "all"],
+)
+def test_gold_that_rises_and_falls_sets_no_traps(looked_at):
     """Random problems, in two of which the best common choice leads to a local maximum: 27 and 47."""
     rng, loss = np.random.default_rng(3), []
     for k in range(48):
@@ -197,11 +210,11 @@ def test_gold_that_rises_and_falls_sets_no_traps():
         gold, kl = rng.normal(size=(2, 4)), rng.uniform(0.03, 0.6)
         rng.uniform()
         n = rng.integers(3, 24, 2).astype(float)
-        if k % 4 == 3:
+        if k in looked_at:
             got = sb.allocate(sb.from_probs(probs, rewards), gold, n=n, kl=kl, nodes=1024)
             assert got.converged
             assert got.kl_base.mean() <= kl * (1 + 1e-9)
             best_of_grid = brute_force(probs, rewards, gold, n, kl)
             loss.append((best_of_grid - got.gold.mean()) / np.ptp(gold, axis=1).mean())
-    assert len(loss) == 12
+    assert len(loss) == len(looked_at)
     assert max(loss) < 1e-3
