@@ -1,4 +1,8 @@
-"""Sequences with memory: against every path in mpmath, and what follows from independence."""
+"""Sequences with memory: against every path in mpmath, and what follows from independence.
+
+A scheme compiles programs of its own. `make test` looks at one, `make slow` at one of each kind, and
+`make test-long` at the others: whole rewards by state, blocks without values, steps without values.
+"""
 
 import itertools
 
@@ -42,15 +46,15 @@ def chain(rewards, length=3, dtype=None):
     return *(jnp.asarray(x, dtype) for x in (INITIAL, KERNEL, rewards)), length
 
 
-QUICK = ("whole, no lattice", "steps, values")
+def marked(names, quick=(), slow=()):
+    """The names: the quick ones, those of the slow tests, and the others for the long ones."""
+    marks = {x: [] for x in quick} | dict.fromkeys(slow, pytest.mark.slow)
+    return [pytest.param(x, marks=marks.get(x, pytest.mark.long)) for x in names]
 
 
-def some_slow(names, quick=QUICK):
-    """The names, of which all but the quick ones are for the slow tests."""
-    return [x if x in quick else pytest.param(x, marks=pytest.mark.slow) for x in names]
-
-
-@pytest.mark.parametrize("name", some_slow(SCHEMES))
+@pytest.mark.parametrize(
+    "name", marked(SCHEMES, ["steps, values"], ["whole, no lattice", "blocks, values"])
+)
 def test_metrics_against_every_path(name):
     rewards, size, values = SCHEMES[name]
     temperatures, n = np.array(TEMPERATURES)[:, None], np.array(N, float)
@@ -90,7 +94,10 @@ def test_with_soft_values_the_divergence_vanishes_with_all_its_digits():
 
 
 @pytest.mark.parametrize(
-    "name", some_slow(["whole", "blocks", "blocks, values", "steps, values"], ["whole"])
+    "name",
+    marked(
+        ["whole", "blocks", "blocks, values", "steps, values"], slow=["whole", "blocks, values"]
+    ),
 )
 def test_gradients_against_differences_of_the_precise_metrics(name):
     """Along one direction in everything at once: probabilities, rewards, values, temperature."""
@@ -137,23 +144,25 @@ def test_backward_and_forward_gradients_agree():
     def total(*x):
         return sb.markov_metrics(*x, 3, 4.0, 0.4, 2).kl_soft_tilted
 
-    forward = jax.jacfwd(total, argnums=(0, 1, 2))(*arguments)
-    for x, y in zip(forward, jax.grad(total, argnums=(0, 1, 2))(*arguments), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-13)
-        assert np.isfinite(x).all()
+    backward = jax.jit(jax.grad(total, argnums=(0, 1, 2)))(*arguments)
+    random = np.random.default_rng(1)
+    along = [jnp.asarray(random.normal(size=x.shape)) for x in arguments]
+    _, forward = jax.jit(lambda *x: jax.jvp(total, x, tuple(along)))(*arguments)
+    assert all(np.isfinite(x).all() for x in backward)
+    found = sum(np.sum(x * y) for x, y in zip(backward, along, strict=True))
+    np.testing.assert_allclose(found, forward, rtol=1e-10)
 
 
-@pytest.mark.slow
-def test_without_memory_it_is_the_sequence_of_independent_symbols():
+@pytest.mark.parametrize("size", marked([1, 3, 7], slow=[3]))
+def test_without_memory_it_is_the_sequence_of_independent_symbols(size):
     probs = np.array([0.5, 0.3, 0.2])
     n, problem = np.array([1.0, 5.5, 1e6]), sb.from_probs(probs, ON_STATES)
     kernel = np.tile(probs, (3, 1))
-    for size in (1, 3, 7):
-        a = sb.markov_metrics(probs, kernel, ON_STATES, 7, n, 0.4, size)
-        b = sb.blockwise_metrics(problem, 7, n, 0.4, block_size=size)
-        for field in sb.Metrics._fields:
-            x, y = getattr(a, field), getattr(b, field)
-            np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-15, err_msg=f"{size} {field}")
+    a = sb.markov_metrics(probs, kernel, ON_STATES, 7, n, 0.4, size)
+    b = sb.blockwise_metrics(problem, 7, n, 0.4, block_size=size)
+    for field in sb.Metrics._fields:
+        x, y = getattr(a, field), getattr(b, field)
+        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-15, err_msg=field)
 
 
 @pytest.mark.slow
@@ -186,38 +195,31 @@ def test_values_count_up_to_a_constant_and_other_values_leave_a_floor():
 
 
 @pytest.mark.slow
-def test_float32_jit_and_vmap_agree():
+def test_float32_agrees():
     n, temperatures = jnp.array([1.0, 4.0, 64.0]), jnp.array([0.3, 0.5, 2.0])
     given = chain(ON_STATES)
     eager = sb.markov_metrics(*given, n, temperatures, 1, nodes=256)
-
-    def one(n, temperature):
-        return sb.markov_metrics(*given, n, temperature, 1, nodes=256)
-
-    mapped = jax.jit(jax.vmap(one))(n, temperatures)
     single = chain(ON_STATES, dtype=np.float32)
     low = sb.markov_metrics(*single, np.float32(n), np.float32(temperatures), 1)
     for field in SMOOTH:
-        x, y, z = (getattr(a, field) for a in (eager, mapped, low))
-        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-14, err_msg=field)
-        np.testing.assert_allclose(x, z, rtol=2e-5, atol=1e-6, err_msg=field)
-        assert z.dtype == np.float32
+        x, y = (getattr(a, field) for a in (eager, low))
+        np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6, err_msg=field)
+        assert y.dtype == np.float32
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["whole", "blocks", "steps, values"])
-def test_a_traced_kernel_gives_the_same(name):
+@pytest.mark.parametrize("name", marked(["whole", "blocks", "steps, values"], slow=["blocks"]))
+def test_a_traced_kernel_and_mapped_temperatures_give_the_same(name):
     rewards, size, values = SCHEMES[name]
     initial, kernel, rewards, length = chain(rewards)
 
     def of_kernel(kernel, temperature):
         return sb.markov_metrics(initial, kernel, rewards, length, 8.0, temperature, size, values)
 
-    for temperature in (0.0, 0.3):
-        eager, traced = (f(kernel, temperature) for f in (of_kernel, jax.jit(of_kernel)))
-        for x, y in zip(eager, traced, strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-14)
-    assert np.isnan(jax.jit(of_kernel)(2 * kernel, 0.3).reward)
+    mapped, temperatures = jax.jit(jax.vmap(of_kernel, (None, 0))), np.array([0.0, 0.3])
+    eager, traced = (f(kernel, temperatures) for f in (of_kernel, mapped))
+    for x, y in zip(eager, traced, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-14)
+    assert np.isnan(mapped(2 * kernel, temperatures).reward).all()
 
 
 def test_what_is_wrong_is_said():
