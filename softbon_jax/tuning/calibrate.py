@@ -115,9 +115,9 @@ def temperature_for_kl(
 
     Example:
       >>> problem = sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0])
-      >>> answer = sb.temperature_for_kl(problem, 16, [0.5, 3.0])
+      >>> answer = sb.temperature_for_kl(problem, 16, [0.1, 0.5, 3.0])
       >>> np.round(np.float64(answer.value), 4).tolist(), answer.feasible.tolist()
-      ([0.3379, 0.0], [True, False])
+      ([0.7431, 0.3379, 0.0], [True, True, False])
     """
     _checks.one_of("divergence", divergence, get_args(Divergence))
     problem = _arguments.checked_problem(problem)
