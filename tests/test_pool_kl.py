@@ -58,6 +58,7 @@ def large():
     return np.stack(rows)
 
 
+@pytest.mark.slow
 def test_large_pools_against_all_pools_without_one(monkeypatch):
     monkeypatch.setattr("softbon_jax.pools.divergences.FEWEST_EFFECTIVE", 0.0)
     rewards, n = large(), np.array([2, 40])
@@ -74,7 +75,7 @@ def test_large_pools_against_all_pools_without_one(monkeypatch):
                 np.testing.assert_allclose(got[name], expected, 1e-11, 1e-13, err_msg=f"{p} {name}")
 
 
-@pytest.mark.slow
+@pytest.mark.long  # `make slow` looks at small pools so
 def test_large_pools_in_single_precision_and_under_tracing():
     rewards, n = large(), np.array([2, 40])
     exact = sb.pool_kl(rewards, n, 1.0)
@@ -109,7 +110,7 @@ def test_half_precision_is_computed_in_single(dtype):
     chex.assert_trees_all_equal(sb.pool_kl(half, n, 0.0), sb.pool_kl(single, n, 0.0))
     pools = np.asarray(single, float)
     expected = [oracles.empirical_divergences(row, 8, 0.0)["kl_soft_base"] for row in pools]
-    np.testing.assert_allclose(sb.pool_kl(half, 8, 0.0).plug_in, expected, rtol=1e-5)
+    np.testing.assert_allclose(sb.pool_kl(half, n, 0.0).plug_in[:, 1], expected, rtol=1e-5)
 
 
 def test_the_jackknife_reduces_the_bias():

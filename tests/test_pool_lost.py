@@ -67,6 +67,7 @@ def test_a_sentinel_rounds_nothing_away():
         assert float(curve[1]) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_half_precision_is_used_as_single():
     rewards = np.random.default_rng(1).normal(size=(2, 300)) * 3 + 5
     for dtype in (np.float16, jax.numpy.bfloat16):
