@@ -19,7 +19,7 @@ slow: $(READY)
 	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m slow
 
 # Many more examples for the invariances, with random seeds, which are printed; every function on every
-# kind of divided array.
+# kind of divided array; what `make test` and `make slow` look at in part. Before a release.
 test-long: $(READY)
 	$(PY) -m pytest -m long
 	HYPOTHESIS_PROFILE=long $(PY) -m pytest tests/test_invariances.py tests/test_invariances_of_rules.py

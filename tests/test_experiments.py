@@ -255,12 +255,14 @@ def test_list_names_every_experiment(capsys):
 
 
 def test_run_takes_settings_from_the_command_line(tmp_path, capsys):
-    options = ["--config", "smoke", "--temperatures", "2", "--n", "1", "3", "--made-up", "2"]
+    options = ["--config", "smoke", "--temperatures", "3", "--n", "1", "3", "--made-up", "6"]
+    options += ["--prompts-per-cell", "2"]  # what is not n is that of `TINY`, with its programs
     assert main(["run", "pool_frontier", *options, "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "pool_frontier" / "data.nc")
     config = runner.read_manifest("pool_frontier", tmp_path)["basis"]["config"]
-    assert (config["temperatures"], config["n"], config["made_up"]) == (2, [1, 3], 2)
-    assert config["prompts_per_cell"] == pool_frontier.SMOKE.prompts_per_cell
+    assert (config["temperatures"], config["n"], config["made_up"]) == (3, [1, 3], 6)
+    assert config["prompts_per_cell"] == 2
+    assert config["lowest"] == pool_frontier.SMOKE.lowest
 
 
 @pytest.mark.parametrize(

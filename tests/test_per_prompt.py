@@ -15,12 +15,12 @@ GRID = advice.Table(TEMPERATURE, np.array([1, N]), NOTHING, NOTHING, NOTHING, np
 """Of the whole pools, without what was found there."""
 
 
-def drawn(seed, scale=1.0):
+def drawn(seed, scale=1.0, temperature=TEMPERATURE):
     """Pools of normal rewards, and gold with noise of its own; a KL between those of .3 and 1."""
     random = np.random.default_rng(seed)
     rewards = random.normal(size=(PROMPTS, SIZE)) * scale
     pools = named(rewards, rewards + random.normal(size=rewards.shape))
-    table = advice.tabulate(pools, [1, N], TEMPERATURE)
+    table = advice.tabulate(pools, [1, N], temperature)
     return pools, table, float(table.kl[:, 1:3, 1].mean())
 
 
@@ -50,22 +50,16 @@ def test_prompts_that_are_alike_gain_nothing():
 def test_prompts_that_differ_gain():
     """With λ = 0 and inf only, and KL for half of the prompts: those of ten times the spread get it."""
     scale = np.where(np.arange(PROMPTS)[:, None] % 2, 10.0, 1.0)
-    pools, table, _ = drawn(3, scale)
-    table, *apart = (ends(x) for x in (table, *advice.halves(pools, table, N)))
+    pools, table, _ = drawn(3, scale, TEMPERATURE[[0, -1]])
+    apart = advice.halves(pools, table, N)
     kl = float(table.kl[:, 0, 1].mean()) / 2
-    each = advice.per_prompt_temperatures(table, N, kl, halves=tuple(apart))
+    each = advice.per_prompt_temperatures(table, N, kl, halves=apart)
     assert 0 < each.gain_low < each.gain < each.gain_high
     assert 0 < each.objective_gain_low < each.objective_gain < each.objective_gain_high
     assert np.mean(each.temperature[1::2] == 0) > 0.8
     assert np.mean(each.temperature[::2] == 0) < 0.2
     # 1.03 is the mean of the best of four: 10 · 1.03/2, where sharing gets (10 · 1.03 + 1.03)/4.
     assert abs(each.gain - 1.03 * (5 - 11 / 4)) < 3 * each.gain_se
-
-
-def ends(table):
-    """At λ = 0 and inf only."""
-    kept = {name: getattr(table, name)[:, [0, -1]] for name in ("reward", "gold", "kl")}
-    return table._replace(temperature=table.temperature[[0, -1]], **kept)
 
 
 def test_without_halves_no_gain_is_told():
