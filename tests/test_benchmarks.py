@@ -1,4 +1,7 @@
-"""The benchmarks run, on a small case, keep their timings, and say what changed."""
+"""The benchmarks run, on a small case, keep their timings, and say what changed.
+
+Of the parts themselves `make slow` runs one, `make test-long` all.
+"""
 
 import copy
 import json
@@ -100,7 +103,7 @@ def test_selection_runs(monkeypatch, tmp_path, capsys):
     assert "simulation" not in printed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_variants_draw_from_the_law(monkeypatch, tmp_path, capsys):
     names = (
         bench_variants.SHIPPED,
@@ -119,7 +122,7 @@ def test_variants_draw_from_the_law(monkeypatch, tmp_path, capsys):
     assert all(float(line.split()[-1]) < 5 for line in last[:-1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_growth_is_fitted_for_each_ladder(monkeypatch, tmp_path):
     ladders = {
         "metrics against K": bench_growth.Ladder(bench_growth.metrics, (4, 8, 16)),
@@ -137,7 +140,7 @@ def test_growth_is_fitted_for_each_ladder(monkeypatch, tmp_path):
     assert list(part["values"]) == ["exponent of metrics against K, 4 to 16", name]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cold_start_counts_its_programs(monkeypatch, tmp_path):
     metrics = {"metrics": bench_cold.PROGRAMS["metrics"]}
     monkeypatch.setattr(bench_cold, "PROGRAMS", metrics)

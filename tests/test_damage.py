@@ -184,14 +184,20 @@ def chance():
     return random.Random(seed)
 
 
-@pytest.mark.slow
-def test_twenty_kills(tmp_path, again, chance):
+@pytest.mark.parametrize(
+    ("runs", "fewest"),
+    [
+        pytest.param(5, 1, marks=pytest.mark.slow),
+        pytest.param(20, 5, marks=pytest.mark.long),
+    ],
+)
+def test_kills(tmp_path, again, chance, runs, fewest):
     """At a random moment between the first file and the last, with nobody to tidy up."""
     began = time.perf_counter()
     subprocess.run([*COMMAND, tmp_path / "time"], cwd=runner.REPOSITORY, check=True)
     longest = time.perf_counter() - began
     killed = 0
-    for i in range(20):
+    for i in range(runs):
         out = tmp_path / str(i)
         process = subprocess.Popen(
             [*COMMAND, out], cwd=runner.REPOSITORY, stderr=subprocess.DEVNULL
@@ -202,8 +208,8 @@ def test_twenty_kills(tmp_path, again, chance):
         process.send_signal(signal.SIGKILL)
         killed += process.wait() != 0
         again(out)
-    print(f"{killed} of 20 had not ended by themselves")
-    assert killed >= 5
+    print(f"{killed} of {runs} had not ended by themselves")
+    assert killed >= fewest
 
 
 @pytest.mark.slow

@@ -126,8 +126,13 @@ def straight(tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "kill",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_reproduction_is_continued(straight, tmp_path, kill):
     stopped = tmp_path / "stopped"
     process = subprocess.Popen([*COMMAND, stopped], cwd=runner.REPOSITORY)
