@@ -2,7 +2,7 @@
 
 `python -m tests.test_docstrings` runs the examples in JAX's own configuration, without 64-bit numbers;
 with `first`, the first one of each source file that does not compile for long, as `make slow` does.
-`make test-long` runs them all.
+`make test-long` runs them all, and those that compile the longest with 64 bits as well.
 """
 
 import contextlib
@@ -189,9 +189,19 @@ def test_the_lengthy_examples_are_there():
     assert {name for name in EXAMPLES if is_lengthy(name)} == named
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=[pytest.mark.slow] * is_lengthy(x)) for x in EXAMPLES]
-)
+LONGEST = {
+    "allocate", "blockwise_metrics", "command._per_prompt.halves", "hedge", "log_noisy_soft_bon",
+    "markov_metrics", "renyi", "simulate",
+}  # fmt: skip
+
+
+def marks(name):
+    if not is_lengthy(name):
+        return []
+    return pytest.mark.long if name.removeprefix("softbon_jax.") in LONGEST else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=marks(x)) for x in EXAMPLES])
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # what users have: the strict promotion of the tests is for the inside of the package
