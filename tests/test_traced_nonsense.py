@@ -5,7 +5,8 @@ through a compiled function, for the NaN. Indices are -1, masks all False, and n
 
 One program serves all arguments of a function, all of them unknown; a few pairs are looked at with the
 rest known as well, which compiles a program each. `make test-long` does so for every pair. It also has
-what needs a second program and compiles for long: arguments that exclude others, such as log_n.
+the three functions that compile the longest, and, of those that compile for more than a second, the
+arguments that exclude others, such as log_n, for which they need a second program.
 """
 
 import re
@@ -253,15 +254,18 @@ def test_nonsense_is_named_or_nan(name, argument):
     look_at(name, argument, all_unknown=False)
 
 
-def excludes_others(pair):
-    """Whether an argument of a lengthy function is not among those that `arguments` gives it."""
-    return pair[0] in LENGTHY and pair[1] not in arguments(pair[0])
+LONGEST = {"allocate", "hedge", "markov_metrics"}
+
+
+def is_left_out(pair):
+    name, argument = pair
+    return name in LONGEST or (name in LENGTHY and argument not in arguments(name))
 
 
 @pytest.mark.filterwarnings("ignore:pessimism_law is now:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "argument"),
-    pairs(lambda x: pytest.mark.long if excludes_others(x) else pytest.mark.slow),
+    pairs(lambda x: pytest.mark.long if is_left_out(x) else pytest.mark.slow),
 )
 def test_nonsense_among_unknown_arguments(name, argument):
     look_at(name, argument, all_unknown=True)
