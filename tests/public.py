@@ -36,6 +36,7 @@ def step(key, state):
 # An argument of every kind, by the names that the functions share.
 ARGUMENTS = {
     "a": STATE,
+    "against": 2,
     "answers": jnp.array([[0, 1, 1, 2], [2, 2, 0, 1]]),
     "b": STATE,
     "between": "soft_tilted",
