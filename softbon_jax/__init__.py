@@ -62,7 +62,7 @@ from softbon_jax.pools.curves import (
 from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
 from softbon_jax.pools.extrapolation import Extrapolated, extrapolate_curve
 from softbon_jax.pools.tails import Tail, pool_tail
-from softbon_jax.pools.votes import pool_votes
+from softbon_jax.pools.votes import WeightedVotes, pool_votes, pool_weighted_votes
 from softbon_jax.pools.win_rates import pool_win_rate
 from softbon_jax.problem import (
     Problem,
@@ -146,6 +146,7 @@ __all__ = [
     "Tail",
     "Threshold",
     "TiltedKl",
+    "WeightedVotes",
     "allocate",
     "bernoulli",
     "best_threshold",
@@ -199,6 +200,7 @@ __all__ = [
     "pool_kl",
     "pool_tail",
     "pool_votes",
+    "pool_weighted_votes",
     "pool_weights",
     "pool_win_rate",
     "quantile",

@@ -36,6 +36,7 @@ def step(key, state):
 # An argument of every kind, by the names that the functions share.
 ARGUMENTS = {
     "a": STATE,
+    "against": 2,
     "answers": jnp.array([[0, 1, 1, 2], [2, 2, 0, 1]]),
     "b": STATE,
     "between": "soft_tilted",
@@ -102,6 +103,7 @@ ARGUMENTS = {
     "step": step,
     "learning_rate": 0.1,
     "steps": 2,
+    "subsets": 20,
     "temperature": 0.5,
     "threshold": 0.5,
     "trials": 128,
@@ -147,6 +149,7 @@ OWN = {
     "pool_effective_size": OF_POOLS,
     "pool_kl": OF_POOLS,
     "pool_votes": OF_POOLS,
+    "pool_weighted_votes": OF_POOLS | {"weights": POOL},
     "pool_tail": OF_POOLS,
     "pool_weights": OF_POOLS,
     "pool_win_rate": OF_POOLS,

@@ -103,6 +103,9 @@ CASES = {
     "pool_credits": lambda a: sb.pool_credits(a["rewards"], 2, 0.3, values=a["values"]),
     "pool_weights": lambda a: sb.pool_weights(a["rewards"], N, T),
     "pool_votes": lambda a: sb.pool_votes(a["answers"], N, num_classes=3),
+    "pool_weighted_votes": lambda a: sb.pool_weighted_votes(
+        KEY, a["answers"], jnp.square(a["values"]), N, num_classes=3, subsets=20
+    ),
     "pool_win_rate": lambda a: sb.pool_win_rate(a["rewards"], N, T),
     "pool_tail": lambda a: sb.pool_tail(a["rewards"], 0.25, N, T, values=a["values"]),
     "from_probs": lambda a: sb.from_probs(jnp.exp(a["law"]), a["gold"]),
@@ -124,7 +127,7 @@ CASES = {
     ),
 }
 
-RANDOM = ("simulate", "conditional", "select", "pessimism")
+RANDOM = ("simulate", "conditional", "select", "pessimism", "pool_weighted")
 """How cases begin whose random numbers depend on the row: in `shard_map` a device counts its own."""
 
 

@@ -15,9 +15,10 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 ON_HOST = {"extrapolate_curve", "from_distribution", "rates.fit_rate", "sequence_costs"}
 # What fixes a shape or a branch.
 STATIC = {
-    "baseline", "between", "block_size", "chunk", "divergence", "dtype", "envelope", "example_item",
-    "fallback", "generator", "k", "learning_rate", "length", "m", "method", "nodes", "num_classes",
-    "num_outcomes", "ppf", "rounds", "rule", "shape", "shared", "steps", "trials",
+    "against", "baseline", "between", "block_size", "chunk", "divergence", "dtype", "envelope",
+    "example_item", "fallback", "generator", "k", "learning_rate", "length", "m", "method", "nodes",
+    "num_classes", "num_outcomes", "ppf", "rounds", "rule", "shape", "shared", "steps", "subsets",
+    "trials",
 }  # fmt: skip
 OWN = {
     "block_problem": {"rewards"},

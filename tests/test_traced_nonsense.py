@@ -57,6 +57,7 @@ BAD = {
     "confidence": (*POSITIVE, 1.0),
     "level": (*ANY_REAL, -0.5, 1.5),
     "pool_tail level": (*POSITIVE, 1.0),
+    "pool_weighted_votes weights": (*ANY_REAL, -0.3),
     "answers": (*ANY_REAL, -1.0, 0.5, 3.0),
     "concentration": POSITIVE,
     "draws": (*POSITIVE, 1.0),
@@ -130,6 +131,7 @@ ENTRIES = {
     ("jackpot", "prize"), ("frontier", "kl"), ("leave_one_out_curve", "judges"),
     ("sweep", "n"), ("sweep", "log_n"), ("sweep", "temperature"), ("pool_credits", "temperature"),
     ("pool_weights", "temperature"), ("pool_votes", "answers"), ("pool_votes", "n"),
+    ("pool_weighted_votes", "answers"), ("pool_weighted_votes", "n"), ("pool_weighted_votes", "weights"),
     ("pool_tail", "n"),
     ("worst_case", "range_over_temperature"),
     *((name, x) for name in POOLS for x in ("rewards", "values", "n")),
@@ -155,7 +157,8 @@ def as_array(name, argument, value):
     """What a program is given in the place of a legal value."""
     if argument in ("problem", "block"):
         return value
-    integers = argument == "n" and name in POOLS | {"pool_votes", "pool_tail"}
+    whole = POOLS | {"pool_votes", "pool_tail", "pool_weighted_votes"}
+    integers = argument == "n" and name in whole
     return np.asarray(value, int if integers else float)
 
 

@@ -19,7 +19,7 @@ from softbon_jax.pools.divergences import (
 )
 from softbon_jax.pools.extrapolation import Extrapolated, extrapolate_curve
 from softbon_jax.pools.tails import Tail, pool_tail
-from softbon_jax.pools.votes import pool_votes
+from softbon_jax.pools.votes import WeightedVotes, pool_votes, pool_weighted_votes
 from softbon_jax.pools.win_rates import pool_win_rate
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "LeaveOneOut",
     "Tail",
     "TiltedKl",
+    "WeightedVotes",
     "curve_difference",
     "extrapolate_curve",
     "leave_one_out",
@@ -41,6 +42,7 @@ __all__ = [
     "pool_kl",
     "pool_tail",
     "pool_votes",
+    "pool_weighted_votes",
     "pool_weights",
     "pool_win_rate",
 ]

@@ -74,8 +74,12 @@ def _width(pools: Presorted, temperature: float) -> int:
 
 
 def subset_shares(count: Array, n: Array, slots: int, dtype: Any) -> Array:
-    """C(f, n)/C(count, n) for f = 0..slots, `[M, slots + 1]`: 0 below n, 1 from f = `count` on."""
+    """C(f, n)/C(count, n) for f = 0..slots, `[M, slots + 1]`: 0 below n, 1 from f = `count` on.
+
+    The `count` is a scalar or `[M]`.
+    """
     f = jnp.arange(slots, 0, -1, dtype=dtype)
+    count = jnp.broadcast_to(count, n.shape)[:, None]
     falls = jnp.where(f[None] > count, 1.0, jnp.clip((f[None] - n[:, None]) / f[None], 0.0, 1.0))
     shares = jnp.concatenate([jnp.ones((n.size, 1), dtype), jnp.cumprod(falls, axis=1)], axis=1)
     return shares[:, ::-1]
@@ -99,7 +103,7 @@ def soft_sum(
     temperature: Array,
     work: Work,
     marks: Marks | None = None,
-    outside: bool = False,
+    against: int = 0,
 ) -> Array:
     """`[M]`: the mean over all n-subsets of Σ v w / Σ w, by quadrature, for a temperature in (0, inf).
 
@@ -111,8 +115,9 @@ def soft_sum(
 
     Candidates of no weight at t come first (E_k = 1 for k up to their number), those of which nothing
     is left come last (a factor), so only `work.width` of them need a step. With `marks` x becomes
-    x (1 + ε), or x + ε (x - 1). With `outside` v is less by the members of S that are worse: the k - 1
-    that came before, in whatever order candidates tie.
+    x (1 + ε), or x + ε (x - 1). With `against` > 0 v is instead the chance that so many others, drawn
+    from what is not in S, all came before: of the j - 1 that did, k - 1 are in S, so it is
+    C(j - k, against)/C(N - n, against). What is carried then is D_k/C(N - k, against).
     """
     chex.assert_rank([pool.rewards, pool.values, n, temperature], [1, 1, 1, 0])
     slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
@@ -122,6 +127,12 @@ def soft_sum(
     shares = subset_shares(pool.float_size, n, slots, dtype)
     k = jnp.arange(1, largest + 1, dtype=jnp.int32)[:, None]
     rows = jnp.clip(n.astype(jnp.int32), 1, largest) - 1
+    if against:
+        left = pool.float_size - k.astype(dtype)
+        gain = jnp.where(left >= against, (left + 1) / jnp.maximum(left + 1 - against, 1), 0.0)
+        beaten = subset_shares(left[:, 0], jnp.full(largest, against, dtype), slots, dtype)
+        before = jnp.maximum(jnp.arange(slots + 1, dtype=jnp.int32)[None] - k, 0)
+        beaten = jnp.take_along_axis(beaten, before, axis=1)
 
     def part(first: Array, lead: Array, u: Array, weight: Array) -> Array:
         """The sum over a few nodes, so few that E and D stay in the cache."""
@@ -130,8 +141,8 @@ def soft_sum(
         reference = pool.rewards[lead][None]
         z = jnp.exp(jnp.minimum(u[None] - (reference - pool.rewards[slot]) / temperature, 30.0))
         x = jnp.exp(-z)
-        density, number = z * x, jnp.maximum(pool.size - slot, 1).astype(dtype)
-        share = jnp.where(slot < pool.size, 1 / number, 0.0)
+        density, number = z * x, jnp.maximum(pool.size - slot, 1)
+        share = jnp.where(slot < pool.size, 1 / number.astype(dtype), 0.0)
         idle = jnp.maximum(pool.size - start - width, 0)
         e = (k <= idle[None]).astype(dtype)
         if marks is not None:
@@ -146,16 +157,16 @@ def soft_sum(
 
         def add(state: tuple[Array, Array], candidate: tuple[Array, ...]) -> tuple[Any, None]:
             e, d = state
-            x, y, share, *density = (row[None] for row in candidate)
-            if outside:
-                y = y - (k - 1).astype(dtype) * density[0]
+            x, y, share = (row[None] for row in candidate[:3])
             rise = k.astype(dtype) * share
             e_less = jnp.concatenate([jnp.ones_like(x), e[:-1]])
             d_less = jnp.concatenate([jnp.zeros_like(x), d[:-1]])
+            if against:
+                y, d_less = y * beaten[:, candidate[3]], gain * d_less
             return (e + rise * (x * e_less - e), d + rise * (x * d_less + y * e_less - d)), None
 
-        steps = (x, pool.values[slot] * density, share, *([density] if outside else []))
-        (_, d), _ = _loops.scan(add, (e, jnp.zeros_like(e)), steps)
+        gains = (density, share, number) if against else (pool.values[slot] * density, share)
+        (_, d), _ = _loops.scan(add, (e, jnp.zeros_like(e)), (x, *gains))
         rest = pool.size - start
         means = d[rows] * shares[:, rest]
         if marks is not None and marks.less:

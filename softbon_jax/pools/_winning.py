@@ -1,4 +1,4 @@
-"""The mean, over all subsets of n candidates, of how often the selected one beats one not in it."""
+"""The mean, over all subsets of n candidates, of how often the selected one beats others not in it."""
 
 from __future__ import annotations
 
@@ -9,39 +9,57 @@ from softbon_jax.pools import _sorted, _unbiased
 from softbon_jax.pools._sorted import Pool
 
 
-def _others(pool: Pool, n: Array) -> Array:
-    """N - n, NaN where no candidate is left to be beaten."""
+def _left(pool: Pool, n: Array, against: int) -> Array:
+    """N - n, NaN where fewer than `against` are left."""
     left = pool.float_size - n
-    return jnp.where(left > 0, left, jnp.nan)
+    return jnp.where(left >= against, left, jnp.nan)
 
 
-def soft(pool: Pool, n: Array, temperature: Array, work: _unbiased.Work) -> Array:
+def soft(pool: Pool, n: Array, temperature: Array, work: _unbiased.Work, *, against: int) -> Array:
     """`[M]`, for a temperature in (0, inf).
 
-    The mean over S of Σ_i p_i(S) (b_i - b_i(S))/(N - n), where b_i candidates of the pool are worse
-    than i, b_i(S) of them in S; ties count ½. Two in S that tie count as one worse than the other,
-    because their p are equal.
+    Among candidates that tie, any strict order gives the same mean over S, since their p are equal. One
+    that ties with τ of the others comes before them in 1/(1 + τ) of these orders.
     """
-    below, tied = _sorted.ranks(pool)
-    beaten = jnp.where(pool.present, below + (tied - 1) / 2, 0.0)
-    total = _unbiased.soft_sum(pool._replace(values=beaten), n, temperature, work, outside=True)
-    return total / _others(pool, n)
+    total = _unbiased.soft_sum(pool, n, temperature, work, against=against)
+    return total + 0.0 * _left(pool, n, against)
 
 
-def hard(pool: Pool, n: Array) -> Array:
+def hard(pool: Pool, n: Array, *, against: int) -> Array:
     """`[M]`, at temperature 0.
 
-    Of n + 1 candidates the one left out is a best one as often as any other. It then costs ½ if others
-    tie with it, else 1. With B worse and G tied, 1 less ½ Σ_i (C(B+G-1, n) + C(B, n))/((N-n) C(N, n)).
+    With m = `against`, B worse and G tied, X = B + G + 1 and s of the tied in S, the win over m is
+
+      Σ_s C(G, s) C(B, n-s) [C(X-n, m+1) - C(B-n+s, m+1)]/(G-s+1)
+        = 1/(G+1) Σ_{B <= y < X} C(y, n-1) [C(X-n, m+1) - C(y-n+1, m+1) C(B, m+1)/C(y, m+1)]
+
+    over C(N, n) C(N-n, m): the sum over τ in the brackets, and C(G, s)/(G-s+1) = C(G+1, s)/(G+1).
     """
     slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
-    shares = _unbiased.subset_shares(pool.float_size, n, slots, dtype)
+    size, left, top = pool.float_size, _left(pool, n, against), slots + 1
     below, tied = (jnp.where(pool.present, x, 1.0).astype(jnp.int32) for x in _sorted.ranks(pool))
-    both = shares[:, jnp.clip(below + tied - 1, 0, slots)] + shares[:, jnp.clip(below, 0, slots)]
-    lost = jnp.sum(jnp.where(pool.present[None], both, 0.0), axis=1) / 2
-    return 1 - lost / _others(pool, n)
+    rank = jnp.arange(1, top, dtype=jnp.int32) - (pool.size - below - tied)  # among the tied
+    more = jnp.full_like(n, against + 1)
+    of_all = _unbiased.subset_shares(size, more[:1], top, dtype)[0]
+    of_rest = _unbiased.subset_shares(left + 1, more, top, dtype)
+    chosen = _unbiased.subset_shares(size + 1, n, top, dtype) * n[:, None]
+    number = n.astype(jnp.int32)[:, None]
+
+    def rest(x: Array) -> Array:
+        return jnp.take_along_axis(of_rest, jnp.clip(x[None] - number, 0, top), axis=1)
+
+    def summand(y: Array) -> Array:
+        """`[M, N]`."""
+        y = jnp.clip(y, 0, slots)
+        share = jnp.where(of_all[y] > 0, of_all[below] / of_all[y], 0.0)
+        won = rest(below + tied + 1) - rest(y + 1) * share[None]
+        return chosen[:, y + 1] / (y + 1).astype(dtype)[None] * won
+
+    both = summand(below + rank) + jnp.where(rank == 1, 1.0, 0.0)[None] * summand(below)
+    both = jnp.where(pool.present[None], both / (tied + 1).astype(dtype)[None], 0.0)
+    return jnp.sum(both, axis=1) * (size + 1) / (against + 1) + 0.0 * left
 
 
-def base(pool: Pool, n: Array) -> Array:
-    """`[M]`, at temperature inf: a fresh draw against another."""
-    return 0.5 + 0.0 * _others(pool, n)
+def base(pool: Pool, n: Array, *, against: int) -> Array:
+    """`[M]`, at temperature inf: any of `against` + 1 fresh draws is the best as often."""
+    return 1 / (against + 1) + 0.0 * _left(pool, n, against)

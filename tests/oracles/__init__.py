@@ -71,6 +71,7 @@ from .pools import (
     mean_over_subsets,
     policy_gradient,
     votes_over_subsets,
+    weighted_votes_over_subsets,
     win_rate_over_subsets,
 )
 from .precise import RELATIVE_DIGITS, exact_law, exact_law_by_counts, exact_tilted
@@ -144,5 +145,6 @@ __all__ = [
     "two_outcome_distances",
     "uniform_race_law",
     "votes_over_subsets",
+    "weighted_votes_over_subsets",
     "win_rate_over_subsets",
 ]

@@ -130,3 +130,17 @@ def votes_over_subsets(answers: Numbers, n: int, num_classes: int) -> np.ndarray
         most = counts == counts.max()
         found.append(most / most.sum())
     return np.mean(found, axis=0)
+
+
+def weighted_votes_over_subsets(
+    answers: Numbers, weights: Numbers, n: int, num_classes: int
+) -> np.ndarray:
+    """How often each answer in a subset of n has the largest sum of integer weights, shared if tied."""
+    found = []
+    for chosen in itertools.combinations(range(len(answers)), n):
+        totals = [-1] * num_classes
+        for i in chosen:
+            totals[answers[i]] = max(totals[answers[i]], 0) + int(weights[i])
+        most = np.array(totals) == max(totals)
+        found.append(most / most.sum())
+    return np.mean(found, axis=0)
