@@ -392,3 +392,23 @@ def test_half_precision_is_promoted(dtype):
     for field in sb.Metrics._fields:
         assert getattr(got, field).dtype == jnp.float32
     jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_block_of_impossible_outcomes_changes_nothing(dtype):
+    """Large problems are computed in blocks of outcomes, and one of them may have no probability."""
+    probs, rewards = np.zeros(1024), np.linspace(0.0, 1.0, 1024)
+    probs[0], probs[-1] = 0.7, 0.3
+    n = jnp.asarray([1.5, 10.0, 1e3, 1e8], dtype)
+
+    @jax.jit
+    def metrics(log_probs, rewards):
+        return sb.metrics(sb.Problem(log_probs, rewards), n, 0.05, nodes=2048)
+
+    with np.errstate(divide="ignore"):
+        got = metrics(jnp.asarray(np.log(probs), dtype), jnp.asarray(rewards, dtype))
+    want = sb.metrics(sb.from_probs([0.7, 0.3], [0.0, 1.0]), np.asarray(n, float), 0.05)
+    rtol = 2e-5 if dtype == np.float32 else 1e-11
+    for field in sb.Metrics._fields:
+        x, y = (np.asarray(getattr(m, field), float) for m in (got, want))
+        np.testing.assert_allclose(x, y, rtol=rtol, err_msg=field)

@@ -347,6 +347,10 @@ def _sum_of_scaled(log_scale: Array, mantissa: Array) -> tuple[Array, Array]:
 
 
 def scaled_exp(log_x: Array) -> tuple[Array, Array]:
-    """(e^{log_x - c}, c) with c the largest entry of each row, a constant to differentiation."""
+    """(e^{log_x - c}, c) with c the largest entry of each row, a constant to differentiation.
+
+    Zeros, and c = -inf, where nothing of a row is possible.
+    """
     log_scale = jax.lax.stop_gradient(jnp.max(log_x, axis=1))
-    return jnp.exp(log_x - log_scale[:, None]), log_scale
+    finite = jnp.where(log_scale > -jnp.inf, log_scale, 0.0)
+    return jnp.exp(log_x - finite[:, None]), log_scale

@@ -167,7 +167,7 @@ def markov_metrics(
     _checks.batch_shape(**shapes)
     if values is None and size == length > 1:
         block = _stretches.total_problem(chain, length)
-        return sequences.block_metrics(block, temperature, log_n, nodes)
+        return _nan_unless_laws(chain, sequences.block_metrics(block, temperature, log_n, nodes))
     layout = _stretches.layout(length, size)
     if values is not None:  # in NumPy where it can be, which compiles nothing
         known = None if isinstance(values, jax.core.Tracer) else np.asarray(values)
@@ -175,9 +175,19 @@ def markov_metrics(
     source = chain if size == 1 else _stretches.stretches(chain, length, size)
     plan = _rows_plan(source, values, layout.kinds, temperature, log_n, nodes)
     result = _interior(source, values, layout.kinds, temperature, log_n, plan)
-    if not _plan.may_be_limit(temperature):
+    if _plan.may_be_limit(temperature):
+        result = _at_limits(result, source, values, layout.kinds, temperature, log_n)
+    return _nan_unless_laws(chain, result)
+
+
+def _nan_unless_laws(chain: _stretches.Chain, result: Metrics) -> Metrics:
+    """NaN where laws that are traced are none; those that are known have been checked."""
+    laws = [x for x in (chain.initial, chain.kernel) if isinstance(x, jax.core.Tracer)]
+    if not laws:
         return result
-    return _at_limits(result, source, values, layout.kinds, temperature, log_n)
+    illegal = [jnp.isnan(_stretches.log_of_law(jnp, x)).any() for x in laws]
+    poison = jnp.where(jnp.stack(illegal).any(), jnp.nan, 0.0)
+    return jax.tree.map(lambda x: x + poison.astype(x.dtype), result)
 
 
 def _checked_kernel(kernel: Any, rewards: Any) -> tuple[Array, Array]:
