@@ -104,8 +104,8 @@ def _identities(config: Config) -> xr.Dataset:
     )
     normal = sb.Problem(jnp.log(truth.weights), truth.values)
     pairs = sb.Problem(
-        (jnp.log(truth.weights)[:, None] + jnp.log(noise.weights)).ravel(),
-        (truth.values[:, None] + noise.values).ravel(),
+        (jnp.log(truth.weights)[:, None] + jnp.log(noise.weights)[None]).ravel(),
+        (truth.values[:, None] + noise.values[None]).ravel(),
     )
     few = n[:3]
     gold = jnp.exp(sb.log_noisy_soft_bon(normal, few, temperature, *noise)) @ normal.rewards
