@@ -166,11 +166,13 @@ def _reproduce(arguments: Sequence[str]) -> int:
     whole = options.config == "paper" and not options.only
     table = options.page or (runner.REPOSITORY / "docs" / "claims.md" if whole else None)
     with Progress(verify.steps(options.config, names) + len(names) + 1 + bool(table)) as progress:
+
+        def drawn(call: workers.Task, name: str) -> None:
+            progress.step(f"drawn {call(draw.render_one, name, out, gallery)}")
+
         claims = verify.check(
-            options.config, out, names, progress, force=options.force, processes=number
+            options.config, out, names, progress, force=options.force, processes=number, then=drawn
         )
-        for path in draw.render(out, gallery, names):
-            progress.step(f"drawn {path}")
         pages = {out / "report.html": report.as_html(claims, options.config, out, gallery)}
         if table:
             pages[table] = verify.as_page(claims, options.config)

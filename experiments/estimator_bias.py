@@ -62,7 +62,7 @@ class Config:
     n: tuple[int, ...] = (1, 2, 4, 8, 16, 24, 32)
     seed: int = 0
     large_size: int = 256
-    large_pools: int = 20_000
+    large_pools: int = 10_000
     large_n: tuple[int, ...] = (16, 64, 256)
     divergence_pools: int = 4000
     judged_pools: int = 20_000

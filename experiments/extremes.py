@@ -49,7 +49,7 @@ class Config:
     temperatures: tuple[float, ...] = (0.05, 0.1, 0.3, 1.0, 5.0)
     n: tuple[float, ...] = (1.0, 1.1, 1.5, 1.9, 2.5, 4.2, 9.7, 40.5, 1e3, 1e5)
     population: int = 512
-    generations: int = 200
+    generations: int = 120
     ranges: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
     highs: int = 101
     draws: tuple[int, ...] = (1, 2, 3, 5, 10, 30, 100, 1000)

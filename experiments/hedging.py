@@ -57,54 +57,56 @@ SMOKE = Config(outcomes=128, points=9, prompts=2, draws=4.0, kl=(0.38,))
 
 
 def cells(config: Config) -> list[str]:
-    """One cell a curve, and one for the prompts that share a budget."""
-    return [*PLAIN, *(f"soft_{n}" for n in config.n), "allocation"]
+    """One for the prompts that share a budget, which takes longest, and one a rule."""
+    return ["allocation", *PLAIN, "soft"]
 
 
 def compute(config: Config, cell: str) -> xr.Dataset:
-    """The curve of gold reward called `cell` and its optimum, or the allocations."""
+    """The curves of gold reward of the rule `cell` and their optima, or the allocations."""
     if cell == "allocation":
         return _allocation(config)
     problem = sb.uniform_quantiles(config.outcomes)
     gold = problem.rewards**config.power * (1 - problem.rewards)
     x = jnp.geomspace(2.0, 60.0, config.points)
-    rule, _, size = cell.partition("_")
     tilt = sb.hedge(problem, gold, rule="tilted")
-    best = tilt
-    if rule == "hard":
+    curves, best, inverse = [cell], tilt, cell in ("tilted", "soft")
+    if cell == "hard":
         laws = sb.log_best_of_n(problem, x)
         best = sb.hedge(problem, gold, rule="hard")
-    elif rule == "poisson":
+    elif cell == "poisson":
         laws = sb.log_best_of_poisson(problem, x, 0.0)
         best = sb.hedge(problem, gold, rule="poisson")
-    elif rule == "tilted":
+    elif cell == "tilted":
         laws = sb.log_tilted(problem, 1 / x)
     else:
-        # All n in one call, so that one compiled kernel serves all curves.
         n = jnp.asarray(config.n, float)
-        all_best = sb.hedge(problem, gold, n=n)
-        at = config.n.index(int(size))
-        best = jax.tree.map(lambda y: y[at], all_best)
-        laws = sb.log_soft_bon(problem, float(size), 1 / x)
-    inverse = rule in ("tilted", "soft")
-    value = 1 / best.value if inverse else best.value
+        curves = [f"soft_{size}" for size in config.n]
+        best = sb.hedge(problem, gold, n=n)
+        laws = sb.log_soft_bon(problem, n[:, None], 1 / x)
     missed = best.gold
-    if rule == "soft":
-        missed = jnp.exp(sb.log_soft_bon(problem, float(size), tilt.value)) @ gold
+    if cell == "soft":
+        missed = jnp.exp(sb.log_soft_bon(problem, n, tilt.value)) @ gold
 
     def of_curve(value: jax.Array, name: str, units: str) -> xr.Variable:
-        return variable(np.asarray(value)[None], ["curve"], name, units)
+        return variable(np.atleast_1d(value), ["curve"], name, units)
 
     return xr.Dataset(
         {
             "gold": variable(
-                (jnp.exp(laws) @ gold)[None], ["curve", "strength"], "mean gold reward", REWARD
+                np.atleast_2d(jnp.exp(laws) @ gold),
+                ["curve", "strength"],
+                "mean gold reward",
+                REWARD,
             ),
-            "best": of_curve(value, "parameter of the largest gold reward", "1"),
+            "best": of_curve(
+                1 / best.value if inverse else best.value,
+                "parameter of the largest gold reward",
+                "1",
+            ),
             "best_gold": of_curve(best.gold, "largest mean gold reward", REWARD),
             "gold_by_tilt": of_curve(missed, "mean gold reward at the optimum of the tilt", REWARD),
         },
-        coords=grid(curve=[cell], strength=np.asarray(x)),
+        coords=grid(curve=curves, strength=np.asarray(x)),
     )
 
 
@@ -169,4 +171,4 @@ def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The whole result from the pieces of `cells(config)`, in order."""
     title = f"gold reward u^{config.power} (1 - u) selected by the proxy u"
     attributes = {"title": title, "power": config.power, "outcomes": config.outcomes}
-    return assemble(parts[:-1], "curve", attributes).merge(parts[-1])
+    return assemble(parts[1:], "curve", attributes).merge(parts[0])

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import rich.markup
@@ -39,6 +39,7 @@ def check(
     *,
     force: bool = False,
     processes: int = 1,
+    then: Callable[[workers.Task, str], object] | None = None,
 ) -> list[Claim]:
     """The claims on results of the config `size` in the folder `out`, computed where missing.
 
@@ -48,19 +49,24 @@ def check(
       names: of the experiments whose claims are checked.
       progress: counts the steps.
       force: compute again results that are up to date.
-      processes: how many compute, an experiment each at a time; 1 is this one. Results are the same.
+      processes: how many compute, a cell each at a time; 1 is this one. Results are the same.
+      then: is called with what calls a function in one of the processes, and the name of an experiment
+        whose result has been saved.
 
     Raises:
       ValueError: no experiment has one of the names.
     """
     if progress is None:
         with Progress(steps(size, names)) as own:
-            return check(size, out, names, own, force=force, processes=processes)
+            return check(size, out, names, own, force=force, processes=processes, then=then)
     shown, processes = progress, min(processes, len(names))
 
     def result(name: str) -> xr.Dataset:
         settings = getattr(experiments.module(name), size.upper())
-        return runner.execute(name, settings, out, force=force, progress=shown, call=call)
+        dataset = runner.execute(name, settings, out, force=force, progress=shown, call=call)
+        if then is not None:
+            then(call, name)
+        return dataset
 
     with workers.processes(processes) as call:
         datasets = workers.side_by_side(result, names, processes)

@@ -1,4 +1,7 @@
-"""Processes that compute cells: one experiment a thread, a cell at a time in whichever is free."""
+"""Processes that compute cells: one experiment a thread, a cell at a time in whichever is free.
+
+There are more threads than processes, so that none waits while an experiment ends with a long cell.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +65,13 @@ def _end_with_parent() -> None:
 
 
 def side_by_side(task: Task, items: Sequence[Any], number: int) -> list[Any]:
-    """`[task(x) for x in items]`, `number` at a time; after the first error no other is begun."""
+    """`[task(x) for x in items]` in threads; after the first error no other is begun.
+
+    Twice as many threads as there are processes, `number`; in this thread alone for one of them.
+    """
     if number == 1:
         return [task(x) for x in items]
-    with ThreadPoolExecutor(number) as pool:
+    with ThreadPoolExecutor(2 * number) as pool:
         futures: list[Future[Any]] = [pool.submit(task, x) for x in items]
         try:
             return [future.result() for future in futures]

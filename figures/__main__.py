@@ -24,15 +24,20 @@ def render(
     Raises:
       runner.ResultError: a result is missing or damaged.
     """
-    out.mkdir(parents=True, exist_ok=True)
     for name in names:
-        dataset = runner.load(name, results)
-        with style.one_column() if columns == 1 else nullcontext():
-            figure = importlib.import_module(f"figures.{name}").draw(dataset)
-        path = out / f"{name}.{suffix}"
-        with replacing(path) as temporary:
-            style.save(figure, temporary, suffix)
-        yield path
+        yield render_one(name, results, out, suffix, columns)
+
+
+def render_one(name: str, results: Path, out: Path, suffix: str = "svg", columns: int = 2) -> Path:
+    """Draw the figure of one experiment, as `render` does; the path of the figure."""
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = runner.load(name, results)
+    with style.one_column() if columns == 1 else nullcontext():
+        figure = importlib.import_module(f"figures.{name}").draw(dataset)
+    path = out / f"{name}.{suffix}"
+    with replacing(path) as temporary:
+        style.save(figure, temporary, suffix)
+    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
