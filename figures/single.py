@@ -30,5 +30,8 @@ def draw(dataset: xr.Dataset) -> Figure:
     )
     ax.grid(axis="y", lw=0.3)
     size = style.SMALL
-    ax.legend(title="range/λ", fontsize=size, title_fontsize=size, loc="lower left")
+    # Above the rows, where its dots are not taken for data.
+    figure.legend(
+        title="range/λ", fontsize=size, title_fontsize=size, loc="outside upper right", ncols=4
+    )
     return figure
