@@ -25,19 +25,20 @@ def ragged():
     return answers, weights, where
 
 
-def test_all_subsets(ragged):
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_all_subsets(ragged, combine):
     answers, weights, where = ragged
-    n = np.arange(1, 10)
-    got = sb.pool_weighted_votes(
-        jax.random.key(0), answers, weights, n, where=where, num_classes=4, subsets=SUBSETS
-    )
+    n, options = np.arange(1, 10), {"num_classes": 4, "subsets": SUBSETS, "combine": combine}
+    got = sb.pool_weighted_votes(jax.random.key(0), answers, weights, n, where=where, **options)
     for p, kept in enumerate(where):
         for i, size in enumerate(n.tolist()):
             if size > kept.sum():
                 assert np.isnan(got.estimate[p, i]).all()
                 assert np.isnan(got.standard_error[p, i]).all()
                 continue
-            exact = oracles.weighted_votes_over_subsets(answers[p, kept], weights[p, kept], size, 4)
+            exact = oracles.weighted_votes_over_subsets(
+                answers[p, kept], weights[p, kept], size, 4, combine
+            )
             bound = np.sqrt(exact * (1 - exact) / (SUBSETS - 1))
             off = np.abs(got.estimate[p, i] - exact)
             assert (off <= 4.5 * bound + 1e-12).all(), (p, size)
@@ -132,6 +133,7 @@ def test_traced_single_and_without_overflow(ragged):
         ),
         ([1.0, 1.0], {}, r"weights has shape \(2,\), answers has shape \(1, 2\)"),
         ([[1.0, 1.0]], {"subsets": 0}, "subsets must be an integer of at least 1, got 0"),
+        ([[1.0, 1.0]], {"combine": "max"}, "combine must be 'sum' or 'mean', got 'max'"),
     ],
 )
 def test_bad_arguments_are_explained(weights, options, message):

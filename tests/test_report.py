@@ -39,7 +39,12 @@ def analysis(rise=1.0, prompts=20, name="x.csv", gold=True):
     half = table._replace(n=N[1:2], reward=reward[..., 1:2], gold=value[..., 1:2], kl=kl[..., 1:2])
     each = advice.per_prompt_temperatures(table, 4, 1.0, halves=(half, half))
     verdicts = {0.0: advice.overoptimized(table, 0.0, samples=200)} if gold else {}
-    return report.Analysis(name, pools, table, "any budget", choice, each, verdicts)
+    ballot = advice.Ballot(
+        ("most votes", "<b>"), (False, True), np.stack([value, value + 1])[:, :, 0], 3
+    )
+    return report.Analysis(
+        name, pools, table, "any budget", choice, each, verdicts, ballot if gold else None
+    )
 
 
 # The JSON ----------------------------------------------------------------------------------------
@@ -85,6 +90,7 @@ FITS = {
     "columns": is_columns,
     "[3] integers": lambda x: len(x) == 3 and all(map(is_integer, x)),
     "[M] integers": lambda x: len(x) == len(N) and all(map(is_integer, x)),
+    "[M] numbers": lambda x: len(x) == len(N) and all(map(is_number, x)),
     "[T] numbers": lambda x: len(x) == len(TEMPERATURE) and all(map(is_number, x)),
     "[T][M] numbers": lambda x: (
         len(x) == len(TEMPERATURE) and all(len(y) == len(N) and all(map(is_number, y)) for y in x)
@@ -101,7 +107,7 @@ def test_the_json_is_what_the_page_describes():
     assert found["schema"] == report.SCHEMA == 1
     bare = dict(leaves(report.as_json(analysis(gold=False))))
     absent = {"gold.mean", "gold.standard_error"}
-    absent |= {key for key in kinds if key.startswith("overoptimisation[]")}
+    absent |= {key for key in kinds if key.startswith(("overoptimisation[]", "votes."))}
     assert set(kinds) - set(bare) == absent
     assert set(bare) - set(kinds) == {"overoptimisation"}
 

@@ -36,6 +36,9 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     yield from _of_scores("reward", pools.rewards, pools)
     if pools.gold is not None:
         yield from _of_scores("gold", pools.gold, pools)
+    if pools.answers is not None:
+        kinds = np.max(pools.answers, axis=1, where=pools.where, initial=0) + 1
+        yield f"answers: {kinds.min()} to {kinds.max()} a prompt, median {np.median(kinds):g}"
     yield "to analyze it:"
     yield f"  {command(options, pools)}"
 
@@ -66,7 +69,7 @@ def command(options: argparse.Namespace, pools: Scores) -> str:
     prompt = pools.columns.prompt.split(" + ") if options.prompt == ["auto"] else options.prompt
     words += ["--prompt", *prompt, "--reward", *names_of(pools.columns.reward)]
     words += ["--gold", *(names_of(pools.columns.gold) or ("none",))]
-    for name in ("where", "steps", "delimiter", "decimal", "encoding"):
+    for name in ("answer", "where", "steps", "delimiter", "decimal", "encoding"):
         value = getattr(options, name)
         words += [f"--{name}", value] if value is not None else []
     words += ["--success", *options.success] if options.success else []

@@ -34,6 +34,11 @@ def file_options(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
         "--response", default="auto",
         help="column of identifiers, or none; default: response_id if the file has it",
     )  # fmt: skip
+    if many:
+        parser.add_argument(
+            "--answer", metavar="COLUMN",
+            help=f"{column}, of the answer that a response gives: compare votes with the scores",
+        )  # fmt: skip
     parser.add_argument(
         "--where", metavar="SQL", help="pick rows, such as \"filter = 'strict-match'\""
     )
@@ -81,6 +86,7 @@ def read(options: argparse.Namespace, least: int) -> scores.Scores:
         delimiter=options.delimiter,
         decimal=options.decimal,
         encoding=options.encoding,
+        answer=getattr(options, "answer", None),
     )
 
 

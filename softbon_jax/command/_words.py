@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from softbon_jax.command._ballot import SUBSETS
 from softbon_jax.command._grid import Table
 from softbon_jax.command._intervals import means, student
-from softbon_jax.command.advice import Choice, PerPrompt, Verdict
+from softbon_jax.command.advice import Ballot, Choice, PerPrompt, Verdict
 from softbon_jax.scores import Scores
 
 
@@ -25,6 +26,7 @@ class Analysis(NamedTuple):
         lowest temperature.
       verdicts: for each temperature that was tested, whether the proxy is over-optimized; empty without
         a gold score.
+      ballot: votes beside selection by scores; None unless answers are asked for.
     """
 
     source: str
@@ -34,6 +36,7 @@ class Analysis(NamedTuple):
     choice: Choice
     per_prompt: PerPrompt | None
     verdicts: dict[float, Verdict]
+    ballot: Ballot | None = None
 
 
 def what(analysis: Analysis) -> str:
@@ -72,6 +75,10 @@ def tables(analysis: Analysis) -> list[tuple[str, list[str], list[list[str]]]]:
     table = analysis.table
     head = ["λ", *(f"n={n}" for n in table.n)]
     result = []
+
+    def cells(mean: np.ndarray, error: np.ndarray) -> list[str]:
+        return [f"{m:.4g} ±{e:.1g}" for m, e in zip(mean, error, strict=True)]
+
     for title, values in (
         ("mean reward ± standard error", table.reward),
         ("mean gold ± standard error", table.gold),
@@ -84,10 +91,17 @@ def tables(analysis: Analysis) -> list[tuple[str, list[str], list[list[str]]]]:
         if values is not None:
             mean, error = (np.where(np.abs(x) < 1e-12, 0.0, x) for x in means(values))
             rows = [
-                [f"{t:g}", *(f"{m:.4g} ±{e:.1g}" for m, e in zip(*pair, strict=True))]
+                [f"{t:g}", *cells(*pair)]
                 for t, *pair in zip(table.temperature, mean, error, strict=True)
             ]
             result.append((title, head, rows))
+    if analysis.ballot is not None:
+        by_rule = [
+            [name, *cells(*means(x))]
+            for name, x in zip(analysis.ballot.rules, analysis.ballot.value, strict=True)
+        ]
+        title = f"mean {what(analysis)} of the answer that is chosen ± standard error"
+        result.append((title, ["rule", *head[1:]], by_rule))
     return result
 
 
@@ -108,6 +122,8 @@ def findings(analysis: Analysis) -> list[str]:
         lines = [best]
     if analysis.per_prompt is not None:
         lines.append(_of_each(analysis, analysis.per_prompt))
+    if analysis.ballot is not None:
+        lines.append(_of_votes(analysis, analysis.ballot))
     for t, verdict in analysis.verdicts.items():
         lines.append(f"Over-optimization at λ = {t:g}: {verdict.finding}. {verdict.reason}.")
     if columns.valuing is None:
@@ -138,6 +154,29 @@ def _of_each(analysis: Analysis, each: PerPrompt) -> str:
         "A λ for every prompt, chosen on one half of its responses and valued on the other, at n = "
         f"{each.n} and the same mean KL would change {changes}."
     )
+
+
+def _of_votes(analysis: Analysis, ballot: Ballot) -> str:
+    """Every rule for choosing an answer against the plain vote, at the largest n."""
+    reach = student(len(analysis.table.prompts) - 1)
+    votes = ballot.value[0, :, -1]
+    differences = []
+    for name, value in zip(ballot.rules[1:], ballot.value[1:, :, -1], strict=True):
+        mean, error = means(value - votes)
+        ends = f"95% interval {mean - reach * error:+.2g} to {mean + reach * error:+.2g}"
+        differences.append(f"{name}: {mean:+.2g} ({ends})")
+    sampled = [name for name, x in zip(ballot.rules, ballot.sampled, strict=True) if x]
+    line = (
+        f"The answer with most votes of {analysis.table.n[-1]} has mean {what(analysis)} "
+        f"{votes.mean():.4g}. By prompt, the others against it: {'; '.join(differences)}. In random "
+        f"subsets, {SUBSETS} a prompt: {'; '.join(sampled)}."
+    )
+    if ballot.mixed:
+        line += (
+            f" In {ballot.mixed:,} prompts responses of one answer have unequal {what(analysis)}, of "
+            "which a vote earns the mean."
+        )
+    return line
 
 
 def glance(analysis: Analysis) -> list[tuple[str, str, str]]:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from softbon_jax import _checks
+from softbon_jax.command._ballot import Ballot as Ballot
+from softbon_jax.command._ballot import ballot as ballot
 from softbon_jax.command._grid import Table as Table
 from softbon_jax.command._grid import default_n as default_n
 from softbon_jax.command._grid import default_temperatures as default_temperatures

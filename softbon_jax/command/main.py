@@ -55,7 +55,9 @@ over-optimized.
 
 Several columns after --reward or --gold are averaged: --reward judge_1 judge_2 --gold judge_3. With
 noisy judges of one kind, --reward judge_1 judge_2 judge_3 --leave-one-out lets each of them judge
-what the others select, so that their noise is not counted as gain."""
+what the others select, so that their noise is not counted as gain.
+
+With --answer, a column of the answer that a response gives, votes are set beside selection by scores."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,6 +205,12 @@ def _check_outputs(outputs: dict[str, Path | None], sources: Sequence[Path]) -> 
 
 def _analyze(options: argparse.Namespace) -> None:
     _options.check_file_options(options)
+    if options.answer is not None and (options.leave_one_out or options.gold == ["none"]):
+        other = "--leave-one-out" if options.leave_one_out else "--gold none"
+        raise ValueError(
+            f"--answer {options.answer} needs a gold score that says how good each answer is, "
+            f"not {other}"
+        )
     _positive("--kl", options.kl)
     _positive("--budget-n", options.budget_n)
     for size in options.n or ():
@@ -219,6 +227,10 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
     """The report of `_analyze`, once its options are checked; every step is told."""
     tell(f"reading {_options.named(options)}")
     pools = _options.read(options, least=2)
+    if pools.answers is not None and pools.gold is None:
+        raise ValueError(
+            f"--answer {options.answer} needs a gold score that says how good each answer is (--gold)"
+        )
     largest = int(pools.where.sum(1).max())
     if max(options.n or [1]) > largest:
         raise ValueError(f"--n must be at most {largest}, the largest pool, got {max(options.n)}")
@@ -261,6 +273,12 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
         asked = {*table.temperature[:1], *([choice.temperature] if choice.ok else [])}
         for t in sorted(t for t in asked if np.isfinite(t)):
             verdicts[float(t)] = advice.overoptimized(table, t, seed=options.seed)
+    ballot = None
+    if pools.answers is not None:
+        tell("counting votes")
+        usual = choice.ok and 0 < choice.temperature < np.inf
+        shared = choice.temperature if usual else None
+        ballot = advice.ballot(pools, table, shared, seed=options.seed)
     analysis = report.Analysis(
         source=_options.named(options),
         scores=pools,
@@ -269,6 +287,7 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
         choice=choice,
         per_prompt=per_prompt,
         verdicts=verdicts,
+        ballot=ballot,
     )
     # Everything is made before anything is written.
     tell("drawing" if options.html else "writing")

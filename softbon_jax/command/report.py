@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from softbon_jax.command import _page, _words
+from softbon_jax.command._ballot import SUBSETS, Ballot
 from softbon_jax.command._figure import COLORS as COLORS
 from softbon_jax.command._figure import drawing as drawing
 from softbon_jax.command._figure import pictures
@@ -91,7 +92,28 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
         names = [scores.prompts[i] for i in table.prompts]
         each["temperature"] = dict(zip(names, each["temperature"], strict=True))
         result["per_prompt_temperature"] = each
+    if analysis.ballot is not None:
+        result["votes"] = _of_votes(analysis.ballot)
     return _plain(result)
+
+
+def _of_votes(ballot: Ballot) -> dict[str, Any]:
+    """Each rule, and its differences from the plain vote."""
+    rules = []
+    for rule, sampled, value in zip(ballot.rules, ballot.sampled, ballot.value, strict=True):
+        mean, error = means(value)
+        more, more_error = means(value - ballot.value[0])
+        over = {"mean": more, "standard_error": more_error}
+        rules.append(
+            {
+                "rule": rule,
+                "sampled": sampled,
+                "mean": mean,
+                "standard_error": error,
+                "over_votes": over,
+            }
+        )
+    return {"subsets": SUBSETS, "mixed_prompts": ballot.mixed, "rules": rules}
 
 
 def _plain(x: Any) -> Any:

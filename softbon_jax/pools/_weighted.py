@@ -1,4 +1,4 @@
-"""How often each answer has the largest total weight in random subsets of a pool's candidates."""
+"""How often each answer has the largest total, or mean, weight in random subsets of a pool."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def weighted_votes(
     *,
     subsets: int,
     num_classes: int,
+    by_mean: bool = False,
 ) -> tuple[Array, Array]:
     """The mean and its standard error, each `[M, classes]`, for one pool `[N]`, n from 1 to N.
 
@@ -56,6 +57,8 @@ def weighted_votes(
         members = (drawn[:, None] <= last[:, :, None]).astype(dtype)
         both = jnp.matmul(members, own_and_weight, precision="highest")
         votes, totals = jnp.split(both, 2, axis=2)
+        if by_mean:
+            totals = totals / jnp.maximum(votes, 1.0)
         totals = jnp.where(votes > 0, totals, -1.0)
         won = (totals >= rounding * jnp.max(totals, axis=2, keepdims=True)).astype(dtype)
         share = won / jnp.sum(won, axis=2, keepdims=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,13 +83,15 @@ def pool_weighted_votes(
     where: Any = None,
     num_classes: int | None = None,
     subsets: int = 1000,
+    combine: Literal["sum", "mean"] = "sum",
 ) -> WeightedVotes:
     """The chance that each answer has the most weight among n of a prompt's candidates, by sampling.
 
     Weighted voting selects the answer with the largest sum of weights, such as a verifier's
-    probabilities or e^{reward/λ}; answers that tie share equally. The number estimated is the mean over
-    all subsets of n of a prompt's N candidates. There is no exact recursion for it, because sums of
-    weights may take as many values as there are subsets; with equal weights it is `pool_votes`.
+    probabilities or e^{reward/λ}, or with the largest mean; answers that tie share equally. The number
+    estimated is the mean over all subsets of n of a prompt's N candidates. There is no exact recursion
+    for it, because sums of weights may take as many values as there are subsets; the sum of equal
+    weights is `pool_votes`.
 
     Args:
       key: typed key, consumed.
@@ -99,6 +101,7 @@ def pool_weighted_votes(
       where: bool, broadcasts against answers, traced; False leaves a candidate out (ragged pools).
       num_classes: static, how many labels there are; by default the largest of known answers, plus 1.
       subsets: static, how many random subsets, without replacement, are drawn for each prompt.
+      combine: static, "sum" or "mean": how the weights of an answer's candidates become one.
 
     Returns:
       `WeightedVotes` in the dtype of the weights, without the axis of a scalar n. All n use the same
@@ -109,10 +112,10 @@ def pool_weighted_votes(
     Raises:
       TypeError: the key is not a typed key; answers, weights or n are not real numbers.
       ValueError: as `pool_votes`; the weights have another shape than the answers, or one that counts is
-        negative or not finite; `subsets` is not an integer of at least 1.
+        negative or not finite; `subsets` is not an integer of at least 1; `combine` is neither word.
 
     Numerics: without bias; the standard error is below 1/(2 sqrt(subsets)). Totals that differ by less
-      than rounding, a share of N eps, tie. A candidate of weight 0 wins only where all have weight 0.
+      than rounding, a share of N eps, tie. An answer of weight 0 wins only where all have weight 0.
       Time is O(prompts · subsets · N (log N + M · classes)); memory does not depend on `subsets`. The
       gradient by the weights is 0.
     Source: weighted majority voting, or self-consistency (arXiv:2203.11171, arXiv:2206.02336).
@@ -132,6 +135,7 @@ def pool_weighted_votes(
             f"weights has shape {weights.shape}, answers has shape {request.answers.shape}"
         )
     subsets = _checks.positive_integer("subsets", subsets)
+    _checks.one_of("combine", combine, ("sum", "mean"))
     known, kept = _checks.concrete(weights), _checks.concrete(request.where)
     if known is not None and kept is not None:
         bad = kept & ~((known >= 0) & (known < np.inf))
@@ -144,6 +148,7 @@ def pool_weighted_votes(
         request.n,
         num_classes=request.num_classes,
         subsets=subsets,
+        by_mean=combine == "mean",
     )
 
 
@@ -219,7 +224,7 @@ def _votes_of(answers: Array, where: Array, n: Array, *, largest: int, num_class
     return out.reshape(len(out), *n.shape, num_classes)
 
 
-@partial(jax.jit, static_argnames=("num_classes", "subsets"))
+@partial(jax.jit, static_argnames=("num_classes", "subsets", "by_mean"))
 def _weighted_votes_of(
     key: Array,
     answers: Array,
@@ -229,6 +234,7 @@ def _weighted_votes_of(
     *,
     num_classes: int,
     subsets: int,
+    by_mean: bool,
 ) -> WeightedVotes:
     prompts, slots = answers.shape
     labels, usable, good = _usable(answers, where, n, slots, num_classes, weights.dtype)
@@ -238,7 +244,14 @@ def _weighted_votes_of(
         index, labels, weights, where = one
         own = jax.random.fold_in(key, index)
         return _weighted.weighted_votes(
-            own, labels, weights, where, usable, subsets=subsets, num_classes=num_classes
+            own,
+            labels,
+            weights,
+            where,
+            usable,
+            subsets=subsets,
+            num_classes=num_classes,
+            by_mean=by_mean,
         )
 
     rows = (jnp.arange(prompts, dtype=jnp.int32), labels, weights, where)

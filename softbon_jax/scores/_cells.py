@@ -46,6 +46,7 @@ class Asked(NamedTuple):
       success: words that count as 1.
       decimal: "," or "."; None to find out.
       text: whether `response` is the text of a response, of which repeats are counted, and not refused.
+      answer: column or path of the answer that a response gives, or None.
     """
 
     prompt: tuple[str, ...]
@@ -56,6 +57,13 @@ class Asked(NamedTuple):
     success: tuple[str, ...]
     decimal: str | None
     text: bool
+    answer: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that are read, in the order of the columns x0, x1, … of the table `raw`."""
+        others = (x for x in (self.answer, self.response) if x)
+        return (*self.prompt, *self.scores, *others)
 
 
 def steps_of(name: str) -> tuple[str, str]:
@@ -80,9 +88,9 @@ def raw(
     """Copy the columns asked for into a table of the engine, with the number of the row.
 
     Returns:
-      For each column, in the order prompt, scores, response, whether it is "number", "text" or "json".
+      For each of the columns whether it is "number", "text" or "json".
     """
-    wanted = (*asked.prompt, *asked.scores, *([asked.response] if asked.response else []))
+    wanted = asked.columns
     tops, made, kinds = [], [], []
     for k, name in enumerate(wanted):
         names = known if table.names is None else table.names
@@ -180,6 +188,8 @@ def unfold(
     nested = any(lists[k] > 1 for k in kept if k in scores)
     if asked.steps not in (None, "none") and not nested:
         kept = {k for k in kept if k not in scores}
+    if asked.answer and not kept & set(scores):  # an answer may be a list, of one response
+        kept.discard(scores.stop)
     for k in kept:
         items[k] = _items(k)
     if items:
@@ -217,14 +227,14 @@ def unfold(
         f"s{k} AS s{k - keys}, CASE WHEN s{k} IS NULL OR NOT isfinite(s{k}) "
         f"THEN left({text[k]}::VARCHAR, 500) END AS t{k - keys}" for k in scores
     )  # fmt: skip
-    other = ""
+    other = f", {text[scores.stop]}::VARCHAR AS answer" if asked.answer else ""
     if asked.response:
         lost = (
             asked.text and bool(items) and len(kinds) - 1 not in items
         )  # every row is a pair of its own
         shown = "NULL::VARCHAR" if asked.text else f"{text[-1]}::VARCHAR"
         pair = "hash(row, place)" if lost else f"hash({key}, {text[-1]})"
-        other = f", {shown} AS response, {pair} AS pair"
+        other += f", {shown} AS response, {pair} AS pair"
     start = "INSERT INTO cells" if file else "CREATE TEMP TABLE cells AS"
     engine.connection.execute(
         f"{start} SELECT {file} AS file, row, place, {key} AS key, {outer}{other} "
@@ -313,7 +323,7 @@ def _check_lengths(
     engine: Engine, path: Path, asked: Asked, items: dict[int, str], scores: range, longest: str
 ) -> None:
     first = min(set(items) & set(scores) or items)
-    name = asked.scores[first - scores.start] if first in scores else asked.response
+    name = asked.columns[first]
     for k in (*scores, *[k for k in items if k not in scores]):
         length = f"len({items[k]})" if k in items else "1"
         bad = engine.first(
@@ -321,8 +331,8 @@ def _check_lengths(
             f"AND {longest} <> {length} ORDER BY row LIMIT 1"
         )
         if bad:
-            other = (asked.prompt + asked.scores + ((asked.response,) if asked.response else ()))[k]
-            if asked.text and k == len(asked.prompt) + len(asked.scores):
+            other = asked.columns[k]
+            if asked.text and k == len(asked.columns) - 1:
                 del items[k]
                 continue
             raise ValueError(

@@ -49,6 +49,7 @@ class Found(NamedTuple):
     response: str | None
     text: bool
     notes: tuple[str, ...]
+    answer: str | None = None
 
 
 def find(

@@ -38,6 +38,7 @@ def read(
     delimiter: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
+    answer: str | None = None,
 ) -> Scores:
     r"""The pools of files of scores, one row a response or one row a prompt with lists of responses.
 
@@ -76,6 +77,9 @@ def read(
       decimal: "." or ","; None to find out where cells are not parted by commas.
       encoding: of text; None for UTF-8, UTF-16 where the file begins so, and Latin-1 for CSV that is not
         UTF-8, which keeps every identifier apart whatever it is.
+      answer: column of the answer that a response gives, such as the final number, for votes; two are
+        the same if their texts are. One that is empty is missing: with "lose" it is kept as an answer
+        that no other response gives. None for none.
 
     Returns:
       `Scores`. Identifiers are neither trimmed nor merged.
@@ -128,6 +132,7 @@ def read(
         _spelled(names_of(prompt)), _spelled(selecting), None if gold is None else _spelled(valuing),
         response if response is None else _spelled((response,))[0], where, steps,
         names_of(success), missing, most_rows, most_bytes, delimiter, decimal, encoding,
+        answer if answer is None else _spelled((answer,))[0],
     )  # fmt: skip
     kinds = [_files.check_file(file) for file in files]
     if "npz" in kinds:
@@ -253,6 +258,13 @@ def _pools(path: Path, rows: Rows, wanted: Wanted, least: int, leave_one_out: bo
                 Dropped(f"no finite {name}", int(lost.sum()), int(rows.row[np.argmax(lost)]))
             )
             keep &= ~lost
+    if rows.answer is not None and (lost := (rows.answer < 0) & keep).any():
+        if wanted.missing == "lose":
+            notes.append(f"{lost.sum():,} responses without {found.answer} are kept, each alone")
+        else:
+            reason = f"no {found.answer}"
+            dropped.append(Dropped(reason, int(lost.sum()), int(rows.row[np.argmax(lost)])))
+            keep &= ~lost
     if dropped:
         notes.append(
             "what is dropped is taken not to exist: if such responses are worse than others, every "
@@ -307,11 +319,25 @@ def _pools(path: Path, rows: Rows, wanted: Wanted, least: int, leave_one_out: bo
         rows=fill(offset + rows.row - 1, -1),
         columns=Columns(
             " + ".join(found.prompt), _one_or_all(found.reward),
-            _one_or_all(found.gold) if found.gold else None, response, leave_one_out,
+            _one_or_all(found.gold) if found.gold else None, response, leave_one_out, found.answer,
         ),
         read=sum(rows.read),
         dropped=tuple(dropped),
         judges=judges,
         places=fill(rows.place, -1) if rows.place.any() else None,
         notes=tuple(notes),
+        answers=None if rows.answer is None else _labels(fill(rows.answer, -2), where),
     )  # fmt: skip
+
+
+def _labels(answers: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Numbers of answers, `[prompts, N]` with -1 for none, counted anew from 0 within each prompt."""
+    alone = answers.max() + 1 + np.arange(answers.size).reshape(answers.shape)
+    answers = np.where(answers == -1, alone, answers)
+    order = np.argsort(answers, axis=1, kind="stable")
+    ranked = np.take_along_axis(answers, order, axis=1)
+    first = np.take_along_axis(where, order, axis=1)
+    first[:, 1:] &= ranked[:, 1:] != ranked[:, :-1]
+    labels = np.empty_like(order)
+    np.put_along_axis(labels, order, np.cumsum(first, axis=1) - 1, axis=1)
+    return np.where(where, labels, 0)

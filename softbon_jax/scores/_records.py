@@ -40,6 +40,7 @@ class Columns(NamedTuple):
       response: identifies a response among those to its prompt; duplicates are refused.
       leave_one_out: whether each column of `reward` in turn is the score to maximize while the mean of
         the others selects.
+      answer: the answer that a response gives, for votes.
     """
 
     prompt: str = "prompt_id"
@@ -47,6 +48,7 @@ class Columns(NamedTuple):
     gold: str | tuple[str, ...] | None = None
     response: str | None = None
     leave_one_out: bool = False
+    answer: str | None = None
 
     @property
     def selecting(self) -> str:
@@ -69,8 +71,10 @@ class Columns(NamedTuple):
         of_reward = "" if isinstance(self.reward, str) else "mean of "
         of_gold = "" if self.gold is None or isinstance(self.gold, str) else "mean of "
         gold = ", ".join(names_of(self.gold))
-        return f"reward = {of_reward}{reward}" + (
-            f", gold = {of_gold}{gold}" if gold else ", no gold score"
+        return (
+            f"reward = {of_reward}{reward}"
+            + (f", gold = {of_gold}{gold}" if gold else ", no gold score")
+            + (f", answer = {self.answer}" if self.answer else "")
         )
 
 
@@ -112,6 +116,8 @@ class Scores(NamedTuple):
       places: `[prompts, N]` integers, the place in the list that the row holds, counted from 0; -1 where
         there is no response; None where every row is one response.
       notes: how the file was read, in words, where it does not go without saying.
+      answers: `[prompts, N]` integers from 0, equal for equal answers to one prompt, 0 where there is no
+        response; None where no column of answers was asked for.
     """
 
     prompts: tuple[str, ...]
@@ -125,3 +131,4 @@ class Scores(NamedTuple):
     judges: np.ndarray | None = None
     places: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    answers: np.ndarray | None = None

@@ -31,6 +31,7 @@ class Rows(NamedTuple):
       read: the number of rows of all files.
       notes: how they were read, in words.
       columns: those that were read.
+      answer: `[rows]` numbers of answers, -1 where it is missing; None where none are asked for.
     """
 
     prompts: list[str]
@@ -43,6 +44,7 @@ class Rows(NamedTuple):
     read: tuple[int, ...]
     notes: tuple[str, ...]
     columns: _columns.Found
+    answer: np.ndarray | None = None
 
 
 class Wanted(NamedTuple):
@@ -61,12 +63,13 @@ class Wanted(NamedTuple):
     delimiter: str | None
     decimal: str | None
     encoding: str | None
+    answer: str | None = None
 
     def find(self, path: Path, names: Sequence[str]) -> _columns.Found:
         """The columns among `names`."""
         found = _columns.find(path, names, self.prompt, self.reward, self.gold, self.response)
         check_roles(path, found.reward, found.gold)
-        return found
+        return found._replace(answer=self.answer)
 
 
 def check_roles(path: Path, selecting: tuple[str, ...], valuing: tuple[str, ...]) -> None:
@@ -138,7 +141,7 @@ def from_tables(files: list[Path], kinds: list[str], wanted: Wanted) -> Rows:
         scores = (*found.reward, *found.gold)
         asked = _cells.Asked(
             found.prompt, scores, found.response, wanted.where, wanted.steps, wanted.success,
-            wanted.decimal, found.text,
+            wanted.decimal, found.text, found.answer,
         )  # fmt: skip
         if "filter" in names and wanted.where is None:
             _refuse_filters(engine, files[0], tables[0][0])
@@ -262,6 +265,8 @@ def _grouped(
             "an identifier",
             "response",
         )
+    if asked.answer and wanted.missing == "error":
+        check(_NO_ANSWER, asked.answer, "an answer", "coalesce(answer, '')")
     lost: list[str] = []
     for k, name in enumerate(scores):
         valid, bad = engine.first(
@@ -287,9 +292,12 @@ def _grouped(
             notes += _repeats(engine, path, asked)
     names = [row[0] for row in engine.rows("SELECT key FROM prompts ORDER BY code")]
     kept = [k for k, name in enumerate(scores) if name not in lost]
+    others = [*(f"s{k}" for k in kept), "row", "place", "file"]
+    if asked.answer:
+        number = "dense_rank() OVER (ORDER BY answer)"
+        others.append(f"CASE WHEN {_NO_ANSWER} THEN -1 ELSE {number} END AS answer")
     arrays = engine.connection.execute(
-        f"SELECT cells.rowid AS id, code, {', '.join(f's{k}' for k in kept)}, row, place, file "
-        "FROM cells JOIN prompts USING (key)"
+        f"SELECT cells.rowid AS id, code, {', '.join(others)} FROM cells JOIN prompts USING (key)"
     ).fetchnumpy()
     order = np.empty(total, np.int64)
     order[np.asarray(arrays.pop("id"))] = np.arange(total)
@@ -297,8 +305,11 @@ def _grouped(
     return Rows(
         names, arrays["code"], {scores[k]: arrays[f"s{k}"] for k in kept}, arrays["row"],
         arrays["place"], arrays["file"], None, counts, (*found.notes, *notes),
-        found._replace(gold=tuple(x for x in found.gold if x not in lost)),
+        found._replace(gold=tuple(x for x in found.gold if x not in lost)), arrays.get("answer"),
     )  # fmt: skip
+
+
+_NO_ANSWER = "(answer IS NULL OR trim(answer, e' \\t\\r\\n') = '')"
 
 
 def _refuse_filters(engine: _engine.Engine, path: Path, table: _tables.Table) -> None:
@@ -342,13 +353,14 @@ def from_arrays(path: Path, wanted: Wanted) -> Rows:
     wanted = wanted._replace(prompt=prompt)
     found = wanted.find(path, names)
     scores = (*found.reward, *found.gold)
-    for name in (*scores, *names_of(found.response if not found.text else None)):
+    others = (*names_of(found.answer), *names_of(found.response if not found.text else None))
+    for name in (*scores, *others):
         if name not in names:
             raise ValueError(
                 f"{path}: no column {name!r}; the columns are {', '.join(names[:20]) or 'none'}"
             )
     found = found._replace(response=None if found.text else found.response)
-    arrays = load(scores, (*found.prompt, *names_of(found.response)))
+    arrays = load(scores, (*found.prompt, *others))
     keys, total = arrays[found.prompt[0]].astype(str), len(arrays[scores[0]])
     if not total:
         raise ValueError(f"{path}: no rows below the header")
@@ -358,6 +370,16 @@ def from_arrays(path: Path, wanted: Wanted) -> Rows:
         if wanted.missing != "drop" and bad.any():
             at = int(np.argmax(bad))
             _refuse(path, at + 1, 0, name, "a finite number", str(x[at]), int(bad.sum()) - 1)
+    answer = None
+    if found.answer is not None:
+        given = arrays[found.answer]
+        none = (
+            np.isnan(given) if given.dtype.kind == "f" else np.char.strip(given.astype(str)) == ""
+        )
+        if wanted.missing == "error" and none.any():
+            at = int(np.argmax(none))
+            _refuse(path, at + 1, 0, found.answer, "an answer", "", int(none.sum()) - 1)
+        answer = np.where(none, -1, np.unique(given, return_inverse=True)[1])
     if found.response is not None:
         pairs = list(zip(keys.tolist(), arrays[found.response].astype(str).tolist(), strict=True))
         if len(set(pairs)) < total:
@@ -368,5 +390,5 @@ def from_arrays(path: Path, wanted: Wanted) -> Rows:
     zeros = np.zeros(total, int)
     return Rows(
         unique[np.argsort(first)].tolist(), rank[code], values, np.arange(1, total + 1), zeros, zeros,
-        None, (total,), found.notes, found,
+        None, (total,), found.notes, found, answer,
     )  # fmt: skip

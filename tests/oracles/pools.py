@@ -1,6 +1,7 @@
 """Pools of scored candidates: means over all subsets, divergences of the empirical law."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 from scipy.special import rel_entr
@@ -133,14 +134,19 @@ def votes_over_subsets(answers: Numbers, n: int, num_classes: int) -> np.ndarray
 
 
 def weighted_votes_over_subsets(
-    answers: Numbers, weights: Numbers, n: int, num_classes: int
+    answers: Numbers, weights: Numbers, n: int, num_classes: int, combine: str = "sum"
 ) -> np.ndarray:
-    """How often each answer in a subset of n has the largest sum of integer weights, shared if tied."""
+    """How often each answer in a subset of n has most of integer weights, shared if tied.
+
+    Most by the sum over its candidates in the subset, or by their mean.
+    """
     found = []
     for chosen in itertools.combinations(range(len(answers)), n):
-        totals = [-1] * num_classes
+        given: list[list[int]] = [[] for _ in range(num_classes)]
         for i in chosen:
-            totals[answers[i]] = max(totals[answers[i]], 0) + int(weights[i])
-        most = np.array(totals) == max(totals)
+            given[answers[i]].append(int(weights[i]))
+        count = len if combine == "mean" else lambda own: 1
+        totals = [Fraction(sum(own), count(own)) if own else Fraction(-1) for own in given]
+        most = np.array([x == max(totals) for x in totals])
         found.append(most / most.sum())
     return np.mean(found, axis=0)
