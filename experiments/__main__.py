@@ -162,18 +162,22 @@ def _reproduce(arguments: Sequence[str]) -> int:
     out = options.out or runner.default_results(options.config)
     paper_gallery = runner.REPOSITORY / "figures" / "gallery"
     gallery = options.gallery or (paper_gallery if options.config == "paper" else out / "figures")
+    narrow = out / "one_column"
     names, number = _names(options.only), _processes(options.processes)
     whole = options.config == "paper" and not options.only
     table = options.page or (runner.REPOSITORY / "docs" / "claims.md" if whole else None)
     with Progress(verify.steps(options.config, names) + len(names) + 1 + bool(table)) as progress:
 
         def drawn(call: workers.Task, name: str) -> None:
-            progress.step(f"drawn {call(draw.render_one, name, out, gallery)}")
+            path = call(draw.render_one, name, out, gallery)
+            call(draw.render_one, name, out, narrow, "svg", 1)  # for the report alone
+            progress.step(f"drawn {path}")
 
         claims = verify.check(
             options.config, out, names, progress, force=options.force, processes=number, then=drawn
         )
-        pages = {out / "report.html": report.as_html(claims, options.config, out, gallery)}
+        text = report.as_html(claims, options.config, out, gallery, narrow)
+        pages = {out / "report.html": text}
         if table:
             pages[table] = verify.as_page(claims, options.config)
         for page, text in pages.items():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import html
 import importlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import experiments
 from experiments import runner
 from experiments.claims import CHECK, DERIVED, PAPER, Claim
 from experiments.verify import summary
-from figures import style
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #16181d; --faint: #555b66; --line: #d5d8de; --page: #fff;
@@ -51,8 +49,10 @@ pre { overflow-x: auto; border: 1px solid var(--line); border-radius: 4px; paddi
 """
 
 
-def as_html(claims: Sequence[Claim], size: str, results: Path, gallery: Path) -> str:
-    """The page: claims on results of the config `size`, in a folder, with a folder of SVG figures.
+def as_html(claims: Sequence[Claim], size: str, results: Path, gallery: Path, narrow: Path) -> str:
+    """The page: claims on results of the config `size`, with folders of results and of SVG figures.
+
+    Those in `narrow` are one column wide.
 
     Raises:
       runner.ResultError: a result is missing or damaged.
@@ -68,7 +68,7 @@ def as_html(claims: Sequence[Claim], size: str, results: Path, gallery: Path) ->
     ]
     for name in names:
         own = [claim for claim in claims if claim.experiment == name]
-        parts.append(_section(name, own, size, results, gallery, manifests[name]))
+        parts.append(_section(name, own, size, results, (gallery, narrow), manifests[name]))
     parts += ["<h2>How it was made</h2>", _made(manifests)]
     body = "\n".join(parts)
     return (
@@ -130,18 +130,16 @@ def _section(
     claims: Sequence[Claim],
     size: str,
     results: Path,
-    gallery: Path,
+    figures: tuple[Path, Path],
     manifest: dict[str, Any],
 ) -> str:
     dataset = runner.load(name, results)
     title = str(dataset.attrs["title"])
     draw = importlib.import_module(f"figures.{name}").draw
-    narrow = io.BytesIO()
-    with style.one_column():
-        style.save(draw(dataset), narrow)
-    wide, narrow_data = (
-        "data:image/svg+xml;base64," + base64.b64encode(x).decode()
-        for x in ((gallery / f"{name}.svg").read_bytes(), narrow.getvalue())
+    wide, narrow = (
+        "data:image/svg+xml;base64,"
+        + base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
+        for folder in figures
     )
     caption = html.escape(" ".join((draw.__doc__ or "").split()))
     head = ("claim", "source", "measured", "allowed", "")
@@ -155,7 +153,7 @@ def _section(
     )
     seconds = manifest.get("wall_seconds", float("nan"))
     return f"""<section id="{name}"><h2>{name}: {html.escape(title)}</h2>
-<figure><picture><source media="(max-width: 40rem)" srcset="{narrow_data}">
+<figure><picture><source media="(max-width: 40rem)" srcset="{narrow}">
 <img alt="{html.escape(title)}: {caption}" src="{wide}"></picture>
 <figcaption>{caption}</figcaption></figure>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>

@@ -29,6 +29,8 @@ TINY = float(np.finfo(np.float32).tiny)
 """The least normal number of float32, below which there are no more digits."""
 FEW = (1, 4)
 """Problems for what takes long: an uneven law, and one of two possible outcomes."""
+POSSIBLE = {2: 64, 4: 2}
+"""Of every five problems, those in which so many outcomes are possible, and how many."""
 MOST_CALIBRATED = 512
 """Outcomes of a calibration, whose cost grows like the square of that number."""
 
@@ -38,17 +40,17 @@ class Config:
     """Settings of the experiment.
 
     Attributes:
-      sizes: numbers of outcomes.
+      sizes: numbers of outcomes; problems of fewer are among them (`POSSIBLE`).
       numbers: of candidates.
       ratios: range of the rewards over temperature.
       pool_sizes: of pools, one for each of `sizes`.
       problems: for each size, and pools.
     """
 
-    sizes: tuple[int, ...] = (64, 4096)
+    sizes: tuple[int, ...] = (4096,)
     numbers: tuple[float, ...] = (1.0, 1.5, 10.0, 1e3, 1e6, 1e8)
     ratios: tuple[float, ...] = (0.1, 1.0, 10.0, 50.0)
-    pool_sizes: tuple[int, ...] = (128, 1024)
+    pool_sizes: tuple[int, ...] = (1024,)
     problems: int = 8
 
 
@@ -112,7 +114,7 @@ def _compared(
 def _problems(config: Config, size: int, dtype: Any) -> tuple[sb.Problem, np.ndarray]:
     """`[problem, 1, 1, K]`: even and uneven laws, rare best outcomes; and temperatures, by ratio.
 
-    In every fifth problem all but the worst and the best outcome are impossible.
+    In some only a few outcomes are possible, from the worst to the best (`POSSIBLE`).
     """
     random = np.random.default_rng(size)
     logits, rewards = np.empty((2, config.problems, size), np.float32)
@@ -120,8 +122,8 @@ def _problems(config: Config, size: int, dtype: Any) -> tuple[sb.Problem, np.nda
         logits[i] = random.normal(size=size) * (0, 1, 3)[i % 3]
         rewards[i] = np.sort(random.uniform(size=size) if i % 2 else random.normal(size=size))
         logits[i, -1] -= 12 * (i % 4 == 3)
-        if i % 5 == 4:
-            logits[i, 1:-1] = -np.inf
+        some = np.linspace(0, size - 1, POSSIBLE.get(i % 5, size)).astype(int)
+        logits[i, ~np.isin(np.arange(size), some)] = -np.inf
     temperature = np.ptp(rewards, axis=1)[:, None, None] / np.array(config.ratios)[:, None]
     problem = sb.from_logits(
         jnp.asarray(logits[:, None, None], dtype), jnp.asarray(rewards[:, None, None], dtype)

@@ -31,7 +31,8 @@ def page(tmp_path_factory):
     claims = smoke.claims()
     with smoke.drawn_once(pytest.MonkeyPatch()):
         list(render(smoke.results(), gallery))
-        text = report.as_html(claims, "smoke", smoke.results(), gallery)
+        list(render(smoke.results(), gallery / "narrow", columns=1))
+        text = report.as_html(claims, "smoke", smoke.results(), gallery, gallery / "narrow")
     path = gallery / "report.html"
     path.write_text(text, encoding="utf-8")
     return path, claims
