@@ -175,6 +175,7 @@ def test_judges_are_averaged_or_left_out(judged, tmp_path, capsys):
     assert naive["read"]["columns"]["reward"] == three
     assert fair["read"]["columns"] == {
         "prompt": "prompt_id", "reward": three, "gold": None, "response": None, "leave_one_out": True,
+        "answer": None,
     }  # fmt: skip
     assert apart["read"]["columns"]["gold"] == ["judge_2", "judge_3"]
     words = "reward = mean of all but one of judge_1, judge_2, judge_3, gold = the one left out"
