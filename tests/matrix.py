@@ -79,12 +79,13 @@ def session(python: str, jax: Sequence[str], wheel: Path, folder: Path) -> bool:
         return False
     tests = folder / "tests"
     shutil.copytree(ROOT / "tests", tests, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)  # has the settings of pytest
     quick = "--xla_backend_optimization_level=0"
     settings = {**os.environ, "XLA_FLAGS": quick, "PYTHONPATH": str(folder)}
     files = [tests / name for name in OUTSIDE]
     command = [
         inside, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow and not long",
-        "-p", "no:cacheprovider", "-W", "error", "--rootdir", folder, *files,
+        "-p", "no:cacheprovider", "--rootdir", folder, *files,
     ]  # fmt: skip
     passed = _run(command, cwd=folder, env=settings)
     settings["JAX_ENABLE_X64"] = "0"
