@@ -176,8 +176,8 @@ def _reproduce(arguments: Sequence[str]) -> int:
         claims = verify.check(
             options.config, out, names, progress, force=options.force, processes=number, then=drawn
         )
-        text = report.as_html(claims, options.config, out, gallery, narrow)
-        pages = {out / "report.html": text}
+        whole_page = report.as_html(claims, options.config, out, gallery, narrow)
+        pages = {out / "report.html": whole_page}
         if table:
             pages[table] = verify.as_page(claims, options.config)
         for page, text in pages.items():

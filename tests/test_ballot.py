@@ -107,6 +107,27 @@ def test_missing_answers(tmp_path, rows, kind):
     np.testing.assert_array_equal(kept.rewards, without.rewards)
 
 
+def test_a_number_that_is_none_is_missing(tmp_path):
+    path = tmp_path / "numbers.parquet"
+    table = {"prompt_id": ["a"] * 4, "reward": [0.0] * 4, "answer": [1.5, float("nan"), None, 1.5]}
+    pq.write_table(pa.table(table), path)
+    with pytest.raises(ValueError, match=r"row 2, column 'answer' must be an answer"):
+        scores.read(path, answer="answer")
+    assert scores.read(path, answer="answer", missing="lose").answers.tolist() == [[0, 1, 2, 0]]
+
+
+def test_bad_arguments_are_explained(rows, tmp_path):
+    pools = scores.read(write(tmp_path, rows, "csv"), answer="answer")
+    table = advice.tabulate(pools, [1, 2], [0.0, 1.0, np.inf])
+    for temperature in (0.0, 0.5, np.inf):
+        with pytest.raises(ValueError, match=rf"one of \[1.0\], got {temperature}"):
+            advice.ballot(pools, table, temperature)
+    with pytest.raises(ValueError, match=r"seed must be an integer from 0 to .*, got -1"):
+        advice.ballot(pools, table, 1.0, seed=-1)
+    with pytest.raises(ValueError, match="scores must have answers and gold"):
+        advice.ballot(pools._replace(answers=None), table, 1.0)
+
+
 def expected(rows, rule, n, temperature):
     """Mean over prompts and subsets, by enumeration."""
     found = []
@@ -135,9 +156,9 @@ def test_every_rule_earns_what_enumeration_says(tmp_path, rows, capsys):
     assert [rule["sampled"] for rule in votes["rules"]] == [sampled for _, sampled in kinds]
     for rule, (kind, sampled) in zip(votes["rules"], kinds, strict=True):
         exact = [expected(rows, kind, n, temperature) for n in N]
-        # A subset of the pool itself, or of one response, has no error.
-        error = np.where(np.isin(N, (1, SIZE)) & (kind != "soft"), 1e-12, 0.0)
-        error += sampled * 4.5 * 0.5 / np.sqrt(PROMPTS * votes["subsets"]) + 1e-12
+        # The only subset of all responses has no error.
+        spread = 0.5 / np.sqrt(PROMPTS * votes["subsets"])
+        error = sampled * 4.5 * spread * np.not_equal(N, SIZE) + 1e-12
         assert (np.abs(np.subtract(rule["mean"], exact)) <= error).all(), kind
         more = np.subtract(rule["mean"], votes["rules"][0]["mean"])
         np.testing.assert_allclose(rule["over_votes"]["mean"], more, atol=1e-12)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 
+from softbon_jax import _checks
 from softbon_jax.command._grid import Table
 from softbon_jax.pools.votes import pool_votes, pool_weighted_votes
 from softbon_jax.scores import Scores
@@ -25,7 +26,7 @@ class Ballot(NamedTuple):
     Attributes:
       rules: their names, in words.
       sampled: whether a rule is valued on random subsets, at all n or at those beyond `MOST_EXACT`.
-      value: `[rules, prompts, M]` mean gold of the answer that is chosen among n responses.
+      value: `[rules, prompts, M]` mean gold, in its own units, of the answer chosen among n responses.
       mixed: number of prompts with responses of one answer and unequal gold.
     """
 
@@ -49,7 +50,8 @@ def ballot(scores: Scores, table: Table, temperature: float | None, *, seed: int
       `Ballot`. Where responses of one answer have unequal gold, a vote earns their mean.
 
     Raises:
-      ValueError: the pools have no answers, or no gold.
+      ValueError: the pools have no answers, or no gold; the temperature is 0, infinite or not in the
+        table; `seed` is not an integer of at least 0.
 
     Numerics: best-of-n, and plain votes up to `MOST_EXACT`, are means over all subsets of a pool;
       weighted votes, and plain ones beyond it, over `SUBSETS` random subsets a prompt.
@@ -65,6 +67,12 @@ def ballot(scores: Scores, table: Table, temperature: float | None, *, seed: int
     """
     if scores.answers is None or scores.gold is None or table.gold is None:
         raise ValueError("scores must have answers and gold, which says how good each answer is")
+    seed = _checks.positive_integer("seed", seed, least=0, most=2**63 - 1)
+    usual = table.temperature[(table.temperature > 0) & np.isfinite(table.temperature)]
+    if temperature is not None and temperature not in usual:
+        raise ValueError(f"temperature must be one of {usual.tolist()}, got {temperature}")
+    if temperature is None and usual.size:
+        temperature = float(usual[usual.size // 2])
     answers, gold, where, rewards = (
         x[table.prompts] for x in (scores.answers, scores.gold, scores.where, scores.rewards)
     )
@@ -93,9 +101,6 @@ def ballot(scores: Scores, table: Table, temperature: float | None, *, seed: int
     if not few.all():
         votes[:, ~few] = sampled(keys[0], np.ones(where.shape))[:, ~few]
     rules = [("most votes", not few.all(), votes)]
-    usual = table.temperature[(table.temperature > 0) & np.isfinite(table.temperature)]
-    if temperature is None and usual.size:
-        temperature = float(usual[usual.size // 2])
     if temperature is not None:
         soft = table.gold[:, np.flatnonzero(table.temperature == temperature)[0]]
         rules.append((f"soft best-of-n at λ = {temperature:g}", False, soft))

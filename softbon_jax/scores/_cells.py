@@ -227,7 +227,12 @@ def unfold(
         f"s{k} AS s{k - keys}, CASE WHEN s{k} IS NULL OR NOT isfinite(s{k}) "
         f"THEN left({text[k]}::VARCHAR, 500) END AS t{k - keys}" for k in scores
     )  # fmt: skip
-    other = f", {text[scores.stop]}::VARCHAR AS answer" if asked.answer else ""
+    other = ""
+    if asked.answer:
+        answer = f"{text[scores.stop]}::VARCHAR"
+        if kinds[scores.stop] == "number":
+            answer = f"nullif({answer}, 'nan')"
+        other = f", {answer} AS answer"
     if asked.response:
         lost = (
             asked.text and bool(items) and len(kinds) - 1 not in items
