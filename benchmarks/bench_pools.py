@@ -54,15 +54,27 @@ def run(rounds: int, quick: bool) -> _timing.Report:
         "win rate": lambda: sb.pool_win_rate(some, large_n[:-1], grid).mean,
         "votes": lambda: sb.pool_votes(answers, large_n),
     }
+    gold = np.stack([some, rng.normal(size=some.shape)], axis=1)
+    alone = {
+        "reward": parts["curve"],
+        "gold": lambda: sb.pool_curve(some, large_n, grid, values=gold[:, 1]).mean,
+        "KL(P_n‖P) and of the tilted law": parts["KL"],
+        "pool_table": lambda: sb.pool_table(some, large_n, grid, values=gold).kl.mean,
+    }
+    one_pass = _timing.race(alone, rounds)
     table = _timing.race(parts | {"table": lambda: [part() for part in parts.values()]}, rounds)
     times = _timing.race(calls, rounds)
     ratios = {
         "NumPy subsets / pool_curve, a prompt": _timing.ratio(
             times, ["NumPy subsets, 10 x 256, 9 n"], ["pool_curve, 200 x 256, 9 n"], scale=20.0
-        )
+        ),
+        "pool_curve twice and pool_kl / pool_table": _timing.ratio(
+            one_pass, list(alone)[:3], ["pool_table"]
+        ),
     }
     exact = sb.pool_curve(few, small_n, TEMPERATURE).per_prompt
     error = jnp.sqrt(jnp.mean((exact - resample(few, small_n.tolist(), rng)) ** 2, axis=0))
     remark = f"error of {SUBSETS:,} subsets, rms over prompts: {[f'{x:.2g}' for x in error]}"
     measured = {"float64, one λ": times, "1,000 x 64, nine λ, seven n": table}
+    measured["the same, in one pass"] = one_pass
     return _timing.Report(measured, ratios, [remark])

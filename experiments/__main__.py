@@ -1,4 +1,4 @@
-"""python -m experiments list | run NAME | reproduce | verify."""
+"""python -m experiments list | run NAME | reproduce | verify | share I/K."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ commands:
   run NAME     compute one experiment and save its result
   reproduce    compute all, check all claims, draw all figures, write the report
   verify       check the claims, computing what is missing
+  share I/K    compute the I-th of K shares of all cells, I from 0, for `reproduce` or `verify` to find
 
 Each command explains its options with --help; `run NAME --help` lists the settings of NAME."""
 
@@ -83,13 +84,41 @@ class Verify:
     processes: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Compute one share of the cells of the experiments: on a cluster, one a job.
+
+    `reproduce` or `verify` with the same options takes what it finds and computes what is missing, so
+    any of the jobs may be stopped, and started again.
+
+    Attributes:
+      part: I/K, the I-th of K shares, I from 0 to K - 1; such as $SLURM_PROCID/$SLURM_NTASKS.
+      config: which of the two sets of settings to use.
+      out: folder of results, which all jobs can write to; results/CONFIG by default.
+      only: names of experiments; all by default.
+      processes: how many compute, side by side; one a core by default, and one on an accelerator.
+    """
+
+    part: tyro.conf.Positional[str]
+    config: Size = "paper"
+    out: Path | None = None
+    only: tuple[str, ...] = ()
+    processes: int | None = None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0 if all is well, 1 if a claim fails, 2 if the command is invalid."""
     jax.config.update("jax_enable_x64", True)
     compilation_cache.enable()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (given[0], given[1:]) if given else ("", [])
-    commands = {"list": _list, "run": _run, "reproduce": _reproduce, "verify": _verify}
+    commands = {
+        "list": _list,
+        "run": _run,
+        "reproduce": _reproduce,
+        "verify": _verify,
+        "share": _share,
+    }
     if command not in commands:
         asked = command in ("-h", "--help")
         print(USAGE, file=sys.stdout if asked else sys.stderr)
@@ -208,6 +237,31 @@ def _verify(arguments: Sequence[str]) -> int:
         with naming(option, path), replacing(path) as temporary:
             temporary.write_text(text(claims) + "\n", encoding="utf-8")
     return _print(claims, options.format)
+
+
+def _share(arguments: Sequence[str]) -> int:
+    options = tyro.cli(Share, args=arguments, prog="python -m experiments share")
+    own, shares = _part(options.part)
+    out = options.out or runner.default_results(options.config)
+    names, number = _names(options.only), _processes(options.processes)
+    configs = {name: getattr(experiments.module(name), options.config.upper()) for name in names}
+    cells = [(x, i) for x in names for i in range(len(experiments.module(x).cells(configs[x])))]
+    some = cells[own::shares]
+    with Progress(len(some)) as progress, workers.processes(number) as call:
+
+        def compute(name: str) -> None:
+            indices = [i for x, i in some if x == name]
+            runner.compute_some(name, configs[name], out, indices, progress, call)
+
+        workers.side_by_side(compute, list(dict.fromkeys(x for x, _ in some)), number)
+    return 0
+
+
+def _part(text: str) -> tuple[int, int]:
+    own, _, shares = text.partition("/")
+    if not (own.isdecimal() and shares.isdecimal() and int(own) < int(shares)):
+        raise ValueError(f"share takes I/K with I from 0 to K - 1, got {printable(text)!r}")
+    return int(own), int(shares)
 
 
 def _names(only: Sequence[str]) -> Sequence[str]:

@@ -18,6 +18,7 @@ differs between runs (wall time, date, device) is in the manifest, which names n
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import datetime
 import fcntl
@@ -32,7 +33,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,45 @@ def execute(
         return _execute(name, config, out, force, progress, call or (lambda f, *x: f(*x)))
 
 
+def compute_some(
+    name: str,
+    config: Any,
+    out: Path,
+    some: Sequence[int],
+    progress: Progress,
+    call: Callable[..., Any],
+) -> None:
+    """Compute some of the cells of an experiment, unless they are there, for `execute` to find.
+
+    Any number of processes and machines that see the folder may do so at a time.
+    """
+    cells, basis = module(name).cells(config), _basis(name, config)
+    with contextlib.suppress(ResultError):
+        manifest = read_manifest(name, out)
+        if manifest is not None and not _changes(manifest["basis"], basis):
+            progress.skip(len(some))
+            return
+    folder = _folder_of_cells(name, basis, out)
+    for i in some:
+        if _saved_cell(folder, i, out, progress) is None:
+            _compute_cell(name, config, cells[i], i, folder, call)
+        progress.step(f"{name}: {cells[i]}")
+
+
+def _folder_of_cells(name: str, basis: dict[str, Any], out: Path) -> Path:
+    folder = out / ".cells" / f"{name}-{_digest(basis)[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _compute_cell(
+    name: str, config: Any, cell: str, index: int, folder: Path, call: Callable[..., Any]
+) -> bytes:
+    data: bytes = call(computed, name, config, cell)
+    _write(folder / f"{index:04d}.{_sha256(data)}.nc", data)
+    return data
+
+
 def computed(name: str, config: Any, cell: str) -> bytes:
     """One cell of an experiment, as it is saved."""
     return _as_bytes(module(name).compute(config, cell))
@@ -183,19 +223,17 @@ def _execute(
     if changes:
         progress.say(f"{name}: computing it again, because {changes}")
 
-    cells_dir = out / ".cells" / f"{name}-{key[:16]}"
+    cells_dir = _folder_of_cells(name, basis, out)
     if force:
-        shutil.rmtree(cells_dir, ignore_errors=True)
-    cells_dir.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(cells_dir)
+        cells_dir.mkdir()
     began = time.perf_counter()
     resumed = 0
     parts = []
     for i, cell in enumerate(cells):
         part = _saved_cell(cells_dir, i, out, progress)
         if part is None:
-            data = call(computed, name, config, cell)
-            _write(cells_dir / f"{i:04d}.{_sha256(data)}.nc", data)
-            part = _read(data)
+            part = _read(_compute_cell(name, config, cell, i, cells_dir, call))
         else:
             resumed += 1
         parts.append(part)

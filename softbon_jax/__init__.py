@@ -61,6 +61,7 @@ from softbon_jax.pools.curves import (
 )
 from softbon_jax.pools.divergences import KlCurve, TiltedKl, pool_effective_size, pool_kl
 from softbon_jax.pools.extrapolation import Extrapolated, extrapolate_curve
+from softbon_jax.pools.tables import PoolTable, pool_table
 from softbon_jax.pools.tails import Tail, pool_tail
 from softbon_jax.pools.votes import WeightedVotes, pool_votes, pool_weighted_votes
 from softbon_jax.pools.win_rates import pool_win_rate
@@ -139,6 +140,7 @@ __all__ = [
     "Noise",
     "OnePlusPoisson",
     "PessimismLaw",
+    "PoolTable",
     "PositiveBinomial",
     "Problem",
     "Reservoir",
@@ -198,6 +200,7 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_table",
     "pool_tail",
     "pool_votes",
     "pool_weighted_votes",

@@ -115,9 +115,9 @@ ARGUMENTS = {
 LENGTHY = {
     "allocate", "best_threshold", "blockwise_metrics", "conditional_fluctuation",
     "curve_difference", "cvar", "decode", "frontier", "hedge", "log_noisy_soft_bon",
-    "log_random_n", "markov_metrics", "n_for_kl", "pool_credits", "pool_kl", "pool_tail",
-    "pool_weights", "pool_win_rate", "race_metrics", "random_n_metrics", "renyi", "simulate",
-    "stopped_metrics", "sweep", "symbolwise_metrics", "temperature_for_kl",
+    "log_random_n", "markov_metrics", "n_for_kl", "pool_credits", "pool_kl", "pool_table",
+    "pool_tail", "pool_weights", "pool_win_rate", "race_metrics", "random_n_metrics", "renyi",
+    "simulate", "stopped_metrics", "sweep", "symbolwise_metrics", "temperature_for_kl",
     "temperature_for_reward",
 }  # fmt: skip
 """What compiles for more than a second: some tests leave these to `make slow` or `make test-long`."""
@@ -150,6 +150,7 @@ OWN = {
     "pool_kl": OF_POOLS,
     "pool_votes": OF_POOLS,
     "pool_weighted_votes": OF_POOLS | {"weights": POOL},
+    "pool_table": OF_POOLS,
     "pool_tail": OF_POOLS,
     "pool_weights": OF_POOLS,
     "pool_win_rate": OF_POOLS,

@@ -106,6 +106,7 @@ CASES = {
     "pool_weighted_votes": lambda a: sb.pool_weighted_votes(
         KEY, a["answers"], jnp.square(a["values"]), N, num_classes=3, subsets=20
     ),
+    "pool_table": lambda a: sb.pool_table(a["rewards"], N, T, values=a["values"]),
     "pool_win_rate": lambda a: sb.pool_win_rate(a["rewards"], N, T),
     "pool_tail": lambda a: sb.pool_tail(a["rewards"], 0.25, N, T, values=a["values"]),
     "from_probs": lambda a: sb.from_probs(jnp.exp(a["law"]), a["gold"]),

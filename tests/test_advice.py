@@ -87,7 +87,7 @@ def test_the_table_holds_the_estimates_of_the_pools_that_are_large_enough():
     grid = advice.tabulate(pools, [5, 1, 5], temperature, tell=lambda *x: told.append(x))
     np.testing.assert_array_equal(grid.n, [1, 5])
     np.testing.assert_array_equal(grid.prompts, [1, 2, 4])
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert told == [(0, 1), (1, 1)]
     rewards, gold, where = (x[grid.prompts] for x in (pools.rewards, pools.gold, pools.where))
     for found, values in ((grid.reward, rewards), (grid.gold, gold)):
         for row, t in enumerate(temperature):
@@ -139,7 +139,7 @@ def test_old_names_and_positions_warn_and_work():
     told = []
     with pytest.warns(DeprecationWarning, match=r"tabulate: pass tell=\.\.\. by keyword"):
         advice.tabulate(pools, [1, 2], [0.0], lambda *x: told.append(x))
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert told == [(0, 1), (1, 1)]
     with pytest.warns(DeprecationWarning, match="overoptimised is now overoptimized"):
         old = advice.overoptimised
     assert old is advice.overoptimized
@@ -179,3 +179,41 @@ def test_one_failed_response_sets_no_scale(sentinel):
 def test_equal_rewards_have_a_grid_too():
     pools = scores.padded({"a": np.zeros(4), "b": np.ones(4)})
     np.testing.assert_array_equal(advice.default_temperatures(pools)[[0, 5, -1]], [0, 1, np.inf])
+
+
+# Many prompts ------------------------------------------------------------------------------------
+
+
+def test_groups_of_prompts_keep_mean_and_error():
+    """Neighbors that are alike fall into different groups; the means of groups are those of prompts."""
+    random = np.random.default_rng(10)
+    values = 5 + np.repeat(random.normal(size=(2500, 3)), 4, axis=0)
+    (groups,), size = advice._in_groups(values)
+    assert groups.shape == (4096, 3)
+    assert size == 10_000 / 4096
+    np.testing.assert_allclose(groups.mean(0), values.mean(0), rtol=1e-13)
+    error = values.std(0) / 100
+    np.testing.assert_allclose(groups.std(0) / 64, error, rtol=0.05)
+    (same,), one = advice._in_groups(values[:4096])
+    assert one == 1
+    np.testing.assert_array_equal(same, values[:4096])
+    another = advice._with_another(groups, np.array([7.0, 5.0, 0.0]), size)
+    whole = np.vstack([values, [[7.0, 5.0, 0.0]]])
+    np.testing.assert_allclose(
+        another.sum(0) * size, whole.sum(0) + (size - 1) * values.mean(0), rtol=1e-12
+    )
+
+
+def test_groups_tell_what_prompts_tell(monkeypatch):
+    random = np.random.default_rng(11)
+    many = table(random.normal(size=(3000, 3)) + np.array([0.0, 0.1, 0.05]))
+    prompts = advice.choose(many), advice.overoptimized(many, 0.0)
+    monkeypatch.setattr(advice, "MOST_RESAMPLED", 500)
+    groups = advice.choose(many), advice.overoptimized(many, 0.0)
+    assert groups[0].n == prompts[0].n == 2
+    for field in ("value", "gain", "gain_low", "gain_high", "kl", "agreement"):
+        found, want = (getattr(x[0], field) for x in (groups, prompts))
+        assert abs(found - want) < 0.01, field
+    assert groups[1].finding == prompts[1].finding
+    assert groups[1].drop == prompts[1].drop
+    assert abs(groups[1].p_value - prompts[1].p_value) < 0.02

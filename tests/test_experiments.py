@@ -141,6 +141,33 @@ def test_a_stopped_run_is_continued(tmp_path, computed):
     assert not list((tmp_path / "stopped" / ".cells").iterdir())
 
 
+def test_shares_of_the_cells_are_found(tmp_path, computed, monkeypatch):
+    """Two shares, one of them stopped and started again, give the bytes of one run."""
+    cells, state = computed
+    monkeypatch.setattr(pool_frontier, "SMOKE", TINY)
+
+    def share(part):
+        own = f"share {part} --config smoke --only pool_frontier --processes 1 --out".split()
+        return main([*own, str(tmp_path / "shared")])
+
+    state["fail"] = "4-5"
+    with pytest.raises(KeyboardInterrupt):
+        share("0/2")
+    state["fail"] = None
+    assert share("1/2") == share("0/2") == 0
+    assert cells == ["0-1", "2-3", "4-5"]
+    execute(TINY, tmp_path / "shared")
+    assert len(cells) == 3
+    assert share("0/2") == 0
+    assert len(cells) == 3
+    execute(TINY, tmp_path / "straight")
+    one, two = (
+        (tmp_path / folder / "pool_frontier" / "data.nc").read_bytes()
+        for folder in ("shared", "straight")
+    )
+    assert one == two
+
+
 @pytest.mark.slow
 def test_cells_of_another_config_are_not_reused(tmp_path, computed):
     cells, state = computed
@@ -274,6 +301,8 @@ def test_run_takes_settings_from_the_command_line(tmp_path, capsys):
         (["run", "dance"], "no experiment is called 'dance'"),
         (["run", "kl_rate", "--config", "huge"], "--config must be smoke or paper"),
         (["run", "pool_frontier", "--scores", "/no/such.csv"], "/no/such.csv"),
+        (["share", "2/2"], "I/K with I from 0 to K - 1, got '2/2'"),
+        (["share", "1"], "I/K with I from 0 to K - 1, got '1'"),
     ],
 )
 def test_bad_commands_are_explained(arguments, message, capsys):

@@ -67,7 +67,8 @@ def wide(text):
 
 LONG = {
     "allocate", "best_threshold", "conditional_fluctuation", "frontier", "hedge", "log_block_law",
-    "markov_metrics", "pool_kl", "pool_tail", "random_n_metrics", "simulate", "stopped_metrics",
+    "markov_metrics", "pool_kl", "pool_table", "pool_tail", "random_n_metrics", "simulate",
+    "stopped_metrics",
 }  # fmt: skip
 """They take seconds to trace."""
 

@@ -28,7 +28,7 @@ OTHERS = {
     "reservoir_init", "reservoir_merge", "reservoir_update", "round_to_lattice", "sequence_costs",
     "soft_values", "uniform_quantiles", "worst_case", "zipf", "rates.fit_rate",
 }  # fmt: skip
-MEANS = ("pool_curve", "plug_in_curve", "pool_kl", "pool_win_rate", "slope")
+MEANS = ("pool_curve", "plug_in_curve", "pool_kl", "pool_table", "pool_win_rate", "slope")
 """Sums over rows: an all-reduce of as many numbers as there are of them."""
 TOLERANCE = {"n_for_kl": 1e-12, "temperature_for_kl": 1e-12, "hedge": 1e-12}  # of a root finder
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.pools.curves import leave_one_out, pool_curve
-from softbon_jax.pools.divergences import pool_kl
+from softbon_jax.command import _processes
+from softbon_jax.pools.curves import leave_one_out
+from softbon_jax.pools.tables import pool_table
 from softbon_jax.scores import Scores
 
 
@@ -138,6 +140,10 @@ def _kl(rewards: np.ndarray, n: int, temperature: float) -> float:
     return float(np.mean(ratio * np.log(np.where(ratio > 0, ratio, 1.0))))
 
 
+TOGETHER = 4096
+"""The most prompts that are worked on together."""
+
+
 @_checks.keyword_only("tell")
 def tabulate(
     scores: Scores,
@@ -152,19 +158,23 @@ def tabulate(
       scores: pools.
       n: `[M]` integers >= 1; the largest is static: another one compiles again.
       temperature: `[T]` in reward units, at least 0; 0 and inf are legal.
-      tell: called before each estimate and after the last with how many are done, and of how many.
+      tell: called before each part of up to `TOGETHER` prompts, and at the end, with how many parts are
+        done and of how many.
 
     Returns:
       `Table`. Prompts with smaller pools are left out, so that all points compare the same prompts.
       Where one judge is left out in turn, every estimate is the mean over which one. A draw of reward
-      -inf counts as the lowest reward there is in the curve of rewards.
+      -inf counts as the lowest reward there is in the curve of rewards. After
+      `jax.distributed.initialize()` every process estimates its part of the prompts and has the whole
+      table; all must call this alike.
 
     Raises:
-      ValueError: no prompt has that many responses, n is not an integer >= 1, or as `sb.pool_curve`.
+      ValueError: no prompt has that many responses, n is not an integer >= 1, or as `sb.pool_curve`;
+        processes were given different scores or grids.
 
-    Numerics: those of `sb.pool_curve` and `sb.pool_kl` in the default float dtype: use 64-bit mode. J
-      times the cost where one of J judges is left out.
-    Source: the estimates are those of `sb.pool_curve`, `sb.pool_kl` and `sb.leave_one_out`.
+    Numerics: those of `sb.pool_table` in the default float dtype: use 64-bit mode. J times the cost
+      where one of J judges is left out.
+    Source: the estimates are those of `sb.pool_table` and `sb.leave_one_out`.
 
     Example:
       >>> from softbon_jax.command import advice
@@ -179,40 +189,61 @@ def tabulate(
     prompts = np.flatnonzero(sizes >= n.max())
     if not prompts.size:
         raise ValueError(f"n must be at most {sizes.max()}, the largest pool, got {n.max()}")
-    rewards, where = scores.rewards[prompts], scores.where[prompts]
     # What a draw that is lost would earn, if nothing else were there: no less than the lowest reward.
     lowest = np.min(scores.rewards[scores.where & np.isfinite(scores.rewards)], initial=np.inf)
-    valued_as = np.where(np.isneginf(rewards), lowest, rewards)
-    values = [valued_as] if scores.gold is None else [valued_as, scores.gold[prompts]]
-    turns = 1
-    if scores.judges is not None:
-        turns = scores.judges.shape[-1]
-        rewards, valued = (
-            np.asarray(x).reshape(-1, where.shape[1]) for x in leave_one_out(scores.judges[prompts])
-        )
-        values, where = [rewards, valued], np.tile(where, (turns, 1))
+    shared = jax.process_count() * -(-len(prompts) // (TOGETHER * jax.process_count()))
+    slices = np.array_split(prompts, min(shared, len(prompts)))
 
-    def over_turns(per_prompt: Any) -> np.ndarray:
-        shape = (turns, len(prompts), len(temperature), len(n))
-        return np.asarray(per_prompt).reshape(shape).mean(0)
+    def work(number: int, some: np.ndarray) -> np.ndarray:
+        tell(number, len(slices))
+        return _estimates(scores, some, n, temperature, float(lowest))
 
-    # One call for the whole grid: each compiles once, and the curves share what they compile.
-    curves: list[np.ndarray] = []
-    total = len(values) + 1
-    for x in values:
-        tell(len(curves), total)
-        curve = pool_curve(rewards, n, temperature, values=x, where=where)
-        curves.append(over_turns(curve.per_prompt))
-    tell(len(curves), total)
-    kl = over_turns(pool_kl(rewards, n, temperature, where=where).per_prompt)
-    tell(total, total)
+    whole = (scores.rewards, scores.gold, scores.judges, scores.where)
+    given = (n, temperature, *(x for x in whole if x is not None))
+    found = _processes.each(slices, work, *given)
+    tell(len(slices), len(slices))
+    reached = _reached(scores, prompts, float(lowest))
     return Table(
         temperature=temperature,
         n=n,
-        reward=curves[0],
-        gold=curves[1] if len(values) == 2 else None,
-        kl=kl,
+        reward=found[:, 0],
+        gold=found[:, 1] if found.shape[1] == 3 else None,
+        kl=found[:, -1],
         prompts=prompts,
-        bounds=(float(values[-1][where].min()), float(values[-1][where].max())),
-        verdicts=len(np.unique(values[-1][where])) <= 2,
+        bounds=(float(reached.min()), float(reached.max())),
+        verdicts=len(np.unique(reached)) <= 2,
     )
+
+
+def _valued(scores: Scores, prompts: np.ndarray, lowest: float) -> list[np.ndarray]:
+    """What is averaged of some prompts, each `[prompts, N]`, without judges."""
+    rewards = scores.rewards[prompts]
+    valued_as = np.where(np.isneginf(rewards), lowest, rewards)
+    return [valued_as] if scores.gold is None else [valued_as, scores.gold[prompts]]
+
+
+def _reached(scores: Scores, prompts: np.ndarray, lowest: float) -> np.ndarray:
+    """The scores to maximize of all responses, in one vector."""
+    kept = scores.where[prompts]
+    if scores.judges is not None:
+        return scores.judges[prompts][kept].ravel()
+    return _valued(scores, prompts, lowest)[-1][kept]
+
+
+def _estimates(
+    scores: Scores, prompts: np.ndarray, n: np.ndarray, temperature: np.ndarray, lowest: float
+) -> np.ndarray:
+    """The values of some prompts, and last their KL: `[prompts, V + 1, T, M]`."""
+    rewards, where, turns = scores.rewards[prompts], scores.where[prompts], 1
+    if scores.judges is None:
+        values = _valued(scores, prompts, lowest)
+    else:
+        turns = scores.judges.shape[-1]
+        rewards, left_out = (
+            np.asarray(x).reshape(-1, where.shape[1]) for x in leave_one_out(scores.judges[prompts])
+        )
+        values, where = [rewards, left_out], np.tile(where, (turns, 1))
+    table = pool_table(rewards, n, temperature, values=np.stack(values, axis=1), where=where)
+    of_values, kl = (np.asarray(x.per_prompt) for x in table)
+    both = np.concatenate([of_values, kl[:, None]], axis=1)
+    return both.reshape(turns, len(prompts), *both.shape[1:]).mean(0)

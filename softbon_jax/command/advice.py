@@ -28,6 +28,10 @@ FEWEST_PROMPTS = 10
 """With fewer, the spread between prompts is too uncertain for any conclusion."""
 
 
+MOST_RESAMPLED = 4096
+"""Of more prompts than this, so many groups are resampled instead."""
+
+
 class Choice(NamedTuple):
     """The best point of a grid within a budget.
 
@@ -111,9 +115,9 @@ def choose(
     Raises:
       ValueError: `samples` is not a positive integer.
 
-    Numerics: float64, deterministic for a seed; memory is `samples` times the number of prompts, and
-      `samples` times that of points. Of points that are equal to 1e-9 of the spread the one of lower KL
-      is chosen.
+    Numerics: float64, deterministic for a seed; memory is `samples` times the number of prompts, or
+      `MOST_RESAMPLED`, and `samples` times that of points. Of points that are equal to 1e-9 of the
+      spread the one of lower KL is chosen.
     Source: derived here; the bootstrap estimate of optimism is Efron's (JASA 78, 1983).
 
     Example:
@@ -129,11 +133,12 @@ def choose(
     prompts = len(table.prompts)
     shape = table.objective.shape[1:]
     objective, costs = (x.reshape(prompts, -1) for x in (table.objective, table.kl))
-    weights = _bootstrap(prompts, samples, seed)
     # All points of one response, and all at λ = inf, are one law: that of a single response.
     single = objective[:, [int(np.argmin(table.n))]]
     same = ((table.n == 1)[None] | np.isposinf(table.temperature)[:, None]).ravel()
-    objective = np.where(same, single, objective)
+    (objective, costs), size = _in_groups(np.where(same, single, objective), costs)
+    single = objective[:, [int(np.argmin(table.n))]]
+    weights = _bootstrap(len(objective), samples, seed)
     mean, mean_kl = objective.mean(0), costs.mean(0)
     in_reach = np.ones(shape, bool) if n is None else np.broadcast_to(table.n <= n, shape)
     within = in_reach.ravel() & (mean_kl <= (np.inf if kl is None else kl))
@@ -158,8 +163,8 @@ def choose(
     low, high = _simultaneous(objective, weights, within, best)
     gain_low, gain_high = _simultaneous(gained, weights, within & ~same, best)
     if table.bounds is not None and table.verdicts:  # a rare failure may not have been seen
-        more = _bootstrap(prompts + 1, samples, seed)
-        ends = [np.vstack([gained, np.full_like(mean, x - single.mean())]) for x in table.bounds]
+        more = _bootstrap(len(gained) + 1, samples, seed)
+        ends = [_with_another(gained, x - single.mean(), size) for x in table.bounds]
         gain_low = _simultaneous(ends[0], more, within & ~same, best)[0]
         gain_high = _simultaneous(ends[1], more, within & ~same, best)[1]
     gain = float(gained[:, best].mean()) - optimism
@@ -286,8 +291,10 @@ def overoptimized(
     error = leads.std(0, ddof=1) / np.sqrt(prompts)
     error = np.where(error > 0, error, np.inf)
     low, high = table.bounds or (float(gold.min()), float(gold.max()))
-    p_value = _p_of_leads(np.vstack([leads, mean[:-1] - high]), samples, seed)
-    p_rising = _p_of_leads(np.vstack([-leads, low - mean[:-1]]), samples, seed, every=True)
+    (groups,), size = _in_groups(leads)
+    p_value = _p_of_leads(_with_another(groups, mean[:-1] - high, size), samples, seed)
+    rising = _with_another(-groups, low - mean[:-1], size)
+    p_rising = _p_of_leads(rising, samples, seed, every=True)
     drop, at = float(mean[peak] - mean[-1]), int(table.n[peak])
     drop_se = float(error[peak]) if peak < len(error) and np.isfinite(error[peak]) else 0.0
     last = int(table.n[-1])
@@ -311,7 +318,7 @@ def overoptimized(
 
 
 def _p_of_leads(leads: np.ndarray, samples: int, seed: int, *, every: bool = False) -> float:
-    """Bootstrap-t p-value of the hypothesis that no mean of `[prompts, M]` leads is above 0.
+    """Bootstrap-t p-value of the hypothesis that no mean of `[prompts, M]` leads, or groups, is above 0.
 
     With `every`, that not every one of them is: the largest p-value.
     """
@@ -329,6 +336,32 @@ def _p_of_leads(leads: np.ndarray, samples: int, seed: int, *, every: bool = Fal
     if every:
         return float(np.max(np.mean(drawn >= found, axis=0)))
     return float(np.mean(drawn.max(1) >= found.max()))
+
+
+def _in_groups(*values: np.ndarray) -> tuple[list[np.ndarray], float]:
+    """Arrays `[prompts, M]`, or the means of groups where prompts are many, and the size of a group.
+
+    The sizes differ by one prompt at most. What a group deviates is a sum divided by their mean: so the
+    mean of the groups is that of all prompts, and its variance, estimated from them, has no bias.
+    """
+    prompts = len(values[0])
+    if prompts <= MOST_RESAMPLED:
+        return list(values), 1.0
+    size = prompts / MOST_RESAMPLED
+    starts = np.arange(MOST_RESAMPLED) * prompts // MOST_RESAMPLED
+    # Neighbors in a file may be alike: a group takes its prompts from all over it.
+    order = np.random.default_rng(prompts).permutation(prompts)
+    means = [x.mean(0) for x in values]
+    sums = [
+        np.add.reduceat((x - mean)[order], starts) for x, mean in zip(values, means, strict=True)
+    ]
+    return [mean + x / size for mean, x in zip(means, sums, strict=True)], size
+
+
+def _with_another(values: np.ndarray, other: Any, size: float) -> np.ndarray:
+    """Prompts, or groups of a size, and one more: `other`, among prompts like the mean."""
+    mean = values.mean(0)
+    return np.vstack([values, np.broadcast_to(mean + (other - mean) / size, mean.shape)])
 
 
 def _bootstrap(prompts: int, samples: int, seed: int) -> np.ndarray:

@@ -15,7 +15,15 @@ import jax
 import numpy as np
 
 from softbon_jax import _checks, problem, scores
-from softbon_jax.command import _files, _options, _terminal, advice, compilation_cache, report
+from softbon_jax.command import (
+    _files,
+    _options,
+    _processes,
+    _terminal,
+    advice,
+    compilation_cache,
+    report,
+)
 from softbon_jax.command import _inspect as inspection
 from softbon_jax.exact.metrics import metrics
 from softbon_jax.sampling.select import select
@@ -94,11 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         what = _options.named(options) if hasattr(options, "file") else "the law"
         _terminal.complain(f"{what} does not fit into memory")
-        return 2
     except (ValueError, OSError, ImportError) as error:
         _terminal.complain(error)
-        return 2
-    return 0
+    else:
+        return 0
+    _processes.leave()
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,6 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument("--html", type=Path, help="write a self-contained report here")
     analyze.add_argument("--json", type=Path, help="write all numbers here")
     analyze.add_argument("--seed", type=int, default=0, help="of the bootstrap over prompts")
+    analyze.add_argument(
+        "--distributed", action="store_true",
+        help="one of several processes that divide the prompts, as srun or mpirun starts them; "
+        "each reads the files, the first one writes",
+    )  # fmt: skip
     analyze.set_defaults(work=_analyze)
 
     look = commands.add_parser(
@@ -204,6 +218,8 @@ def _check_outputs(outputs: dict[str, Path | None], sources: Sequence[Path]) -> 
 
 
 def _analyze(options: argparse.Namespace) -> None:
+    if options.distributed:
+        _processes.join()  # before anything is computed
     _options.check_file_options(options)
     if options.answer is not None and (options.leave_one_out or options.gold == ["none"]):
         other = "--leave-one-out" if options.leave_one_out else "--gold none"
@@ -215,12 +231,15 @@ def _analyze(options: argparse.Namespace) -> None:
     _positive("--budget-n", options.budget_n)
     for size in options.n or ():
         _checks.positive_integer("--n", size)
-    _check_outputs({"--html": options.html, "--json": options.json}, scores.files_of(options.file))
+    if _processes.first():
+        outputs = {"--html": options.html, "--json": options.json}
+        _check_outputs(outputs, scores.files_of(options.file))
     if options.html:
         report.drawing()
     with _terminal.progress() as tell:
         text = _analysis(options, tell)
-    _terminal.say(text)
+    if _processes.first():
+        _terminal.say(text)
 
 
 def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
@@ -253,7 +272,11 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
     )
 
     def estimating(of: str = "") -> Callable[[int, int], None]:
-        return lambda done, total: tell(f"estimate {min(done + 1, total)} of {total}{of}")
+        def told(done: int, total: int) -> None:
+            part = f", part {min(done + 1, total)} of {total}" if total > 1 else ""
+            tell(f"estimating{of}{part}")
+
+        return told
 
     table = advice.tabulate(pools, n, temperature, tell=estimating())
     tell("resampling prompts")
@@ -289,6 +312,8 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
         verdicts=verdicts,
         ballot=ballot,
     )
+    if not _processes.first():
+        return ""
     # Everything is made before anything is written.
     tell("drawing" if options.html else "writing")
     page = report.as_html(analysis) if options.html else None

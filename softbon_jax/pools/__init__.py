@@ -18,6 +18,7 @@ from softbon_jax.pools.divergences import (
     pool_kl,
 )
 from softbon_jax.pools.extrapolation import Extrapolated, extrapolate_curve
+from softbon_jax.pools.tables import PoolTable, pool_table
 from softbon_jax.pools.tails import Tail, pool_tail
 from softbon_jax.pools.votes import WeightedVotes, pool_votes, pool_weighted_votes
 from softbon_jax.pools.win_rates import pool_win_rate
@@ -28,6 +29,7 @@ __all__ = [
     "Extrapolated",
     "KlCurve",
     "LeaveOneOut",
+    "PoolTable",
     "Tail",
     "TiltedKl",
     "WeightedVotes",
@@ -40,6 +42,7 @@ __all__ = [
     "pool_curve",
     "pool_effective_size",
     "pool_kl",
+    "pool_table",
     "pool_tail",
     "pool_votes",
     "pool_weighted_votes",

@@ -104,7 +104,8 @@ def checked(
             bad = where & ~(np.isfinite(rewards) | np.isneginf(rewards))
             _checks.offending("rewards", rewards, bad, "finite or -inf where they count")
         if averaged:
-            _finite_where("values", _checks.concrete(pools.values), where)
+            kept = where if pools.values.ndim == 2 else where[:, None]
+            _finite_where("values", _checks.concrete(pools.values), kept)
     temperature = _checks.temperature(temperature, pools.dtype)
     _checks.scalar_or_vector("temperature", temperature)
     if rewards is not None and where is not None and np.isneginf(rewards[where]).any():

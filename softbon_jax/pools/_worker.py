@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from softbon_jax import _sharding
-from softbon_jax.pools import _arguments, _grid, _sorted
+from softbon_jax.pools import _arguments, _blocks, _grid, _sorted
 
 Array = jax.Array
 
@@ -32,23 +32,48 @@ def curve(
       spare: how many candidates beyond n a pool must have.
     """
     groups, members = _grid.grouped(request.temperature, partial(work, request))
-    return _compiled_curve(
-        request.pools,
-        request.order,
-        request.n,
-        request.temperature,
-        members,
-        kernel=kernel,
-        groups=groups,
-        turns=turns,
-        spare=spare,
-    )
+    rows, shared = (request.pools, request.order), (request.n, request.temperature)
+    if not _blocks.can_be_cut(rows):
+        static = {"kernel": kernel, "groups": groups}
+        return _curve(rows, *shared, members, turns=turns, spare=spare, **static)
+    per_pool = _blocks.in_blocks(_per_pool, rows, *shared, members, kernel=kernel, groups=groups)
+    return _over_pools(per_pool, request.pools.where, *shared, turns=turns, spare=spare)
+
+
+Unsorted = tuple[_sorted.Pools, Array | None]
+"""Pools, and their order where it is known."""
+
+
+@partial(jax.jit, static_argnames=("kernel", "groups"))
+def _per_pool(
+    rows: Unsorted,
+    n: Array,
+    temperature: Array,
+    members: _grid.Members,
+    *,
+    kernel: _grid.Kernel,
+    groups: tuple[_grid.Group, ...],
+) -> Any:
+    def prompt(unsorted: Unsorted, number: Array, temperature: Array) -> Array:
+        pool = _sorted.sorted_pool(*unsorted)
+        return _grid.over_grid(kernel, groups, members, pool, number, temperature)
+
+    return _sharding.each_row(prompt, rows, n.astype(rows[0].dtype), temperature)
+
+
+@partial(jax.jit, static_argnames=("turns", "spare"))
+def _over_pools(
+    per_pool: Array, where: Array, n: Array, temperature: Array, *, turns: int, spare: int
+) -> _grid.Curve:
+    size = jnp.sum(where, axis=1, dtype=jnp.int32) - spare
+    if turns > 1:
+        per_pool = jnp.mean(per_pool.reshape(turns, -1, *per_pool.shape[1:]), axis=0)
+    return _grid.curve_of(per_pool, size[: len(per_pool)], n, temperature)
 
 
 @partial(jax.jit, static_argnames=("kernel", "groups", "turns", "spare"))
-def _compiled_curve(
-    pools: _sorted.Pools,
-    order: Array | None,
+def _curve(
+    rows: Unsorted,
     n: Array,
     temperature: Array,
     members: _grid.Members,
@@ -58,39 +83,25 @@ def _compiled_curve(
     turns: int,
     spare: int,
 ) -> _grid.Curve:
-    number = n.astype(pools.dtype)
-
-    def prompt(
-        unsorted: tuple[_sorted.Pools, Array | None], number: Array, temperature: Array
-    ) -> Array:
-        pool = _sorted.sorted_pool(*unsorted)
-        return _grid.over_grid(kernel, groups, members, pool, number, temperature)
-
-    per_pool = _sharding.each_row(prompt, (pools, order), number, temperature)
-    size = jnp.sum(pools.where, axis=1, dtype=jnp.int32) - spare
-    if turns > 1:
-        per_pool = jnp.mean(per_pool.reshape(turns, -1, *per_pool.shape[1:]), axis=0)
-    return _grid.curve_of(per_pool, size[: len(per_pool)], n, temperature)
+    """Both in one program."""
+    per_pool = _per_pool(rows, n, temperature, members, kernel=kernel, groups=groups)
+    return _over_pools(per_pool, rows[0].where, n, temperature, turns=turns, spare=spare)
 
 
 def for_each_candidate(request: _arguments.Request, kernel: _grid.Kernel, work: Any) -> Array:
     """`[prompts, .., M, N]`: a kernel that returns `[N, M]`, with the candidates as they came."""
     groups, members = _grid.grouped(request.temperature, partial(work, request))
-    return _compiled_candidates(
-        request.pools,
-        request.order,
-        request.n,
-        request.temperature,
-        members,
-        kernel=kernel,
-        groups=groups,
+    rows, shared = (request.pools, request.order), (request.n, request.temperature, members)
+    if not _blocks.can_be_cut(rows):
+        return _each_candidate(rows, *shared, kernel=kernel, groups=groups)
+    return jnp.asarray(
+        _blocks.in_blocks(_each_candidate, rows, *shared, kernel=kernel, groups=groups)
     )
 
 
 @partial(jax.jit, static_argnames=("kernel", "groups"))
-def _compiled_candidates(
-    pools: _sorted.Pools,
-    order: Array | None,
+def _each_candidate(
+    rows: Unsorted,
     n: Array,
     temperature: Array,
     members: _grid.Members,
@@ -98,11 +109,7 @@ def _compiled_candidates(
     kernel: _grid.Kernel,
     groups: tuple[_grid.Group, ...],
 ) -> Array:
-    number = n.astype(pools.dtype)
-
-    def prompt(
-        unsorted: tuple[_sorted.Pools, Array | None], number: Array, temperature: Array
-    ) -> Array:
+    def prompt(unsorted: Unsorted, number: Array, temperature: Array) -> Array:
         one, order = unsorted
         if order is None:
             order, _ = _sorted.sorted_rewards(jnp, one.rewards, one.where)
@@ -111,5 +118,5 @@ def _compiled_candidates(
         out = jnp.where(pool.present[:, None], out, 0.0)
         return jnp.moveaxis(jnp.zeros_like(out).at[:, order].set(out), 1, -1)
 
-    out = _sharding.each_row(prompt, (pools, order), number, temperature)
+    out = _sharding.each_row(prompt, rows, n.astype(rows[0].dtype), temperature)
     return out.reshape(len(out), *temperature.shape, *n.shape, -1)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks, _sharding
-from softbon_jax.pools import _arguments, _grid, _jackknife, _soft_kl, _sorted
+from softbon_jax.pools import _arguments, _blocks, _grid, _jackknife, _soft_kl, _sorted, _worker
 
 Array = jax.Array
 
@@ -128,15 +128,12 @@ def pool_kl(
     pools = _arguments.checked_pools(rewards, None, where)
     request = _arguments.checked(pools, n, temperature, nodes, averaged=False)
     groups, members = _grid.grouped(request.temperature, partial(_soft_kl.work_for, request))
-    return _kl_curve(
-        request.pools,
-        request.order,
-        request.n,
-        request.temperature,
-        members,
-        np.asarray(FEWEST_EFFECTIVE, pools.dtype),
-        groups=groups,
-    )
+    fewest = np.asarray(FEWEST_EFFECTIVE, pools.dtype)
+    rows, shared = (request.pools, request.order), (request.n, request.temperature)
+    if not _blocks.can_be_cut(rows):
+        return _kl_curve(rows, *shared, members, fewest, groups=groups)
+    per_pool = _blocks.in_blocks(_per_pool, rows, *shared, members, groups=groups)
+    return _over_pools(per_pool, request.pools, *shared, fewest)
 
 
 @_checks.keyword_only("where")
@@ -186,31 +183,41 @@ TILTED = _grid.Kernel(
 
 
 @partial(jax.jit, static_argnames="groups")
-def _kl_curve(
-    pools: _sorted.Pools,
-    order: Array | None,
+def _per_pool(
+    rows: _worker.Unsorted,
     n: Array,
     temperature: Array,
     members: _grid.Members,
-    fewest: Array,
     *,
     groups: tuple[_grid.Group, ...],
-) -> KlCurve:
-    number, one = n.astype(pools.dtype), jnp.ones((), pools.dtype)
+) -> tuple[_jackknife.Selected, _jackknife.Divergence]:
+    dtype = rows[0].dtype
 
     def prompt(
-        unsorted: tuple[_sorted.Pools, Array | None], number: Array, one: Array, temperature: Array
+        unsorted: _worker.Unsorted, number: Array, one: Array, temperature: Array
     ) -> tuple[Any, Any]:
         pool = _sorted.sorted_pool(*unsorted)
         at = partial(_grid.over_grid, groups=groups, members=members, pool=pool)
         selected = at(SELECTED, n=number, temperature=temperature)
         return selected, at(TILTED, n=one, temperature=temperature)
 
-    selected, tilted = _sharding.each_row(prompt, (pools, order), number, one, temperature)
+    return _sharding.each_row(prompt, rows, n.astype(dtype), jnp.ones((), dtype), temperature)
+
+
+@jax.jit
+def _over_pools(
+    per_pool: tuple[_jackknife.Selected, _jackknife.Divergence],
+    pools: _sorted.Pools,
+    n: Array,
+    temperature: Array,
+    fewest: Array,
+) -> KlCurve:
+    selected, tilted = per_pool
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
     effective = _effective_size(pools, temperature)
     base = selected.soft_base
     curve = _grid.curve_of(base.jackknifed, size, n, temperature)
+    one = jnp.ones((), pools.dtype)
     return KlCurve(
         *curve[:3],
         base.plug_in.reshape(curve.per_prompt.shape),
@@ -219,6 +226,21 @@ def _kl_curve(
         _about_tilted(tilted, size, one, temperature, effective, fewest),
         effective,
     )
+
+
+@partial(jax.jit, static_argnames="groups")
+def _kl_curve(
+    rows: _worker.Unsorted,
+    n: Array,
+    temperature: Array,
+    members: _grid.Members,
+    fewest: Array,
+    *,
+    groups: tuple[_grid.Group, ...],
+) -> KlCurve:
+    """Both in one program."""
+    per_pool = _per_pool(rows, n, temperature, members, groups=groups)
+    return _over_pools(per_pool, rows[0], n, temperature, fewest)
 
 
 def _about_tilted(
