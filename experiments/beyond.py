@@ -148,9 +148,9 @@ def _hard_truth(law: Any, n: np.ndarray) -> np.ndarray:
 
 
 def _soft_truth(law: Any, n: np.ndarray, temperature: float) -> np.ndarray:
-    """The mean over scales, by nodes for the density."""
+    """The mean over scales, by nodes for the quantile function."""
     exact = sb.from_distribution(
-        logpdf=law.logpdf, support=law.support(), temperature=0.5, n=float(n.max())
+        ppf=law.ppf, temperature=temperature / max(SCALES), n=float(n.max())
     )
     of_scales = [
         scale * np.asarray(sb.sweep(exact, n.astype(float), [temperature / scale]).reward[0])

@@ -201,8 +201,18 @@ def marks(name):
     return pytest.mark.long if name.removeprefix("softbon_jax.") in LONGEST else pytest.mark.slow
 
 
+OF_AN_EXTRA = {
+    "scores.describe": "duckdb",
+    "scores.read": "duckdb",
+    "command.report.as_html": "matplotlib",
+}
+"""What the package by itself does not bring: the wheel is tested without the extras."""
+
+
 @pytest.mark.parametrize("name", [pytest.param(x, marks=marks(x)) for x in EXAMPLES])
 def test_examples_run(name, tmp_path, monkeypatch):
+    if needed := OF_AN_EXTRA.get(name.removeprefix("softbon_jax.")):
+        pytest.importorskip(needed)
     monkeypatch.chdir(tmp_path)
     # what users have: the strict promotion of the tests is for the inside of the package
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -36,6 +36,23 @@ def test_one_pass_is_the_separate_functions(pools):
     np.testing.assert_allclose(table.kl.per_prompt, kl.per_prompt, rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(table.kl.standard_error, kl.standard_error, rtol=1e-13)
     np.testing.assert_array_equal(table.kl.prompts, [6, 5, 3, 2])
+    assert table.win_rate is None
+
+
+@pytest.mark.parametrize("against", [1, 3])
+def test_win_rates_share_the_pass(pools, against):
+    rewards, values, where = pools
+    table = sb.pool_table(rewards, N, T, values=values, where=where, against=against)
+    few = N[N + against <= 9]
+    rate = sb.pool_win_rate(rewards, few, T, where=where, against=against)
+    shown = table.win_rate.per_prompt[..., : few.size]
+    np.testing.assert_allclose(shown, rate.per_prompt, rtol=1e-13)
+    np.testing.assert_allclose(table.win_rate.mean[..., : few.size], rate.mean, rtol=1e-13)
+    assert np.isnan(table.win_rate.per_prompt[..., few.size :]).all()
+    np.testing.assert_array_equal(table.win_rate.prompts[: few.size], rate.prompts)
+    alone = sb.pool_table(rewards, N, T, values=values, where=where)
+    for curve, other in zip(table[:2], alone[:2], strict=True):
+        np.testing.assert_allclose(curve.per_prompt, other.per_prompt, rtol=1e-13, atol=1e-15)
 
 
 def test_one_kind_of_values_has_no_axis(pools):
@@ -57,6 +74,8 @@ def test_lost_draws_and_shapes(pools):
     table = sb.pool_table(rewards, N, T, values=values, where=where)
     curve = sb.pool_curve(rewards, N, T, values=values[:, 1], where=where)
     np.testing.assert_allclose(table.values.per_prompt[:, 1], curve.per_prompt, rtol=1e-13)
+    with pytest.raises(ValueError, match="against must be an integer of at least 1, got 0"):
+        sb.pool_table(rewards, N, T, against=0)
     with pytest.raises(ValueError, match=r"values has shape \(6, 2, 8\), rewards has shape"):
         sb.pool_table(rewards, N, T, values=values[..., 1:], where=where)
     values[2, 1, 4] = np.nan

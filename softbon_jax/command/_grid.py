@@ -244,6 +244,6 @@ def _estimates(
         )
         values, where = [rewards, left_out], np.tile(where, (turns, 1))
     table = pool_table(rewards, n, temperature, values=np.stack(values, axis=1), where=where)
-    of_values, kl = (np.asarray(x.per_prompt) for x in table)
+    of_values, kl = (np.asarray(x.per_prompt) for x in (table.values, table.kl))
     both = np.concatenate([of_values, kl[:, None]], axis=1)
     return both.reshape(turns, len(prompts), *both.shape[1:]).mean(0)

@@ -38,7 +38,7 @@ def soft(pool: Pool, n: Array, temperature: Array, work: _unbiased.Work, *, less
 
     def mean(size: Array) -> Array:
         marks = _unbiased.Marks(size, less)
-        return _unbiased.soft_sum(pool, n, temperature, work, marks)[0]
+        return _unbiased.soft_sum(pool, n, temperature, work, marks)[0][0]
 
     out = jax.grad(mean)(jnp.zeros_like(pool.values))
     return _with_constant(pool, n, out, less, pool.center)

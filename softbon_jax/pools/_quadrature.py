@@ -190,8 +190,8 @@ def quadrature(rewards: Array, temperature: Array, log_total: Array, nodes: int)
     )
 
 
-def over_tiles(part: Any, arrays: tuple[Array, ...], weight: Array, zero: Array) -> Array:
-    """The sum of `part(*tile)` over tiles of `TILE` nodes; tiles without weight are skipped.
+def over_tiles(part: Any, arrays: tuple[Array, ...], weight: Array, zero: Any) -> Any:
+    """The sum of `part(*tile)`, a pytree, over tiles of `TILE` nodes; tiles without weight are skipped.
 
     So the number of nodes is a bound, and the work is that of the nodes that a pool needs.
     """
@@ -201,10 +201,11 @@ def over_tiles(part: Any, arrays: tuple[Array, ...], weight: Array, zero: Array)
         rest = ((0, tiles * TILE - weight.size), *((0, 0),) * (x.ndim - 1))
         return jnp.pad(x, rest).reshape(tiles, TILE, *x.shape[1:])
 
-    def add(total: Array, tile: tuple[Any, Array]) -> tuple[Array, None]:
+    def add(total: Any, tile: tuple[Any, Array]) -> tuple[Any, None]:
         of_tile, used = tile
-        more = _loops.cond(used, lambda x: part(*x), lambda x: jnp.zeros_like(zero), of_tile)
-        return total + more, None
+        none = jax.tree.map(jnp.zeros_like, zero)
+        more = _loops.cond(used, lambda x: part(*x), lambda x: none, of_tile)
+        return jax.tree.map(jnp.add, total, more), None
 
     used = jnp.any(tiled(weight) != 0, axis=1)
     return _loops.scan(add, zero, (tuple(map(tiled, arrays)), used))[0]

@@ -8,6 +8,7 @@ a subset with a better one contributes nothing, and a worse one is merely a memb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -103,9 +104,11 @@ def soft_sum(
     temperature: Array,
     work: Work,
     marks: Marks | None = None,
-    against: int = 0,
-) -> Array:
-    """`[M]`: the mean over all n-subsets of Σ v w / Σ w, by quadrature, for a temperature in (0, inf).
+    against: Sequence[int] = (0,),
+) -> tuple[Array, ...]:
+    """The mean over all n-subsets of Σ v w / Σ w, by quadrature, for a temperature in (0, inf).
+
+    Each `[M]`, for every one of `against`: at 0 that of the values, else of a chance of winning.
 
     With E_k(t) the mean of e^{-t Σ_S w} over the k-subsets S of the j worst candidates, and D_k that of
     Σ_S v t w e^{-t Σ_S w}, the next better candidate gives (x = e^{-t w}, E_0 = 1, D_0 = 0)
@@ -115,9 +118,9 @@ def soft_sum(
 
     Candidates of no weight at t come first (E_k = 1 for k up to their number), those of which nothing
     is left come last (a factor), so only `work.width` of them need a step. With `marks` x becomes
-    x (1 + ε), or x + ε (x - 1). With `against` > 0 v is instead the chance that so many others, drawn
+    x (1 + ε), or x + ε (x - 1). With m of `against` above 0, v is the chance that m others, drawn
     from what is not in S, all came before: of the j - 1 that did, k - 1 are in S, so it is
-    C(j - k, against)/C(N - n, against). What is carried then is D_k/C(N - k, against).
+    C(j - k, m)/C(N - n, m). What is carried then is D_k/C(N - k, m). All share E.
     """
     chex.assert_rank([pool.rewards, pool.values, n, temperature], [1, 1, 1, 0])
     slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
@@ -127,14 +130,9 @@ def soft_sum(
     shares = subset_shares(pool.float_size, n, slots, dtype)
     k = jnp.arange(1, largest + 1, dtype=jnp.int32)[:, None]
     rows = jnp.clip(n.astype(jnp.int32), 1, largest) - 1
-    if against:
-        left = pool.float_size - k.astype(dtype)
-        gain = jnp.where(left >= against, (left + 1) / jnp.maximum(left + 1 - against, 1), 0.0)
-        beaten = subset_shares(left[:, 0], jnp.full(largest, against, dtype), slots, dtype)
-        before = jnp.maximum(jnp.arange(slots + 1, dtype=jnp.int32)[None] - k, 0)
-        beaten = jnp.take_along_axis(beaten, before, axis=1)
+    chances = {others: _chances(pool, k, others) for others in against if others}
 
-    def part(first: Array, lead: Array, u: Array, weight: Array) -> Array:
+    def part(first: Array, lead: Array, u: Array, weight: Array) -> tuple[Array, ...]:
         """The sum over a few nodes, so few that E and D stay in the cache."""
         start = jnp.minimum(first, jnp.maximum(pool.size - width, 0))
         slot = start[None] + jnp.arange(width, dtype=jnp.int32)[::-1, None]  # the worst first
@@ -155,40 +153,74 @@ def soft_sum(
             x = x + mark * (jnp.expm1(-z) if marks.less else x)
             density = density * (1 + mark)
 
-        def add(state: tuple[Array, Array], candidate: tuple[Array, ...]) -> tuple[Any, None]:
-            e, d = state
-            x, y, share = (row[None] for row in candidate[:3])
-            rise = k.astype(dtype) * share
+        def add(state: Any, candidate: Any) -> tuple[Any, None]:
+            (e, ds), (x, share, gains, number) = state, candidate
+            x, rise = x[None], k.astype(dtype) * share[None]
             e_less = jnp.concatenate([jnp.ones_like(x), e[:-1]])
-            d_less = jnp.concatenate([jnp.zeros_like(x), d[:-1]])
-            if against:
-                y, d_less = y * beaten[:, candidate[3]], gain * d_less
-            return (e + rise * (x * e_less - e), d + rise * (x * d_less + y * e_less - d)), None
 
-        gains = (density, share, number) if against else (pool.values[slot] * density, share)
-        (_, d), _ = _loops.scan(add, (e, jnp.zeros_like(e)), (x, *gains))
+            def raised(others: int, d: Array, y: Array) -> Array:
+                y, d_less = y[None], jnp.concatenate([jnp.zeros_like(x), d[:-1]])
+                if others:
+                    chance = chances[others]
+                    y, d_less = y * chance.beaten[:, number], chance.gain * d_less
+                return d + rise * (x * d_less + y * e_less - d)
+
+            return (e + rise * (x * e_less - e), tuple(map(raised, against, ds, gains))), None
+
+        gains = tuple(density if others else pool.values[slot] * density for others in against)
+        ds = (jnp.zeros_like(e),) * len(against)
+        (_, ds), _ = _loops.scan(add, (e, ds), (x, share, gains, number if chances else None))
         rest = pool.size - start
-        means = d[rows] * shares[:, rest]
-        if marks is not None and marks.less:
-            # With one of those of which nothing is left, the subset without it is lost: C(rest, n - 1).
-            one = jnp.append(jnp.zeros(1, dtype), jnp.cumsum(marks.size))[start]
-            d_less = jnp.concatenate([jnp.zeros_like(d[:1]), d])[rows]
-            share = shares[:, jnp.minimum(rest + 1, slots)]
-            ratio = n[:, None] / (rest + 1).astype(dtype)[None]
-            means = means - one[None] * d_less * share * ratio
-        return jnp.sum(means * weight[None], axis=1)
+
+        def at_n(d: Array) -> Array:
+            means = d[rows] * shares[:, rest]
+            if marks is not None and marks.less:
+                # With one of which nothing is left, the subset without it is lost: C(rest, n - 1).
+                one = jnp.append(jnp.zeros(1, dtype), jnp.cumsum(marks.size))[start]
+                d_less = jnp.concatenate([jnp.zeros_like(d[:1]), d])[rows]
+                share = shares[:, jnp.minimum(rest + 1, slots)]
+                ratio = n[:, None] / (rest + 1).astype(dtype)[None]
+                means = means - one[None] * d_less * share * ratio
+            return jnp.sum(means * weight[None], axis=1)
+
+        return tuple(map(at_n, ds))
 
     arrays = (nodes.first, nodes.lead, nodes.u, nodes.weight)
     # A derivative takes the steps of a tile again: kept for all nodes they would be many.
-    total = _quadrature.over_tiles(
-        jax.checkpoint(part), arrays, nodes.weight, jnp.zeros(n.shape, dtype)
-    )
-    return jnp.where(nodes.resolved, total, jnp.nan)
+    zero = (jnp.zeros(n.shape, dtype),) * len(against)
+    totals = _quadrature.over_tiles(jax.checkpoint(part), arrays, nodes.weight, zero)
+    return tuple(jnp.where(nodes.resolved, total, jnp.nan) for total in totals)
+
+
+class Chances(NamedTuple):
+    """What the recursion needs for the chance to win over m others.
+
+    Attributes:
+      gain: `[K, 1]`, C(N - k + 1, m)/C(N - k, m).
+      beaten: `[K, N + 1]`, C(j - k, m)/C(N - k, m) for the candidate number j.
+    """
+
+    gain: Array
+    beaten: Array
+
+
+def _chances(pool: Pool, k: Array, others: int) -> Chances:
+    slots, dtype = pool.rewards.shape[0], pool.rewards.dtype
+    left = pool.float_size - k.astype(dtype)
+    gain = jnp.where(left >= others, (left + 1) / jnp.maximum(left + 1 - others, 1), 0.0)
+    beaten = subset_shares(left[:, 0], jnp.full(k.size, others, dtype), slots, dtype)
+    before = jnp.maximum(jnp.arange(slots + 1, dtype=jnp.int32)[None] - k, 0)
+    return Chances(gain, jnp.take_along_axis(beaten, before, axis=1))
 
 
 def soft(pool: Pool, n: Array, temperature: Array, work: Work) -> Array:
     """`[M]`: the mean over all n-subsets of Σ v w / Σ w, for a temperature in (0, inf)."""
-    total = soft_sum(pool, n, temperature, work)
+    (total,) = soft_sum(pool, n, temperature, work)
+    return of_values(pool, n, temperature, total)
+
+
+def of_values(pool: Pool, n: Array, temperature: Array, total: Array) -> Array:
+    """The mean value from that of values less their center."""
     # The only subset of all candidates needs no integral.
     w = jnp.where(pool.present, jnp.exp((pool.rewards - pool.rewards[0]) / temperature), 0.0)
     return pool.center + jnp.where(n == pool.float_size, w @ pool.values / jnp.sum(w), total)

@@ -21,7 +21,12 @@ def soft(pool: Pool, n: Array, temperature: Array, work: _unbiased.Work, *, agai
     Among candidates that tie, any strict order gives the same mean over S, since their p are equal. One
     that ties with τ of the others comes before them in 1/(1 + τ) of these orders.
     """
-    total = _unbiased.soft_sum(pool, n, temperature, work, against=against)
+    (total,) = _unbiased.soft_sum(pool, n, temperature, work, against=(against,))
+    return of_sum(pool, n, total, against=against)
+
+
+def of_sum(pool: Pool, n: Array, total: Array, *, against: int) -> Array:
+    """NaN where too few are left to be beaten."""
     return total + 0.0 * _left(pool, n, against)
 
 

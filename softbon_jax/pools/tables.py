@@ -1,4 +1,4 @@
-"""Curves of several values and the KL from one pass over the pools."""
+"""Curves of several values, the KL and win rates from one pass over the pools."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from softbon_jax.pools import (
     _soft_kl,
     _sorted,
     _unbiased,
+    _winning,
     _worker,
 )
 
@@ -30,10 +31,12 @@ class PoolTable(NamedTuple):
       values: `Curve` of what was averaged; with V kinds of values its `mean` and `standard_error` are
         `[V, .., M]` and its `per_prompt` is `[prompts, V, .., M]`.
       kl: `Curve` of KL(P_n‖P) in nats, jackknifed.
+      win_rate: `Curve` of the chance to beat `against` fresh draws; None if that was None.
     """
 
     values: _grid.Curve
     kl: _grid.Curve
+    win_rate: _grid.Curve | None
 
 
 @_checks.keyword_only("values", "where")
@@ -45,11 +48,11 @@ def pool_table(
     values: Any = None,
     where: Any = None,
     nodes: int | None = None,
+    against: int | None = None,
 ) -> PoolTable:
-    """The curves of `pool_curve` for several values and the KL of `pool_kl`, in one pass.
+    """The curves of `pool_curve` for several values, KL(P_n‖P) of `pool_kl` and win rates, in one pass.
 
-    Each pool is sorted once, and all values share the recursion over its subsets. Only KL(P_n‖P) is
-    estimated of the divergences.
+    Each pool is sorted once, and all values and the win rate share the recursion over its subsets.
 
     Args:
       rewards: `[prompts, N]` scores that select, in the units of `temperature`, traced.
@@ -58,17 +61,19 @@ def pool_table(
       values: `[prompts, N]` or `[prompts, V, N]` what is averaged, traced; the rewards if None.
       where: bool, broadcasts against rewards, traced; False leaves a candidate out.
       nodes: static, as in `pool_curve`.
+      against: static; of how many fresh draws the best is to be beaten, as in `pool_win_rate`; None for
+        no win rates.
 
     Returns:
       `PoolTable` in the common dtype of rewards and values, at least float32; NaN where n is above a
-      pool's size.
+      pool's size, or n + `against` is for win rates.
 
     Raises:
       TypeError: as `pool_curve`.
-      ValueError: as `pool_curve`.
+      ValueError: as `pool_curve`; `against` is not an integer of at least 1.
 
-    Numerics: those of `pool_curve` and `pool_kl`.
-    Source: as those two.
+    Numerics: those of `pool_curve`, `pool_kl` and `pool_win_rate`.
+    Source: as those three.
 
     Example:
       >>> scores = np.array([[0.2, 0.9, 0.4, 0.3], [0.5, 0.2, 0.2, 0.7]])
@@ -88,6 +93,8 @@ def pool_table(
                 f"values has shape {values.shape}, rewards has shape {pools.rewards.shape}"
             )
         pools = pools._replace(values=values)
+    if against is not None:
+        against = _checks.positive_integer("against", against)
     request = _arguments.checked(pools, n, temperature, nodes)
 
     def work(temperature: float | None) -> Work:
@@ -97,10 +104,11 @@ def pool_table(
 
     groups, members = _grid.grouped(request.temperature, work)
     rows, shared = (request.pools, request.order), (request.n, request.temperature)
+    static = {"groups": groups, "against": against}
     if not _blocks.can_be_cut(rows):
-        return _table(rows, *shared, members, groups=groups)
-    per_pool = _blocks.in_blocks(_per_pool, rows, *shared, members, groups=groups)
-    return _over_pools(per_pool, rows[0], *shared)
+        return _table(rows, *shared, members, **static)
+    per_pool = _blocks.in_blocks(_per_pool, rows, *shared, members, **static)
+    return _over_pools(per_pool, rows[0], *shared, against=against)
 
 
 class Work(NamedTuple):
@@ -111,44 +119,53 @@ class Work(NamedTuple):
 
 
 class PerPool(NamedTuple):
-    """The means of all values `[.., V, M]` and KL(P_n‖P) `[.., M]`."""
+    """The means of all values `[.., V, M]`, KL(P_n‖P) and the win rate, if any, `[.., M]`."""
 
     values: Any
     kl: Any
+    win_rate: Any
 
 
 # The compiled workers ----------------------------------------------------------------------------
 
 
-def _each(kernel: Any, pool: _sorted.Pool, *arguments: Any) -> Array:
-    """A kernel for every kind of value; what does not depend on the values is done once."""
+def _each(kernel: Any, pool: _sorted.Pool) -> Any:
+    """A pair of what differs between kinds of values, for every kind, and of what does not."""
 
-    def one(values: Array, mean: Array, center: Array) -> Array:
-        return kernel(pool._replace(values=values, mean=mean, center=center), *arguments)
+    def one(values: Array, mean: Array, center: Array) -> Any:
+        return kernel(pool._replace(values=values, mean=mean, center=center))
 
-    return jax.vmap(one)(pool.values, pool.mean, pool.center)
+    return jax.vmap(one, out_axes=(0, None))(pool.values, pool.mean, pool.center)
 
 
-def _soft(pool: _sorted.Pool, n: Array, temperature: Array, work: Work) -> PerPool:
+def _soft(
+    pool: _sorted.Pool, n: Array, temperature: Array, work: Work, *, against: int | None
+) -> PerPool:
+    kinds = (0,) if against is None else (0, against)
+
+    def values(pool: _sorted.Pool) -> tuple[Array, list[Array]]:
+        total, *won = _unbiased.soft_sum(pool, n, temperature, work.values, against=kinds)
+        return _unbiased.of_values(pool, n, temperature, total), won
+
+    means, won = _each(values, pool)
+    rate = _winning.of_sum(pool, n, won[0], against=against) if against else None
     kl = _soft_kl.soft_kl(pool, n, temperature, work.kl)
-    return PerPool(
-        _each(_unbiased.soft, pool, n, temperature, work.values), kl.soft_base.jackknifed
-    )
+    return PerPool(means, kl.soft_base.jackknifed, rate)
 
 
-def _hard(pool: _sorted.Pool, n: Array) -> PerPool:
-    kl = _jackknife.hard_kl(pool, n)
-    return PerPool(_each(_unbiased.hard, pool, n), kl.soft_base.jackknifed)
+def _hard(pool: _sorted.Pool, n: Array, *, against: int | None) -> PerPool:
+    means, _ = _each(lambda pool: (_unbiased.hard(pool, n), None), pool)
+    rate = _winning.hard(pool, n, against=against) if against else None
+    return PerPool(means, _jackknife.hard_kl(pool, n).soft_base.jackknifed, rate)
 
 
-def _base(pool: _sorted.Pool, n: Array) -> PerPool:
-    return PerPool(_each(_unbiased.base, pool, n), jnp.zeros_like(n))
+def _base(pool: _sorted.Pool, n: Array, *, against: int | None) -> PerPool:
+    means, _ = _each(lambda pool: (_unbiased.base(pool, n), None), pool)
+    rate = _winning.base(pool, n, against=against) if against else None
+    return PerPool(means, jnp.zeros_like(n), rate)
 
 
-KERNEL = _grid.Kernel(_soft, _hard, _base)
-
-
-@partial(jax.jit, static_argnames="groups")
+@partial(jax.jit, static_argnames=("groups", "against"))
 def _per_pool(
     rows: _worker.Unsorted,
     n: Array,
@@ -156,8 +173,10 @@ def _per_pool(
     members: _grid.Members,
     *,
     groups: tuple[_grid.Group, ...],
+    against: int | None,
 ) -> PerPool:
     """`[prompts, T, V, M]` and `[prompts, T, M]`."""
+    kernel = _grid.Kernel(*(partial(part, against=against) for part in (_soft, _hard, _base)))
 
     def prompt(unsorted: _worker.Unsorted, number: Array, temperature: Array) -> PerPool:
         pools, order = unsorted
@@ -167,27 +186,35 @@ def _per_pool(
             return _sorted.sorted_pool(pools._replace(values=values), order)
 
         pool = jax.vmap(of, out_axes=_sorted.Pool._make((None, 0, 0, 0, None)))(values)
-        return _grid.over_grid(KERNEL, groups, members, pool, number, temperature)
+        return _grid.over_grid(kernel, groups, members, pool, number, temperature)
 
     return _sharding.each_row(prompt, rows, n.astype(rows[0].dtype), temperature)
 
 
-@jax.jit
-def _over_pools(per_pool: PerPool, pools: _sorted.Pools, n: Array, temperature: Array) -> PoolTable:
+@partial(jax.jit, static_argnames="against")
+def _over_pools(
+    per_pool: PerPool,
+    pools: _sorted.Pools,
+    n: Array,
+    temperature: Array,
+    *,
+    against: int | None,
+) -> PoolTable:
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
 
-    def curve(per_pool: Array) -> _grid.Curve:
-        return _grid.curve_of(per_pool, size, n, temperature)
+    def curve(per_pool: Array, spare: int = 0) -> _grid.Curve:
+        return _grid.curve_of(per_pool, size - spare, n, temperature)
 
     kinds = jax.vmap(curve, in_axes=2, out_axes=_grid.Curve._make((0, 0, 1, None)))(per_pool.values)
     if pools.values.ndim == 2:
         kinds = _grid.Curve(
             kinds.mean[0], kinds.standard_error[0], kinds.per_prompt[:, 0], kinds.prompts
         )
-    return PoolTable(kinds, curve(per_pool.kl))
+    rate = curve(per_pool.win_rate, against) if against else None
+    return PoolTable(kinds, curve(per_pool.kl), rate)
 
 
-@partial(jax.jit, static_argnames="groups")
+@partial(jax.jit, static_argnames=("groups", "against"))
 def _table(
     rows: _worker.Unsorted,
     n: Array,
@@ -195,7 +222,8 @@ def _table(
     members: _grid.Members,
     *,
     groups: tuple[_grid.Group, ...],
+    against: int | None,
 ) -> PoolTable:
     """Both in one program."""
-    per_pool = _per_pool(rows, n, temperature, members, groups=groups)
-    return _over_pools(per_pool, rows[0], n, temperature)
+    per_pool = _per_pool(rows, n, temperature, members, groups=groups, against=against)
+    return _over_pools(per_pool, rows[0], n, temperature, against=against)
