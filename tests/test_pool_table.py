@@ -90,6 +90,10 @@ FUNCTIONS = {
     "pool_table": lambda r, w: sb.pool_table(r, N, T, where=w),
     "pool_win_rate": lambda r, w: sb.pool_win_rate(r, N[:-1], T, where=w),
     "pool_credits": lambda r, w: sb.pool_credits(r, 2, 0.7, where=w),
+    "pool_votes": lambda r, w: sb.pool_votes(np.round(np.abs(r)), N, where=w),
+    "pool_weighted_votes": lambda r, w: sb.pool_weighted_votes(
+        jax.random.key(0), np.round(np.abs(r)), np.exp(r), N, where=w, subsets=20
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
@@ -70,6 +71,13 @@ def in_blocks(worker: Callable[..., Any], rows: Any, *shared: Any, **static: Any
         lambda *parts: np.concatenate([x[:size] for x, size in zip(parts, fresh, strict=True)]),
         *done,
     )
+
+
+def anyhow(worker: Callable[..., Any], rows: Any, *shared: Any, **static: Any) -> Any:
+    """`worker(rows, *shared, **static)`, in blocks if the rows can be cut."""
+    if not can_be_cut(rows):
+        return worker(rows, *shared, **static)
+    return jax.tree.map(jnp.asarray, in_blocks(worker, rows, *shared, **static))
 
 
 def cores() -> int:

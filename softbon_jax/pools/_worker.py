@@ -92,11 +92,7 @@ def for_each_candidate(request: _arguments.Request, kernel: _grid.Kernel, work: 
     """`[prompts, .., M, N]`: a kernel that returns `[N, M]`, with the candidates as they came."""
     groups, members = _grid.grouped(request.temperature, partial(work, request))
     rows, shared = (request.pools, request.order), (request.n, request.temperature, members)
-    if not _blocks.can_be_cut(rows):
-        return _each_candidate(rows, *shared, kernel=kernel, groups=groups)
-    return jnp.asarray(
-        _blocks.in_blocks(_each_candidate, rows, *shared, kernel=kernel, groups=groups)
-    )
+    return _blocks.anyhow(_each_candidate, rows, *shared, kernel=kernel, groups=groups)
 
 
 @partial(jax.jit, static_argnames=("kernel", "groups"))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from softbon_jax import _checks, _sharding
-from softbon_jax.pools import _arguments, _votes, _weighted
+from softbon_jax.pools import _arguments, _blocks, _votes, _weighted
 
 Array = jax.Array
 
@@ -52,9 +52,9 @@ def pool_votes(answers: Any, n: Any, *, where: Any = None, num_classes: int | No
     """
     request = _checked(answers, n, where, num_classes)
     number = _checks.concrete(request.n)
-    return _votes_of(
-        request.answers,
-        request.where,
+    return _blocks.anyhow(
+        _votes_of,
+        (request.answers, request.where),
         request.n,
         largest=request.most if number is None else int(number.max()),
         num_classes=request.num_classes,
@@ -140,11 +140,11 @@ def pool_weighted_votes(
     if known is not None and kept is not None:
         bad = kept & ~((known >= 0) & (known < np.inf))
         _checks.offending("weights", known, bad, "finite and at least 0 where they count")
-    return _weighted_votes_of(
+    index = np.arange(len(weights), dtype=np.int32)
+    return _blocks.anyhow(
+        _weighted_votes_of,
+        (index, request.answers, weights, request.where),
         key,
-        request.answers,
-        weights,
-        request.where,
         request.n,
         num_classes=request.num_classes,
         subsets=subsets,
@@ -212,7 +212,8 @@ def _usable(
 
 
 @partial(jax.jit, static_argnames=("largest", "num_classes"))
-def _votes_of(answers: Array, where: Array, n: Array, *, largest: int, num_classes: int) -> Array:
+def _votes_of(rows: tuple[Array, Array], n: Array, *, largest: int, num_classes: int) -> Array:
+    answers, where = rows
     dtype = jax.dtypes.canonicalize_dtype(float)
     labels, usable, good = _usable(answers, where, n, largest, num_classes, dtype)
 
@@ -226,16 +227,15 @@ def _votes_of(answers: Array, where: Array, n: Array, *, largest: int, num_class
 
 @partial(jax.jit, static_argnames=("num_classes", "subsets", "by_mean"))
 def _weighted_votes_of(
+    rows: tuple[Array, Array, Array, Array],
     key: Array,
-    answers: Array,
-    weights: Array,
-    where: Array,
     n: Array,
     *,
     num_classes: int,
     subsets: int,
     by_mean: bool,
 ) -> WeightedVotes:
+    index, answers, weights, where = rows
     prompts, slots = answers.shape
     labels, usable, good = _usable(answers, where, n, slots, num_classes, weights.dtype)
     legal = jnp.all((weights >= 0) & (weights < jnp.inf) | ~where, axis=1)
@@ -254,8 +254,7 @@ def _weighted_votes_of(
             by_mean=by_mean,
         )
 
-    rows = (jnp.arange(prompts, dtype=jnp.int32), labels, weights, where)
-    out = _sharding.each_row(prompt, rows, key, usable)
+    out = _sharding.each_row(prompt, (index, labels, weights, where), key, usable)
     good = (good & legal[:, None])[:, :, None]
     return WeightedVotes(
         *(jnp.where(good, x, jnp.nan).reshape(prompts, *n.shape, num_classes) for x in out)
