@@ -123,6 +123,10 @@ def test_eager_jit_and_vmap_agree_for_equal_keys(rule):
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg", "philox2x32"])
 def test_other_generators(impl):
+    try:
+        jax.random.key(1, impl=impl)
+    except ValueError:
+        pytest.skip(f"this version of JAX has no {impl}")
     again = partial(jax.random.clone, jax.random.key(1, impl=impl))
     rows = jnp.broadcast_to(jnp.asarray(REWARDS), (20_000, REWARDS.size))
     index = select(again(), rows, 0.4)
