@@ -82,17 +82,10 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         truth = _truth(cell, np.array([FACTOR * size]), config.temperatures)[:, 0]
         for study in range(config.studies):
             random = np.random.default_rng((config.seed, index, i, study))
-            model = sb.extrapolate_curve(
-                jax.random.key(study),
-                pools(cell, size, config.prompts, random),
-                FACTOR * size,
-                config.temperatures,
-                resamples=config.resamples,
-            )
-            inside = (model.low <= truth) & (truth <= model.high)
-            found.append(
-                (np.asarray(inside), model.resolved, np.asarray(model.mean) - truth, truth)
-            )
+            scores = pools(cell, size, config.prompts, random)
+            model = _model(config, study, scores, np.array([FACTOR * size]))[..., 0]
+            inside = (model[LOW] <= truth) & (truth <= model[HIGH])
+            found.append((inside, ~np.isnan(model[MEAN]), model[MEAN] - truth, truth))
     shape = (len(config.sizes), config.studies, -1)
     columns = (np.reshape(x, shape) for x in zip(*found, strict=True))
     covered, resolved, errors, exact = columns
@@ -100,7 +93,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     with np.errstate(invalid="ignore", divide="ignore"):
         coverage = (covered & resolved).sum(1) / count
         bias = np.where(resolved, errors, 0.0).sum(1) / count
-    every = np.broadcast_to(resolved.mean(1), coverage.shape)
+    every = resolved.mean(1)
     return xr.Dataset(
         {
             "coverage": variable(
@@ -116,6 +109,29 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "shown_n": variable(config.shown_n, ["shown_n"], "number of candidates n", "1"),
         },
     )
+
+
+MEAN, LOW, HIGH = range(3)
+
+
+def _model(config: Config, key: int, scores: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Its curve and the ends of its interval, `[3, T, M]`; NaN where it is not resolved.
+
+    Nor is it at a temperature so low that the nodes for the range of a heavy tail are too many.
+    """
+    curves = []
+    for temperature in config.temperatures:
+        try:
+            model = sb.extrapolate_curve(
+                jax.random.key(key), scores, n, temperature, resamples=config.resamples
+            )
+        except ValueError as error:
+            if "high enough" not in str(error):
+                raise
+            curves.append(np.full((3, n.size), np.nan))
+        else:
+            curves.append(np.stack([model.mean, model.low, model.high]))
+    return np.stack(curves, axis=1)
 
 
 def pools(name: str, size: int, prompts: int, random: np.random.Generator) -> np.ndarray:
@@ -164,17 +180,15 @@ def _shown(config: Config, name: str) -> dict[str, xr.Variable]:
     size, n = config.sizes[0], np.array(config.shown_n)
     random = np.random.default_rng((config.seed, list(LAWS).index(name), 0, 0))
     scores = pools(name, size, config.prompts, random)
-    model = sb.extrapolate_curve(
-        jax.random.key(0), scores, n, config.temperatures, resamples=config.resamples
-    )
+    model = _model(config, 0, scores, n)
     within = n[n <= size]
     known = np.asarray(sb.pool_curve(scores, within, np.array(config.temperatures)).mean)
     known = np.pad(known, ((0, 0), (0, n.size - within.size)), constant_values=np.nan)
     exact = _truth(name, n, config.temperatures)
     values = {
-        "model": (model.mean, "by the model"),
-        "model_low": (model.low, "lower end of its interval"),
-        "model_high": (model.high, "upper end"),
+        "model": (model[MEAN], "by the model"),
+        "model_low": (model[LOW], "lower end of its interval"),
+        "model_high": (model[HIGH], "upper end"),
         "pool": (known, "by the pools, unbiased"),
         "exact": (exact, "E_{P_n}[r], exact"),
     }
