@@ -15,7 +15,6 @@ from pathlib import Path
 
 import rich.markup
 import rich.table
-import xarray as xr
 
 import experiments
 from experiments import runner, workers
@@ -61,20 +60,24 @@ def check(
             return check(size, out, names, own, force=force, processes=processes, then=then)
     shown, processes = progress, min(processes, len(names))
 
-    def result(name: str) -> xr.Dataset:
+    def of(name: str) -> list[Claim]:
         settings = getattr(experiments.module(name), size.upper())
-        dataset = runner.execute(name, settings, out, force=force, progress=shown, call=call)
+        runner.execute(name, settings, out, force=force, progress=shown, call=call)
         if then is not None:
             then(call, name)
-        return dataset
+        claims: list[Claim] = call(claimed, name, out)
+        return claims
 
     with workers.processes(processes) as call:
-        datasets = workers.side_by_side(result, names, processes)
-    return [
-        claim
-        for name, dataset in zip(names, datasets, strict=True)
-        for claim in importlib.import_module(f"experiments.claims.{name}").claims(dataset)
-    ]
+        return [claim for claims in workers.side_by_side(of, names, processes) for claim in claims]
+
+
+def claimed(name: str, out: Path) -> list[Claim]:
+    """The claims on the saved result of an experiment in the folder `out`."""
+    claims: list[Claim] = importlib.import_module(f"experiments.claims.{name}").claims(
+        runner.load(name, out)
+    )
+    return claims
 
 
 def as_table(claims: Sequence[Claim]) -> rich.table.Table:

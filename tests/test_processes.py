@@ -114,6 +114,14 @@ def test_the_command_divides_the_prompts(scores, tmp_path):
 
 
 @pytest.mark.slow
+def test_more_processes_than_prompts(tmp_path):
+    path = tmp_path / "two.csv"
+    path.write_text("prompt_id,proxy_reward\na,1\na,3\nb,2\nb,5")
+    for code, said in finish(analyze([path] * 3, "--n", "2", "--temperature", "0.5")):
+        assert code == 0, said[-3000:]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["more.csv", "none.csv"])
 def test_processes_that_cannot_agree_end_at_once(scores, tmp_path, other):
     """One has read more than the other, or nothing at all."""

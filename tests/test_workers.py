@@ -81,3 +81,13 @@ def test_killed_side_by_side_and_continued(tmp_path):
         assert (stopped / name / "data.nc").read_bytes() == (
             straight / name / "data.nc"
         ).read_bytes()
+
+
+@pytest.mark.parametrize("asked", [None, "glibc.malloc.check=0"])
+def test_processes_ask_for_huge_pages_unless_the_user_asks_for_something(asked, monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if asked:
+        monkeypatch.setenv("GLIBC_TUNABLES", asked)
+    with workers.processes(2) as call:
+        assert call(os.getenv, "GLIBC_TUNABLES") == (asked or workers.HUGE_PAGES)
+    assert os.getenv("GLIBC_TUNABLES") == asked

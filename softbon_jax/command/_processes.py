@@ -77,10 +77,10 @@ def first() -> bool:
 def each(
     parts: Sequence[np.ndarray], work: Callable[[int, np.ndarray], np.ndarray], *given: np.ndarray
 ) -> np.ndarray:
-    """`work(number, part)` of all parts, one after another; each process does every so manieth.
+    """`work(number, part)` of all parts, one after another; of P processes each does every P-th.
 
     Args:
-      parts: what there is to do.
+      parts: what there is to do; of fewer than there are processes each does all.
       work: gives as many rows as a part has entries.
       given: what has to be the same in all processes.
 
@@ -91,15 +91,12 @@ def each(
       ValueError: what had to be the same was not, or another process cannot go on.
     """
     count, own = jax.process_count(), jax.process_index()
-    if count == 1:
-        return np.concatenate([work(i, part) for i, part in enumerate(parts)])
-    digest = hashlib.sha256()
-    for x in given:
-        digest.update(f"{x.shape} {x.dtype}".encode() + np.ascontiguousarray(x).tobytes())
-    if not _agree(np.frombuffer(digest.digest(), np.uint8)):
+    if count > 1 and not _agree(_digest(given)):
         raise ValueError(
             "the processes have read different scores or were given different options, or one has failed"
         )
+    if len(parts) < count or count == 1:
+        return np.concatenate([work(i, part) for i, part in enumerate(parts)])
     done = np.concatenate([work(i, part) for i, part in enumerate(parts) if i % count == own])
     sizes = [sum(len(part) for part in parts[i::count]) for i in range(count)]
     padded = np.zeros((max(sizes), *done.shape[1:]), done.dtype)
@@ -112,3 +109,10 @@ def each(
         rows.append(found[i % count, begin : begin + len(part)])
         begins[i % count] += len(part)
     return np.concatenate(rows)
+
+
+def _digest(given: Sequence[np.ndarray]) -> np.ndarray:
+    digest = hashlib.sha256()
+    for x in given:
+        digest.update(f"{x.shape} {x.dtype}".encode() + np.ascontiguousarray(x).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
