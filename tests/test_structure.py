@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import softbon_jax
+from tests.mutants import __main__ as mutants
 
 ROOT = Path(softbon_jax.__file__).parent
 REPOSITORY = ROOT.parent
@@ -278,3 +279,8 @@ importlib.import_module("matplotlib"), getattr(value, name)
 """
     assert not crossings(("softbon_jax", "bounds"), Uses(source))
     assert not climbs("softbon_jax.bounds.soft", Uses(source))
+
+
+def test_every_mutant_has_its_place():
+    """The text that it changes is there, once: `make mutants` takes an hour to say so."""
+    assert len(mutants.load()) >= 120
