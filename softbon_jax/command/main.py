@@ -106,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _terminal.complain(error)
     else:
         return 0
-    _processes.leave()
+    if getattr(options, "distributed", False):
+        _processes.leave()
     return 2
 
 
