@@ -60,6 +60,9 @@ def run(rounds: int, quick: bool) -> _timing.Report:
         "gold": lambda: sb.pool_curve(some, large_n, grid, values=gold[:, 1]).mean,
         "KL(P_n‖P) and of the tilted law": parts["KL"],
         "pool_table": lambda: sb.pool_table(some, large_n, grid, values=gold).kl.mean,
+        "pool_table, float32": lambda: (
+            sb.pool_table(np.float32(some), large_n, grid, values=np.float32(gold)).kl.mean
+        ),
     }
     one_pass = _timing.race(alone, rounds)
     table = _timing.race(parts | {"table": lambda: [part() for part in parts.values()]}, rounds)
@@ -70,6 +73,9 @@ def run(rounds: int, quick: bool) -> _timing.Report:
         ),
         "pool_curve twice and pool_kl / pool_table": _timing.ratio(
             one_pass, list(alone)[:3], ["pool_table"]
+        ),
+        "pool_table, float64 / float32": _timing.ratio(
+            one_pass, ["pool_table"], ["pool_table, float32"]
         ),
     }
     exact = sb.pool_curve(few, small_n, TEMPERATURE).per_prompt

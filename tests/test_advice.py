@@ -98,6 +98,25 @@ def test_the_table_holds_the_estimates_of_the_pools_that_are_large_enough():
         np.testing.assert_allclose(grid.kl[:, row], expected, rtol=1e-12, atol=1e-14)
 
 
+def test_a_table_in_float32_is_that_of_float64_to_what_it_says():
+    """Pools far from 0 and from each other, of two judges, ragged, also in units float32 cannot hold."""
+    random = np.random.default_rng(9)
+    judges = random.normal(size=(20, 48, 2)) + 1e6 * random.normal(size=(20, 1, 2))
+    where = np.arange(48) < random.integers(32, 49, size=(20, 1))
+    pools = scores.padded(
+        {str(i): x[kept, 0] for i, (x, kept) in enumerate(zip(judges, where, strict=True))}
+    )
+    for scale in (1.0, 2.0**600):
+        given = pools._replace(judges=scale * np.where(where[..., None], judges, 0.0))
+        grid = [1, 2, 7, 32], scale * np.array([0.0, 0.1, 0.5, 2.0, np.inf])
+        wide, narrow = (advice.tabulate(given, *grid, float32=x) for x in (False, True))
+        assert narrow.reward.dtype == narrow.kl.dtype == np.float64
+        np.testing.assert_allclose(narrow.reward, wide.reward, rtol=1e-14, atol=6e-5 * scale)
+        np.testing.assert_allclose(narrow.gold, wide.gold, rtol=1e-14, atol=6e-5 * scale)
+        np.testing.assert_allclose(narrow.kl, wide.kl, rtol=0, atol=1e-5)
+        assert np.abs(narrow.kl - wide.kl).max() > 1e-9  # it is float32
+
+
 def test_judges_left_out_in_turn_are_averaged():
     judges = np.random.default_rng(8).normal(size=(4, 5, 3))
     pools = scores.padded({str(i): x.mean(1) for i, x in enumerate(judges)})

@@ -151,6 +151,7 @@ def tabulate(
     temperature: Any,
     *,
     tell: Callable[[int, int], None] = lambda done, total: None,
+    float32: bool = False,
 ) -> Table:
     """Estimates of reward, gold and KL for every prompt that has at least max(n) responses.
 
@@ -160,6 +161,8 @@ def tabulate(
       temperature: `[T]` in reward units, at least 0; 0 and inf are legal.
       tell: called before each part of up to `TOGETHER` prompts, and at the end, with how many parts are
         done and of how many.
+      float32: whether to estimate in float32, of scores less the best or the mean of each pool and in
+        units of their range. A third of the time; the table is float64 either way.
 
     Returns:
       `Table`. Prompts with smaller pools are left out, so that all points compare the same prompts.
@@ -172,8 +175,9 @@ def tabulate(
       ValueError: no prompt has that many responses, n is not an integer >= 1, or as `sb.pool_curve`;
         processes were given different scores or grids.
 
-    Numerics: those of `sb.pool_table` in the default float dtype: use 64-bit mode. J times the cost
-      where one of J judges is left out.
+    Numerics: those of `sb.pool_table` in the default float dtype: use 64-bit mode. With `float32` the
+      estimates of one prompt are off by up to 1e-5 of the range of its scores, and KL by 1e-5 nats. J
+      times the cost where one of J judges is left out.
     Source: the estimates are those of `sb.pool_table` and `sb.leave_one_out`.
 
     Example:
@@ -196,7 +200,7 @@ def tabulate(
 
     def work(number: int, some: np.ndarray) -> np.ndarray:
         tell(number, len(slices))
-        return _estimates(scores, some, n, temperature, float(lowest))
+        return _estimates(scores, some, n, temperature, float(lowest), float32)
 
     whole = (scores.rewards, scores.gold, scores.judges, scores.where)
     given = (n, temperature, *(x for x in whole if x is not None))
@@ -231,7 +235,12 @@ def _reached(scores: Scores, prompts: np.ndarray, lowest: float) -> np.ndarray:
 
 
 def _estimates(
-    scores: Scores, prompts: np.ndarray, n: np.ndarray, temperature: np.ndarray, lowest: float
+    scores: Scores,
+    prompts: np.ndarray,
+    n: np.ndarray,
+    temperature: np.ndarray,
+    lowest: float,
+    float32: bool,
 ) -> np.ndarray:
     """The values of some prompts, and last their KL: `[prompts, V + 1, T, M]`."""
     rewards, where, turns = scores.rewards[prompts], scores.where[prompts], 1
@@ -243,7 +252,50 @@ def _estimates(
             np.asarray(x).reshape(-1, where.shape[1]) for x in leave_one_out(scores.judges[prompts])
         )
         values, where = [rewards, left_out], np.tile(where, (turns, 1))
-    table = pool_table(rewards, n, temperature, values=np.stack(values, axis=1), where=where)
-    of_values, kl = (np.asarray(x.per_prompt) for x in (table.values, table.kl))
+    of_values, kl = (_in_float32 if float32 else _per_prompt)(
+        rewards, n, temperature, np.stack(values, axis=1), where
+    )
     both = np.concatenate([of_values, kl[:, None]], axis=1)
     return both.reshape(turns, len(prompts), *both.shape[1:]).mean(0)
+
+
+def _per_prompt(
+    rewards: np.ndarray,
+    n: np.ndarray,
+    temperature: np.ndarray,
+    values: np.ndarray,
+    where: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The values `[prompts, V, T, M]` and the KL `[prompts, T, M]`."""
+    table = pool_table(rewards, n, temperature, values=values, where=where)
+    return np.asarray(table.values.per_prompt), np.asarray(table.kl.per_prompt)
+
+
+def _in_float32(
+    rewards: np.ndarray,
+    n: np.ndarray,
+    temperature: np.ndarray,
+    values: np.ndarray,
+    where: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `_per_prompt`; what is subtracted and the units, powers of two, are put back in float64."""
+    best = np.max(np.where(where, rewards, -np.inf), axis=1, keepdims=True)
+    below = np.where(where, rewards - np.where(np.isneginf(best), 0.0, best), 0.0)
+    unit = _unit(below[np.isfinite(below)])
+    kept = where[:, None]
+    center = np.mean(values, axis=2, where=kept, keepdims=True)
+    off = np.where(kept, values - center, 0.0)
+    units = np.array([_unit(off[:, i]) for i in range(off.shape[1])])[:, None]
+    of_values, kl = _per_prompt(
+        (below / unit).astype(np.float32),
+        n,
+        temperature / unit,
+        (off / units).astype(np.float32),
+        where,
+    )
+    return of_values.astype(np.float64) * units[..., None] + center[..., None], kl
+
+
+def _unit(values: np.ndarray) -> float:
+    """The power of two next above all values, by size; 1 for none."""
+    return float(2.0 ** np.frexp(np.max(np.abs(values), initial=0.0))[1])

@@ -54,6 +54,7 @@ def halves(
     *,
     seed: int = 0,
     tell: Callable[[int, int], None] = lambda done, total: None,
+    float32: bool = False,
 ) -> tuple[Table, Table] | None:
     """Estimates on two halves of the responses of every prompt, which are cut at random.
 
@@ -63,6 +64,7 @@ def halves(
       n: number of candidates; the largest that half a pool of every prompt has, if that is smaller.
       seed: of the cut.
       tell: as that of `tabulate`.
+      float32: as that of `tabulate`.
 
     Returns:
       Two tables of one n, with the prompts and the temperatures of `table`; or None if half of a pool
@@ -106,7 +108,8 @@ def halves(
         judges=cut(scores.judges),
         where=ours,
     )
-    found = tabulate(both, [min(n, int(size.min()))], table.temperature, tell=tell)
+    fewest = [min(n, int(size.min()))]
+    found = tabulate(both, fewest, table.temperature, tell=tell, float32=float32)
     count = len(table.prompts)
     first, second = (
         found._replace(

@@ -29,6 +29,7 @@ class Constants(NamedTuple):
       right: at t w = e^right nothing is left of a candidate.
       idle: at t w = e^-idle a candidate counts as a member of a subset, but has no weight.
       degree: number of Gauss nodes for the polynomial.
+      tile: number of nodes that are evaluated together; at high temperatures there are about 40, or 28.
     """
 
     spacing: float
@@ -37,20 +38,18 @@ class Constants(NamedTuple):
     right: float
     idle: float
     degree: int
+    tile: int
 
 
 def constants_for(dtype: Any) -> Constants:
     """The constants that reach the precision of `dtype`."""
     if jnp.finfo(dtype).bits >= 64:
-        return Constants(0.28, 1.0, 20.0, 3.75, 37.0, 8)
-    return Constants(0.5, 1.0, 12.0, 3.0, 18.0, 5)
+        return Constants(0.28, 1.0, 20.0, 3.75, 37.0, 8, 48)
+    return Constants(0.5, 1.0, 12.0, 3.0, 18.0, 5, 32)
 
 
 DEFAULT_NODES = 512
 """Number of nodes where rewards or temperature are traced and none is given."""
-
-TILE = 48
-"""Number of nodes that are evaluated together: at high temperatures there are about 40."""
 
 
 def nodes_needed(rewards: np.ndarray, temperature: float, log_total: Any) -> int:
@@ -191,18 +190,19 @@ def quadrature(rewards: Array, temperature: Array, log_total: Array, nodes: int)
 
 
 def over_tiles(part: Any, arrays: tuple[Array, ...], weight: Array, zero: Any) -> Any:
-    """The sum of `part(*tile)`, a pytree, over tiles of `TILE` nodes; tiles without weight are skipped.
+    """The sum of `part(*tile)`, a pytree, over tiles of nodes; those without weight are skipped.
 
     So the number of nodes is a bound, and the work is that of the nodes that a pool needs.
     """
-    tiles = -(-weight.size // TILE)
+    tile = constants_for(weight.dtype).tile
+    tiles = -(-weight.size // tile)
 
     def tiled(x: Array) -> Array:
-        rest = ((0, tiles * TILE - weight.size), *((0, 0),) * (x.ndim - 1))
-        return jnp.pad(x, rest).reshape(tiles, TILE, *x.shape[1:])
+        rest = ((0, tiles * tile - weight.size), *((0, 0),) * (x.ndim - 1))
+        return jnp.pad(x, rest).reshape(tiles, tile, *x.shape[1:])
 
-    def add(total: Any, tile: tuple[Any, Array]) -> tuple[Any, None]:
-        of_tile, used = tile
+    def add(total: Any, one: tuple[Any, Array]) -> tuple[Any, None]:
+        of_tile, used = one
         none = jax.tree.map(jnp.zeros_like, zero)
         more = _loops.cond(used, lambda x: part(*x), lambda x: none, of_tile)
         return jax.tree.map(jnp.add, total, more), None

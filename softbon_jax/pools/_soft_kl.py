@@ -71,7 +71,7 @@ class Rows(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Quadrature nodes `[tiles, TILE]`.
+    """Quadrature nodes, by tiles.
 
     Attributes:
       reference: the reward whose weight is included in u.
@@ -100,7 +100,7 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, work: Work) -> Selected:
     rows = _rows(points, size, temperature)
 
     def at_n(n: Array) -> tuple[Sums, Sums]:
-        return _sums(rows, tiles, size, n, temperature)
+        return _sums(rows, tiles, size, n, temperature, pool.rewards.size)
 
     if n.size <= TOGETHER:
         sums = at_n(n)
@@ -114,12 +114,12 @@ def soft_kl(pool: Pool, n: Array, temperature: Array, work: Work) -> Selected:
 
 def _tiles(pool: Pool, at: _quadrature.Nodes, temperature: Array) -> Tiles:
     """The nodes by tiles, with N φ of the pool itself: candidates of no weight or all gone are free."""
-    tile = _quadrature.TILE
+    constants = _quadrature.constants_for(pool.rewards.dtype)
+    tile = constants.tile
     reference, u, weight = (
         jnp.pad(x, (0, -x.size % tile)).reshape(-1, tile)
         for x in (pool.rewards[at.lead], at.u, at.weight)
     )
-    constants = _quadrature.constants_for(pool.rewards.dtype)
     chunk = min(CHUNK, pool.rewards.size)
     ends = (0, -pool.rewards.size % chunk)
     rewards = jnp.pad(pool.rewards, ends, mode="edge").reshape(-1, chunk)
@@ -181,8 +181,10 @@ def _rows(points: _condensed.Points, size: Array, temperature: Array) -> Rows:
     )
 
 
-def _sums(rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array) -> tuple[Sums, Sums]:
-    """Over all columns, and over all pairs; `[M]`.
+def _sums(
+    rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array, most: int
+) -> tuple[Sums, Sums]:
+    """Over all columns, and over all pairs; `[M]`. The n are at most `most`, static.
 
     Where t w of a column matters, e^{-tw} of a far better row is 0 and that of a far worse one is 1.
     So far rows are replaced by one of them on either side. What else they do, by way of W, is nothing
@@ -190,7 +192,9 @@ def _sums(rows: Rows, tiles: Tiles, size: Array, n: Array, temperature: Array) -
     """
     blocks, block = rows.rewards.shape
     flat = Rows(*(x.reshape(-1) for x in rows))
-    pair = partial(_pair, tiles=tiles, flat=flat, size=size, n=n, temperature=temperature)
+    pair = partial(
+        _pair, tiles=tiles, flat=flat, size=size, n=n, temperature=temperature, most=most
+    )
     itself = jnp.eye(block, dtype=rows.rewards.dtype)
     if blocks == 1:
         weight = flat.amount[:, None] * flat.amount[None] - itself * flat.amount[None]
@@ -251,9 +255,10 @@ def _pair(
     size: Array,
     n: Array,
     temperature: Array,
+    most: int,
 ) -> tuple[Sums, Sums]:
     """The sums over a block of rows and one of columns with rewards `columns`; as in `of_terms`."""
-    ratio, change = _ratio(rows.rewards, columns, tiles, matters, size, n, temperature)
+    ratio, change = _ratio(rows.rewards, columns, tiles, matters, size, n, temperature, most)
     w = jnp.exp((flat.rewards - flat.rewards[0]) / temperature)
     log_whole = (columns - flat.rewards[0]) / temperature - jnp.log(jnp.sum(flat.amount * w) / size)
     log_parts = (columns[None] - rows.reference[:, None]) / temperature - rows.log_rest[:, None]
@@ -270,13 +275,13 @@ def _ratio(
     size: Array,
     n: Array,
     temperature: Array,
+    most: int,
 ) -> tuple[Array, Array]:
     """ρ of the whole pool `[M, C]`, and by how much without each row ρ is larger, over ρ, `[M, R, C]`.
 
     Tiles that do not matter are skipped.
     """
-    less = (n - 1)[:, None, None]
-    no_row = jnp.log1p(-1 / jnp.maximum(size, 2))
+    fewer = jnp.maximum(size - 1, 1)
 
     def of_tile(tile: Tiles) -> tuple[Array, Array]:
         def z(rewards: Array) -> Array:
@@ -285,10 +290,10 @@ def _ratio(
 
         total = jnp.where(tile.total > 0, tile.total, 1.0)[None]
         share = jnp.minimum(jnp.exp(-z(rows)) / total, 1.0)
-        # φ without a row over φ, to the power n - 1, less 1.
-        kept = jnp.where(share < 1, jnp.log1p(-jnp.where(share < 1, share, 0.0)), -jnp.inf)
+        # φ without a row over φ, less 1, and its power n - 1, less 1.
+        excess = (1 - size * share) / fewer
         phi = _plug_in.power((tile.total / size)[None], n[:, None]) * tile.weight[None]
-        gain = jnp.where(less > 0, jnp.expm1(less * (kept - no_row)[None]), 0.0) * phi[:, None]
+        gain = _raised(excess, n - 1, most - 1) * phi[:, None]
         of_columns = z(columns)
         density = of_columns * jnp.exp(-of_columns)
         lost = gain.reshape(-1, gain.shape[-1]) @ density.T
@@ -308,3 +313,17 @@ def _ratio(
     whole, lost = _loops.scan(add, zero, (tiles, matters))[0]
     change = lost / jnp.where(whole > 0, whole, 1.0)[:, None]
     return n[:, None] * whole, jnp.maximum(change, -1.0)
+
+
+def _raised(excess: Array, power: Array, most: int) -> Array:
+    """`[M, ...]`: (1 + x)^p - 1 for integers p `[M]` from 0 to `most`, by products that do not cancel.
+
+    The x is at most 1/(N-1) and p at most N-1, so nothing that is used reaches 2.
+    """
+    power = jnp.clip(power, 0, most).astype(jnp.int32).reshape(-1, *(1,) * excess.ndim)
+    total, doubled = jnp.zeros((len(power), *excess.shape), excess.dtype), excess
+    for bit in range(most.bit_length()):
+        factor = jnp.where(jnp.right_shift(power, bit) & 1 == 1, doubled[None], 0.0)
+        total = total + factor * (1 + total)
+        doubled = jnp.minimum(doubled * (2 + doubled), 2.0)
+    return total
