@@ -55,7 +55,14 @@ def over_batch(
         if size <= chunk:
             out = jax.vmap(sound)(*flat)
         else:
+            # Of equal size, the last row repeated: a rest would be compiled as a program of its own.
+            count = -(-size // chunk)
+            chunk = -(-size // count)
+            missing = count * chunk - size
+            if missing:
+                flat = tuple(jnp.concatenate([x, x[-1:].repeat(missing, axis=0)]) for x in flat)
             out = jax.lax.map(lambda x: sound(*x), flat, batch_size=chunk)
+            out = jax.tree.map(lambda x: x[:size], out)
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
 
     ranks = (1,) * len(vectors) + (0,) * len(scalars) + tuple(x.ndim for x in shared)
