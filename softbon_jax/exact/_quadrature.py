@@ -128,7 +128,9 @@ def nodes_for_any(
 ) -> int:
     """Host-side bound of the nodes for these arguments, any higher temperature and any smaller n.
 
-    The count itself may rise with the temperature, where windows come too close for a gap.
+    The count itself may rise with the temperature, where windows come too close for a gap. Nodes are
+    rounded where a run of windows without gaps begins and ends, and there is no gap where outcomes are
+    closer than the two ends of a window.
     """
     offsets = np.sort(offsets, axis=-1)
     falls = np.logaddexp(np.zeros_like(log_n), log_n + log_mean)
@@ -138,9 +140,8 @@ def nodes_for_any(
     length = np.minimum(offsets[..., -1], close[..., 0]) + np.where(offsets > close, window, 0).sum(
         -1
     )
-    return (
-        int(np.ceil((length + falls + rule.first + rule.right) / h).max()) + 3 * offsets.shape[-1]
-    )
+    runs = 1 + (apart > rule.left + rule.right).sum(-1)
+    return int(np.ceil((length + falls + rule.first + rule.right) / h + 3 * runs).max())
 
 
 def nodes_for(
