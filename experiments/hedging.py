@@ -21,8 +21,11 @@ import xarray as xr
 
 import softbon_jax as sb
 from experiments.dataset import REWARD, assemble, grid, variable
+from experiments.problems import unit_range
 
 PLAIN = ("hard", "poisson", "tilted")
+NODES = 768
+"""Of every allocation; with one range of rewards besides, one program serves all of them."""
 STEP = 0.01
 """Relative change of a budget from which its worth is computed."""
 
@@ -48,7 +51,7 @@ class Config:
     points: int = 60
     prompts: int = 6
     draws: float = 8.0
-    kl: tuple[float, ...] = (0.05, 0.2, 0.8)
+    kl: tuple[float, ...] = (0.2, 0.8)
     seed: int = 0
 
 
@@ -113,7 +116,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
 def _allocation(config: Config) -> xr.Dataset:
     """What the budgets earn: with the best common n and λ, with those of each prompt, and on a grid."""
     keys = jax.random.split(jax.random.key(config.seed), config.prompts)
-    prompts = jax.vmap(lambda key: sb.dirichlet(key, 4))(keys)
+    prompts = unit_range(jax.vmap(lambda key: sb.dirichlet(key, 4))(keys))
     turn = jnp.linspace(0.6, 1.4, config.prompts)[:, None]  # gold falls with the proxy beyond this
     gold = prompts.rewards * (2 * turn - prompts.rewards)
     # A grid of common λ and n, and what its points cost.
@@ -121,21 +124,23 @@ def _allocation(config: Config) -> xr.Dataset:
     cases = sb.Problem(*(x[:, None, None] for x in prompts))
     laws = sb.log_soft_bon(cases, n[None, None], temperature[None, :, None])
     earned = (jnp.exp(laws) @ gold[:, None, :, None])[..., 0].mean(0)
-    spent = sb.metrics(cases, n[None, None], temperature[None, :, None]).kl_soft_base.mean(0)
-    columns = []
+    spent = jnp.sum(jnp.exp(laws) * (laws - cases.log_probs), axis=-1).mean(0)
+
+    def best(draws: float, kl: float, *, shared: bool = False) -> sb.Allocation:
+        return sb.allocate(prompts, gold, draws=draws, kl=kl, shared=shared, nodes=NODES)
+
+    def worth(less: tuple[float, float], more: tuple[float, float]) -> float:
+        """The difference quotient of what budgets earn, in the one by which they differ."""
+        gained = float(best(*more).gold.mean() - best(*less).gold.mean())
+        return gained / (sum(more) - sum(less))
+
+    columns, draws, low, high = [], config.draws, 1 - STEP, 1 + STEP
     for kl in config.kl:
-        common = sb.allocate(prompts, gold, draws=config.draws, kl=kl, shared=True)
-        each = sb.allocate(prompts, gold, draws=config.draws, kl=kl)
+        common, each = (best(draws, kl, shared=shared) for shared in (True, False))
         on_grid = jnp.max(jnp.where(spent <= kl, earned, -jnp.inf))
         overdraft = [
-            max(float(x.kl_base.mean()) / kl, float(x.n.mean()) / config.draws)
-            for x in (common, each)
+            max(float(x.kl_base.mean()) / kl, float(x.n.mean()) / draws) for x in (common, each)
         ]
-        # What a little more or less of a budget earns, beside its price.
-        less_kl, more_kl, fewer, more = (
-            float(sb.allocate(prompts, gold, draws=config.draws * x, kl=kl * y).gold.mean())
-            for x, y in ((1, 1 - STEP), (1, 1 + STEP), (1 - STEP, 1), (1 + STEP, 1))
-        )
         columns.append(
             (
                 on_grid,
@@ -144,8 +149,8 @@ def _allocation(config: Config) -> xr.Dataset:
                 max(overdraft),
                 each.price_kl,
                 each.price_draws,
-                (more_kl - less_kl) / (2 * STEP * kl),
-                (more - fewer) / (2 * STEP * config.draws),
+                worth((draws, kl * low), (draws, kl * high)) if each.kl_binds else np.nan,
+                worth((draws * low, kl), (draws * high, kl)) if each.draws_bind else np.nan,
             )
         )
     names = {
@@ -155,8 +160,14 @@ def _allocation(config: Config) -> xr.Dataset:
         "budget_used": ("largest share of a budget that is used", "1"),
         "price_kl": ("mean gold reward that one more nat would earn", f"{REWARD} per nat"),
         "price_draws": ("mean gold reward that one more draw would earn", f"{REWARD} per draw"),
-        "worth_kl": ("difference quotient of it in the budget of KL", f"{REWARD} per nat"),
-        "worth_draws": ("difference quotient of it in the budget of draws", f"{REWARD} per draw"),
+        "worth_kl": (
+            "its difference quotient in the budget of KL, where that binds",
+            f"{REWARD} per nat",
+        ),
+        "worth_draws": (
+            "its difference quotient in the budget of draws, where that binds",
+            f"{REWARD} per draw",
+        ),
     }
     values = zip(names.items(), np.asarray(columns).T, strict=True)
     return xr.Dataset(
