@@ -23,7 +23,7 @@ from experiments.dataset import METRICS, REWARD, assemble, grid, variable
 from experiments.symbols import scheme
 
 GRID = ("block_size", "temperature", "n")
-NODES = 768
+NODES = 512
 
 TRANSITIONS = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.4, 0.2, 0.4]])
 REWARDS = np.array([[0.0, 0.8, -0.3], [-0.5, -0.9, -1.5], [0.0, 0.2, 1.0]])

@@ -21,8 +21,8 @@ from experiments.dataset import METRICS, REWARD, metric_variables, variable
 from experiments.families import FAMILIES, STEPS
 from softbon_jax import bounds
 
-NODES = 2048
-SEARCH_NODES = 1024
+NODES = 1024
+SEARCH_NODES = 512
 RANDOM = ("draw", "temperature", "real_n")
 FIELDS = ("reward", "kl_soft_base", "kl_tilted_soft", "kl_soft_tilted", "tv")
 UPPERS = ("kl_upper", "kl_upper_linear", "kl_upper_sinh", "kl_upper_quadratic")

@@ -21,8 +21,12 @@ from experiments.dataset import assemble, variable
 
 Array = jax.Array
 DIMS = ("quantity", "size", "ratio")
-GRADIENT_NODES = 2048
-"""Of the integrals that are differentiated; with fewer some are not resolved, and NaN, at n = 1e8."""
+GRADIENT_NODES = {np.float32: 640, np.float64: 1152}
+"""Of the integrals that are differentiated; with a tenth fewer some are NaN at n = 1e8, not resolved."""
+CALIBRATION_NODES = 384
+"""Of calibrations: enough for λ down to range/64, so that one program serves all low ends."""
+POOL_NODES = 1024
+"""Of the integrals over a pool at every ratio, which cost what they need: one program serves all."""
 FAINTEST = 1e-19
 """Slopes of less are not compared: their factors underflow, as this is the root of the least float32."""
 TINY = float(np.finfo(np.float32).tiny)
@@ -168,7 +172,7 @@ def _of_gradients(config: Config, size: int, dtype: Any) -> dict[str, tuple[Arra
             sb.Problem(log_probs, rewards),
             temperature=temperature,
             log_n=log_n,
-            nodes=GRADIENT_NODES,
+            nodes=GRADIENT_NODES[dtype],
         )
         return jnp.stack([getattr(found, name) for name in fields])
 
@@ -197,14 +201,15 @@ def _of_calibration(config: Config, size: int, dtype: Any) -> dict[str, tuple[Ar
     """What is spent and earned at the λ for it, beside what a known λ spends and earns."""
     problem, temperature = _few(config, min(size, MOST_CALIBRATED), np.float64)
     n = np.asarray(config.numbers[2:])
-    spent = sb.metrics(problem, n, temperature)
+    # Every λ at every n, as below, so that one program serves both.
+    spent = sb.metrics(problem, n, np.broadcast_to(temperature, (*temperature.shape[:2], n.size)))
     problem = sb.Problem(*(jnp.asarray(x, dtype) for x in problem))
     at = jnp.asarray(n, dtype)
     kl, reward = (
         jnp.asarray(np.asarray(x, np.float32), dtype) for x in (spent.kl_soft_base, spent.reward)
     )
-    by_kl = sb.temperature_for_kl(problem, at, kl)
-    by_reward = sb.temperature_for_reward(problem, at, reward)
+    by_kl = sb.temperature_for_kl(problem, at, kl, nodes=CALIBRATION_NODES)
+    by_reward = sb.temperature_for_reward(problem, at, reward, nodes=CALIBRATION_NODES)
     reach = jnp.ptp(problem.rewards, axis=-1)
     achieved = {
         "KL at the λ for it": (sb.metrics(problem, at, by_kl.value).kl_soft_base, kl),
@@ -220,12 +225,13 @@ def _of_pools(config: Config, size: int, dtype: Any) -> dict[str, tuple[Array, A
     n = 2 ** np.arange(int(np.log2(size)) + 1)
     temperature = jnp.asarray(np.float32(np.ptp(rewards) / np.array(config.ratios)), dtype)
     given = jnp.asarray(rewards, dtype), n, temperature
-    reward = sb.pool_curve(*given).per_prompt
+    reward = sb.pool_curve(*given, nodes=POOL_NODES).per_prompt
+    wins = sb.pool_win_rate(given[0], n[:-1], temperature, nodes=POOL_NODES)
     found = {
-        "win rate": sb.pool_win_rate(given[0], n[:-1], temperature).per_prompt,
+        "win rate": wins.per_prompt,
         "KL(P_n‖P)": sb.pool_kl(*given).per_prompt,
         "credits of n = 4": jnp.stack(
-            [sb.pool_credits(given[0], 4, x) for x in temperature], axis=1
+            [sb.pool_credits(given[0], 4, x, nodes=POOL_NODES) for x in temperature], axis=1
         ),
     }
     result = {

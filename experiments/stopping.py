@@ -17,7 +17,7 @@ import softbon_jax as sb
 from experiments.dataset import METRICS, REWARD, assemble, grid, variable
 
 RULES = ("fixed", "poisson", "geometric")
-NODES = 1024
+NODES = 512
 """Of the quadrature: enough for every temperature, so that one program serves all."""
 OF_RULES, OF_PRICES = ("temperature", "rule", "n"), ("temperature", "price")
 
