@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from scipy import special
 
 import softbon_jax as sb
 from experiments.dataset import REWARD, assemble, grid, variable
@@ -30,6 +30,8 @@ JUDGES = 4
 NOISE = 1.5
 """Standard deviation of the noise of a judge; that of the true score is 1."""
 ESTIMATORS = ("U-statistic", "plug-in", "bootstrap")
+DIVERGENCE_N, DIVERGENCE_TEMPERATURE = 8, 1.0
+"""Where KL(P_n‖P) is estimated."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         return others[cell](config)
     index = cells(config).index(cell)
     temperature, problem = config.temperatures[index], law(config)
-    draw_key, boot_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index))
+    draw_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index))[0]
     large_key = jax.random.fold_in(jax.random.key(config.seed), len(config.temperatures) + index)
     total = config.studies * config.prompts
     drawn = jax.random.randint(draw_key, (total, config.size), 0, config.outcomes)
@@ -113,16 +115,17 @@ def compute(config: Config, cell: str) -> xr.Dataset:
         [
             sb.pool_curve(pools, config.n, temperature).per_prompt,
             sb.plug_in_curve(pools, config.n, temperature).per_prompt,
-            _bootstrap(boot_key, pools, config, temperature),
+            _bootstrap(np.random.default_rng([config.seed, index]), pools, config, temperature),
         ],
         axis=1,
     )
-    truth = np.asarray(sb.metrics(problem, np.array(config.n, float), temperature).reward)
+    exact = np.asarray(_exact(config).reward)[index]
+    truth, large_truth = np.split(exact[:-1], [len(config.n)])
     # [studies, prompts, estimator, n]
     studies = estimates.reshape(config.studies, config.prompts, *estimates.shape[1:])
     center = studies.mean(1)
     error = studies.std(1, ddof=1) / np.sqrt(config.prompts)
-    large_bias, large_se = _large(large_key, problem, config, temperature)
+    large_bias, large_se = _large(large_key, problem, config, temperature, large_truth)
     large_grid = ("temperature", "large_n")
     covered = np.abs(center - truth) <= 1.96 * error
     return xr.Dataset(
@@ -156,13 +159,19 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     )
 
 
+def _exact(config: Config) -> sb.Metrics:
+    """All temperatures and all n of the studies, those of the divergence last: one program."""
+    n = (*config.n, *config.large_n, DIVERGENCE_N)
+    temperatures = (*config.temperatures, DIVERGENCE_TEMPERATURE)
+    return sb.sweep(law(config), np.array(n, float), np.array(temperatures))
+
+
 def _large(
-    key: jax.Array, problem: sb.Problem, config: Config, temperature: float
+    key: jax.Array, problem: sb.Problem, config: Config, temperature: float, truth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean error of the U-statistic over large pools, and its standard error, on the same draws."""
     drawn = jax.random.randint(key, (config.large_pools, config.large_size), 0, config.outcomes)
     curve = sb.pool_curve(problem.rewards[drawn], config.large_n, temperature)
-    truth = sb.metrics(problem, np.array(config.large_n, float), temperature).reward
     return np.asarray(curve.mean - truth), np.asarray(curve.standard_error)
 
 
@@ -176,11 +185,11 @@ def _mean_and_error(values: np.ndarray, name: str, units: str) -> dict[str, xr.V
 
 def _divergence(config: Config) -> xr.Dataset:
     """KL(P_n‖P) from pools of 32 at n = 8: the plug-in and the jackknife."""
-    problem, size, n, temperature = law(config), 32, 8, 1.0
+    problem, size = law(config), 32
     key = jax.random.fold_in(jax.random.key(config.seed), 100)
     drawn = jax.random.randint(key, (config.divergence_pools, size), 0, config.outcomes)
-    estimate = sb.pool_kl(problem.rewards[drawn], n, temperature)
-    truth = float(sb.metrics(problem, float(n), temperature).kl_soft_base)
+    estimate = sb.pool_kl(problem.rewards[drawn], DIVERGENCE_N, DIVERGENCE_TEMPERATURE)
+    truth = float(_exact(config).kl_soft_base[-1, -1])
     return xr.Dataset(
         {
             **_mean_and_error(np.ravel(estimate.plug_in) - truth, "plug_in_kl", "nats"),
@@ -237,18 +246,19 @@ def _advice(config: Config) -> xr.Dataset:
     )
 
 
-def _bootstrap(key: jax.Array, pools: jax.Array, config: Config, temperature: float) -> np.ndarray:
+def _bootstrap(
+    random: np.random.Generator, pools: jax.Array, config: Config, temperature: float
+) -> np.ndarray:
     """`[pools, M]`: the softmax average of n draws with replacement, averaged over resamples."""
     columns = []
-    for i, n in enumerate(config.n):
-        shape = (len(pools), config.resamples, n)
-        index = jax.random.randint(jax.random.fold_in(key, i), shape, 0, config.size)
-        rewards = jnp.take_along_axis(pools[:, None], index, axis=2)
+    for n in config.n:
+        index = random.integers(config.size, size=(len(pools), config.resamples, n))
+        rewards = np.take_along_axis(np.asarray(pools)[:, None], index, axis=2)
         if temperature == 0:
-            columns.append(jnp.mean(jnp.max(rewards, axis=2), axis=1))
+            columns.append(rewards.max(2).mean(1))
         else:
-            weights = jax.nn.softmax(rewards / temperature, axis=2)
-            columns.append(jnp.mean(jnp.sum(weights * rewards, axis=2), axis=1))
+            weights = special.softmax(rewards / temperature, axis=2)
+            columns.append((weights * rewards).sum(2).mean(1))
     return np.stack(columns, axis=1)
 
 

@@ -66,13 +66,15 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     """All temperatures and n of the problem called `cell`."""
     problem = problems.build(cell, config.seed)
     between = np.geomspace(config.lowest, config.highest, config.temperatures)
-    temperature = jnp.asarray([0.0, config.near_zero, *between, np.inf])
+    temperature = np.array([0.0, config.near_zero, *between, np.inf])
     n = jnp.asarray(config.n, float)
-    parts = [
+    ends, inside = (
         sb.sweep(problem, n, part, nodes=nodes)
-        for part, nodes in zip((temperature[:2], temperature[2:]), NODES, strict=True)
-    ]
-    exact = sb.Metrics(*(jnp.concatenate(x)[None] for x in zip(*parts, strict=True)))
+        for part, nodes in zip((temperature[[0, 1, -1]], between), NODES, strict=True)
+    )
+    exact = sb.Metrics(
+        *(jnp.concatenate([x[:2], y, x[2:]])[None] for x, y in zip(ends, inside, strict=True))
+    )
     base_reward = np.asarray(exact.reward[:, -1, 0])
     probs, rewards = np.exp(problem.log_probs), np.asarray(problem.rewards)
 

@@ -109,7 +109,8 @@ def _identities(config: Config) -> xr.Dataset:
     )
     few = n[:3]
     gold = jnp.exp(sb.log_noisy_soft_bon(normal, few, temperature, *noise)) @ normal.rewards
-    score = sb.metrics(pairs, few, temperature).reward
+    # By the program that has just been compiled: the pairs are the outcomes that it selects from.
+    score = jnp.exp(sb.log_soft_bon(pairs, few, temperature)) @ pairs.rewards
     return xr.Dataset(
         {
             "gumbel_difference": variable(

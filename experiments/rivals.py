@@ -81,13 +81,16 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     plane = sb.law_metrics(problem, laws, between[None])
     tilted = np.exp(sb.log_tilted(problem, on.temperature))
     rewards = np.where(np.isfinite(problem.log_probs), problem.rewards, -np.inf)
-    hard = sb.law_metrics(problem, sb.log_best_of_n(problem, n), 0.0)
     pessimism_key, race_key = (problems.cell_key(config.seed, cell, i) for i in (0, 1))
     beta = jnp.asarray(config.regularizations)
     pessimism = sb.simulate_pessimism(
         pessimism_key, problem, config.plane_n, beta, trials=max(config.trials // 10, 2)
     )
-    pessimist = sb.law_metrics(problem, jnp.log(pessimism.probs), 1.0)
+    others = jnp.concatenate([sb.log_best_of_n(problem, n), jnp.log(pessimism.probs)])
+    plain = sb.law_metrics(problem, others, 1.0)  # beside P; the tilted law is not asked for
+    (hard_kl, pessimist_kl), (hard_reward, pessimist_reward) = (
+        jnp.split(x, [n.size]) for x in (plain.kl_soft_base, plain.reward)
+    )
     simulated, expected, error = _simulated_race(race_key, problem, config)
 
     def of_plane(values: jax.Array, name: str, units: str) -> xr.Variable:
@@ -115,13 +118,13 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             "plane_reward": of_plane(plane.reward, "mean reward", REWARD),
             "tilted_kl": of_plane(plane.kl_tilted_base, "KL(P*‖P)", "nats"),
             "tilted_reward": of_plane(plane.tilted_reward, "mean reward of the tilted law", REWARD),
-            "hard_kl": other(hard.kl_soft_base, "n", "KL(·‖P), hard best-of-n", "nats"),
-            "hard_reward": other(hard.reward, "n", "mean reward, hard best-of-n", REWARD),
+            "hard_kl": other(hard_kl, "n", "KL(·‖P), hard best-of-n", "nats"),
+            "hard_reward": other(hard_reward, "n", "mean reward, hard best-of-n", REWARD),
             "simulated_pessimism_kl": other(
-                pessimist.kl_soft_base, "regularization", "KL(·‖P), pessimism, simulated", "nats"
+                pessimist_kl, "regularization", "KL(·‖P), pessimism, simulated", "nats"
             ),
             "simulated_pessimism_reward": other(
-                pessimist.reward, "regularization", "mean reward, pessimism, simulated", REWARD
+                pessimist_reward, "regularization", "mean reward, pessimism, simulated", REWARD
             ),
             "simulated_race": other(simulated, "outcome", "simulated law of the race", "1"),
             "simulated_race_exact": other(expected, "outcome", "its exact value", "1"),
@@ -164,7 +167,9 @@ def _simulated_race(
     index = selection.select_race(race_key, problem.rewards[drawn], temperature)
     picked = jnp.take_along_axis(drawn, index[:, None], axis=1)[:, 0]
     counts = jnp.zeros(problem.num_outcomes).at[picked].add(1.0)
-    law = jnp.exp(sb.log_uniform_race(problem, n, temperature))
+    # At as many temperatures as in the plane, so that one program serves both.
+    same = jnp.full(config.plane_temperatures, temperature)
+    law = jnp.exp(sb.log_uniform_race(problem, float(n), same)[0])
     return counts / config.trials, law, jnp.sqrt(law * (1 - law) / config.trials)
 
 
