@@ -55,6 +55,20 @@ def test_vectors_alone():
     np.testing.assert_array_equal(got, x.max(-1) + y.min(-1))
 
 
+def test_chunks_do_not_repeat_the_program():
+    """Seven rows in chunks of three: the worker is traced once, and its gradient is that of all rows."""
+    traces = []
+
+    def worker(x):
+        traces.append(x)
+        return jnp.sum(x**2)
+
+    x = jnp.arange(21.0).reshape(7, 3)
+    slope = jax.grad(lambda x: over_batch(worker, (x,), elements=CHUNK_ELEMENTS // 3).sum())(x)
+    assert len(traces) == 1
+    np.testing.assert_array_equal(slope, 2 * x)
+
+
 def test_memory_is_that_of_a_chunk():
     size, batch = 1000, 400
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import softbon_jax as sb
+from softbon_jax.exact import _quadrature
 from tests import oracles
 
 SCALED = ("reward", "tilted_reward")  # accurate relative to the largest reward, not to themselves
@@ -311,6 +312,29 @@ def test_too_few_nodes_is_nan_not_wrong():
     traced = jax.jit(lambda t: sb.metrics(problem, 4, t, nodes=512).kl_tilted_soft)
     assert np.isnan(traced(8e-3))  # and at 1e-3 the law is that of hard best-of-n
     assert np.isfinite(traced(1.0))
+
+
+@pytest.mark.parametrize("step", [0.01, 1.0, 30.0])
+def test_the_bound_of_the_nodes_holds_at_higher_temperatures_and_smaller_n(step):
+    """Outcomes close together and far apart, some of them rare; and the bound is not far above."""
+    rule, random, excess = _quadrature.rule_for(np.float64), np.random.default_rng(0), []
+    for _ in range(50):
+        offsets = np.append(0.0, np.cumsum(random.exponential(step, size=(1, 60)) ** 2))[None]
+        log_probs = np.log(random.dirichlet(np.full(61, 0.3)) + 1e-300)
+        most, h = 30 * random.random(), rule.spacing / random.choice([1, 4])
+
+        def mean(offsets, log_probs=log_probs):
+            return np.log(np.sum(np.exp(log_probs - offsets), axis=-1))
+
+        bound = _quadrature.nodes_for_any(rule, h, offsets, np.array([most]), mean(offsets))
+        needed = [
+            _quadrature.nodes_needed(rule, h, offsets * x, np.array([most * y]), mean(offsets * x))
+            for x in (1.0, 0.5, 0.03, 1e-3)
+            for y in (1.0, 0.3, 0.0)
+        ]
+        assert max(needed) <= bound
+        excess.append(bound / max(needed))
+    assert min(excess) < 4 / 3
 
 
 def test_traced_bad_values_are_nan():
