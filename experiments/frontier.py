@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -69,12 +70,10 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     temperature = np.array([0.0, config.near_zero, *between, np.inf])
     n = jnp.asarray(config.n, float)
     ends, inside = (
-        sb.sweep(problem, n, part, nodes=nodes)
+        jax.device_get(sb.sweep(problem, n, part, nodes=nodes))
         for part, nodes in zip((temperature[[0, 1, -1]], between), NODES, strict=True)
     )
-    exact = sb.Metrics(
-        *(jnp.concatenate([x[:2], y, x[2:]])[None] for x, y in zip(ends, inside, strict=True))
-    )
+    exact = jax.tree.map(lambda x, y: np.concatenate([x[:2], y, x[2:]])[None], ends, inside)
     base_reward = np.asarray(exact.reward[:, -1, 0])
     probs, rewards = np.exp(problem.log_probs), np.asarray(problem.rewards)
 

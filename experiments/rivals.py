@@ -86,17 +86,17 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     pessimism = sb.simulate_pessimism(
         pessimism_key, problem, config.plane_n, beta, trials=max(config.trials // 10, 2)
     )
-    others = jnp.concatenate([sb.log_best_of_n(problem, n), jnp.log(pessimism.probs)])
+    others = np.concatenate([sb.log_best_of_n(problem, n), jnp.log(pessimism.probs)])
     plain = sb.law_metrics(problem, others, 1.0)  # beside P; the tilted law is not asked for
     (hard_kl, pessimist_kl), (hard_reward, pessimist_reward) = (
-        jnp.split(x, [n.size]) for x in (plain.kl_soft_base, plain.reward)
+        np.split(np.asarray(x), [n.size]) for x in (plain.kl_soft_base, plain.reward)
     )
     simulated, expected, error = _simulated_race(race_key, problem, config)
 
     def of_plane(values: jax.Array, name: str, units: str) -> xr.Variable:
         return variable(values[None], PLANE, name, units)
 
-    def other(values: jax.Array, dim: str, name: str, units: str) -> xr.Variable:
+    def other(values: np.ndarray, dim: str, name: str, units: str) -> xr.Variable:
         return variable(values[None], ("problem", dim), name, units)
 
     return xr.Dataset(
@@ -157,7 +157,7 @@ def log_law(rule: str, problem: sb.Problem, n: float, temperature: jax.Array) ->
 
 def _simulated_race(
     key: jax.Array, problem: sb.Problem, config: Config
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frequencies of the race at the first temperature, the exact law, and its standard error."""
     draw_key, race_key = jax.random.split(key)
     temperature, n = config.temperatures[0], config.plane_n
@@ -168,9 +168,9 @@ def _simulated_race(
     picked = jnp.take_along_axis(drawn, index[:, None], axis=1)[:, 0]
     counts = jnp.zeros(problem.num_outcomes).at[picked].add(1.0)
     # At as many temperatures as in the plane, so that one program serves both.
-    same = jnp.full(config.plane_temperatures, temperature)
-    law = jnp.exp(sb.log_uniform_race(problem, float(n), same)[0])
-    return counts / config.trials, law, jnp.sqrt(law * (1 - law) / config.trials)
+    same = np.full(config.plane_temperatures, temperature)
+    law = np.exp(sb.log_uniform_race(problem, float(n), same))[0]
+    return np.asarray(counts) / config.trials, law, np.sqrt(law * (1 - law) / config.trials)
 
 
 def assemble_cells(config: Config, parts: Sequence[xr.Dataset]) -> xr.Dataset:
