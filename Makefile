@@ -8,7 +8,7 @@ READY := .venv/.ready
 # Most of the time of a test is compilation, which goes faster without optimization; `make verify` and
 # `make docs` compile as users do. What has been compiled stays in the user's cache (SOFTBON_CACHE, see
 # `softbon --help`) for the next run.
-TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
+TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1
 
 # The tests that take seconds; those that take longer, or need the results of the experiments, are in
 # `make slow`, and CI runs both.

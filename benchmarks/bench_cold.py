@@ -29,6 +29,10 @@ print(sb.metrics(sb.from_probs([0.5, 0.3, 0.1, 0.1], [0.0, 0.3, 0.6, 1.0]), 16, 
 PLAN = "plan --probs 0.5 0.3 0.1 0.1 --rewards 0 0.3 0.6 1 --n 1 2 4 8 16 32 64 --kl 0.5"
 PROGRAMS = {
     "metrics": ["-c", METRICS],
+    "metrics, quick to compile": [
+        "-c",
+        METRICS.replace("enable()", "enable(), compilation_cache.quick()"),
+    ],
     "softbon plan": ["-m", "softbon_jax", *PLAN.split()],
     "softbon analyze": ["-m", "softbon_jax", "analyze", "scores.csv"],
 }

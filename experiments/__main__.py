@@ -110,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0 if all is well, 1 if a claim fails, 2 if the command is invalid."""
     jax.config.update("jax_enable_x64", True)
     compilation_cache.enable()
+    compilation_cache.quick()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (given[0], given[1:]) if given else ("", [])
     commands = {

@@ -3,11 +3,14 @@
 import os
 import sys
 
+from softbon_jax.command import compilation_cache
 from softbon_jax.command.main import main
 
 
 def run() -> int:
     """The command in a process of its own."""
+    if sys.argv[1:2] != ["analyze"]:  # which decides by what it reads
+        compilation_cache.quick()
     if sys.argv[1:2] == ["plan"]:
         # It computes for milliseconds, and most of its time would be compilation.
         quick = "--xla_backend_optimization_level=0"

@@ -20,6 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 compilation_cache.enable()
+compilation_cache.quick()
 
 # The first example of a test compiles, and no later one does: a deadline means nothing.
 hypothesis.settings.register_profile("test", max_examples=25, derandomize=True, deadline=None)

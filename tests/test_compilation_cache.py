@@ -160,3 +160,23 @@ def test_the_oldest_entries_go_first_and_nothing_else(settings, monkeypatch):
     monkeypatch.setattr(compilation_cache, "MOST_BYTES", 59)
     assert compilation_cache.enable() == folder
     assert {path.name for path in folder.iterdir()} == {*names[:2], "thesis.tex"}
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "expected"),
+    [
+        ((0, 10, 0), "", "--xla_cpu_use_fusion_emitters=false"),
+        ((0, 11, 3), "--xla_x=1", "--xla_x=1 --xla_cpu_use_fusion_emitters=false"),
+        ((0, 12, 0), "--xla_x=1", "--xla_x=1"),  # it would end the process
+        ((1, 0, 0), "", ""),
+        ((0, 10, 0), "--xla_cpu_use_fusion_emitters=true", "--xla_cpu_use_fusion_emitters=true"),
+    ],
+)
+def test_quick_adds_a_flag_that_xla_knows_and_leaves_the_users_alone(
+    monkeypatch, version, given, expected
+):
+    monkeypatch.setattr(compilation_cache.jaxlib.version, "__version_info__", version)
+    monkeypatch.setenv("XLA_FLAGS", given)
+    for _ in range(2):
+        assert compilation_cache.quick() == expected.endswith("=false")
+        assert os.environ["XLA_FLAGS"] == expected

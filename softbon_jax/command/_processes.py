@@ -71,7 +71,8 @@ def _agree(told: np.ndarray) -> bool:
 
 def first() -> bool:
     """Whether this process is the one that writes."""
-    return jax.process_index() == 0
+    # Alone it need not start JAX's devices, which fixes the flags of XLA.
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def each(

@@ -51,6 +51,9 @@ SOFTBON_CACHE, by default softbon_jax in the user's cache; SOFTBON_CACHE=off kee
 LARGEST = 1e150
 """The squares of larger scores, of which standard errors are made, are not finite."""
 
+FEW = 512
+"""With fewer prompts most of the time is compilation, which is then made quick."""
+
 ANALYZE = """Reads scored responses (CSV and its kin, JSON, Parquet, Arrow, npz; one row a response, or
 one a prompt with lists of responses), and estimates without bias what soft best-of-n would select
 from new responses of the same policy, for every n up to the number of responses a prompt has. Only
@@ -255,6 +258,8 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
         raise ValueError(
             f"--answer {options.answer} needs a gold score that says how good each answer is (--gold)"
         )
+    if len(pools.where) < FEW:
+        compilation_cache.quick()
     largest = int(pools.where.sum(1).max())
     if max(options.n or [1]) > largest:
         raise ValueError(f"--n must be at most {largest}, the largest pool, got {max(options.n)}")
@@ -283,8 +288,8 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
 
         return told
 
-    float32 = options.float32
-    table = advice.tabulate(pools, n, temperature, tell=estimating(), float32=float32)
+    how = {"float32": options.float32}
+    table = advice.tabulate(pools, n, temperature, tell=estimating(), **how)
     tell("resampling prompts")
     choice = advice.choose(table, kl=options.kl, n=options.budget_n, seed=options.seed)
     limits = [f"mean KL ≤ {options.kl:g} nats"] if options.kl is not None else []
@@ -293,9 +298,7 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
     # Where all prompts have the lowest λ of the grid, no other λ spends that KL.
     if choice.ok and choice.n > 1 and choice.temperature > table.temperature.min():
         told = estimating(" on half of the responses")
-        halves = advice.halves(
-            pools, table, choice.n, seed=options.seed, tell=told, float32=float32
-        )
+        halves = advice.halves(pools, table, choice.n, seed=options.seed, tell=told, **how)
         per_prompt = advice.per_prompt_temperatures(table, choice.n, choice.kl, halves=halves)
     verdicts = {}
     if table.gold is not None:
