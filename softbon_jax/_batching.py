@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _sharding
+from softbon_jax import _memory, _sharding
 
 Array = jax.Array
 
 CHUNK_ELEMENTS = 2**23
 """The most array elements that the workers of one chunk need together, where one needs fewer."""
+
+ARRAYS, VECTORS = 8, 4
+"""How many arrays of its `elements`, and of the size of its vectors, a worker has at a time."""
 
 
 def over_batch(
@@ -23,6 +26,7 @@ def over_batch(
     scalars: tuple[Array, ...] = (),
     *,
     elements: int,
+    least: int | None = None,
     shared: tuple[Array, ...] = (),
 ) -> Any:
     """`worker(*vectors, *scalars, *shared)` over the broadcast of leading axes, a chunk at a time.
@@ -32,6 +36,7 @@ def over_batch(
       vectors: tuple of arrays `[..., K]`; K may differ between them.
       scalars: tuple of arrays `[...]`. All leading axes broadcast; no caller need do it first.
       elements: static; the array elements that one call of the worker needs.
+      least: static; those that it needs at a time, where it works on parts of them. Default: all.
       shared: tuple of arrays that all calls have in full. A worker that closes over them instead gets
         them with the mesh of the caller in their types, with which a loop over them does not compile.
 
@@ -51,7 +56,11 @@ def over_batch(
         flat = tuple(
             jnp.broadcast_to(x, (*shape, x.shape[-1])).reshape(-1, x.shape[-1]) for x in rows
         ) + tuple(jnp.broadcast_to(x, shape).reshape(-1) for x in numbers)
+        widths = sum(x.shape[-1] for x in rows)
+        width = max(x.dtype.itemsize for x in arrays)
+        each = width * (ARRAYS * (elements if least is None else least) + VECTORS * widths)
         size, chunk = math.prod(shape), max(1, CHUNK_ELEMENTS // elements)
+        chunk = _memory.at_once(chunk, each)
         if size <= chunk:
             out = jax.vmap(sound)(*flat)
         else:
@@ -63,10 +72,34 @@ def over_batch(
                 flat = tuple(jnp.concatenate([x, x[-1:].repeat(missing, axis=0)]) for x in flat)
             out = jax.lax.map(lambda x: sound(*x), flat, batch_size=chunk)
             out = jax.tree.map(lambda x: x[:size], out)
+        _memory.check(min(size, chunk) * each + _memory.size_of((flat, out)))
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
 
     ranks = (1,) * len(vectors) + (0,) * len(scalars) + tuple(x.ndim for x in shared)
     return _sharding.over_shards(local, (*vectors, *scalars, *shared), ranks)
+
+
+def each_row(row: Callable[..., Any], rows: Any, *shared: Array, elements: int, dtype: Any) -> Any:
+    """`row(one, *shared)` for one row after another, on each device for its own rows.
+
+    Args:
+      row: as for `jax.lax.map`.
+      rows: pytree of arrays with the rows on the first axis.
+      shared: arrays. Such as `row` closes over keep the mesh of the caller in their types.
+      elements: static; the array elements that one row needs at a time.
+      dtype: of these.
+    """
+    arrays, tree = jax.tree.flatten(rows)
+
+    def local(*parts: Array) -> Any:
+        own, whole = parts[: len(arrays)], parts[len(arrays) :]
+        out = jax.lax.map(lambda x: row(x, *whole), jax.tree.unflatten(tree, own))
+        _memory.check(elements * jnp.dtype(dtype).itemsize + _memory.size_of(out))
+        return out
+
+    return _sharding.over_shards(
+        local, (*arrays, *shared), [*(x.ndim - 1 for x in arrays), *(x.ndim for x in shared)]
+    )
 
 
 def over_outcomes(

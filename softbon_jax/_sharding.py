@@ -55,25 +55,6 @@ def over_shards(local: Callable[..., Any], arguments: Sequence[Any], ranks: Sequ
     )(*placed)
 
 
-def each_row(row: Callable[..., Any], rows: Any, *shared: Array) -> Any:
-    """`row(one, *shared)` for one row after another, on each device for its own rows.
-
-    Args:
-      row: as for `jax.lax.map`.
-      rows: pytree of arrays with the rows on the first axis.
-      shared: arrays. Such as `row` closes over keep the mesh of the caller in their types.
-    """
-    arrays, tree = jax.tree.flatten(rows)
-
-    def local(*parts: Array) -> Any:
-        own, whole = parts[: len(arrays)], parts[len(arrays) :]
-        return jax.lax.map(lambda x: row(x, *whole), jax.tree.unflatten(tree, own))
-
-    return over_shards(
-        local, (*arrays, *shared), [*(x.ndim - 1 for x in arrays), *(x.ndim for x in shared)]
-    )
-
-
 def on_every_device(local: Callable[..., Any], arguments: Sequence[Any], mesh: Mesh) -> Any:
     """`local(*arguments)` inside `shard_map` on all devices, which have the arguments in full."""
     whole = PartitionSpec()

@@ -23,7 +23,7 @@ LINES = 450
 
 # From the ground up: a room imports from rooms on lower floors, and from its own.
 FLOORS = [
-    {"_special", "_averages", "_checks", "_fits", "_loops", "_sharding"},
+    {"_special", "_averages", "_checks", "_fits", "_loops", "_memory", "_sharding"},
     {"problem", "rates", "_batching"},
     {"_arguments", "continuous"},
     {"exact"},

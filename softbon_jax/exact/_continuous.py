@@ -139,7 +139,8 @@ def _metrics(
 
     vectors = (law.log_probs, law.rewards, scores, law.log_below, law.log_above)
     elements = scores.shape[-1] * plan.nodes
-    return _batching.over_batch(one, vectors, (temperature, log_n), elements=elements)
+    least = _soft.elements_at_once(scores.shape[-1], plan.nodes)
+    return _batching.over_batch(one, vectors, (temperature, log_n), elements=elements, least=least)
 
 
 def _hard(

@@ -228,6 +228,11 @@ def outcomes_at_once(nodes: int) -> int:
     return max(OUTCOMES_AT_ONCE // nodes, 256)
 
 
+def elements_at_once(outcomes: int, nodes: int) -> int:
+    """The array elements that are there at a time: on nodes × outcomes, and on all outcomes."""
+    return min(outcomes, outcomes_at_once(nodes)) * nodes + 2 * outcomes
+
+
 def _one_minus_exp(z: Array, otherwise: Array) -> Array:
     """1 - e^-z for z >= 0, relatively accurate; `otherwise` where z is not small."""
     small = z < _special.SMALL

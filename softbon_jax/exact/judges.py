@@ -312,8 +312,10 @@ def _log_noisy_hard(
         resolved &= jnp.abs(mass - 1) < 1e6 * jnp.finfo(mass.dtype).eps
         return log_law + jnp.where(resolved & (log_n >= 0), 0.0, jnp.nan)
 
-    elements = 4 * problem.num_outcomes * nodes
-    return _batching.over_batch(one, (*problem, scale), (log_n,), elements=elements)
+    elements = problem.num_outcomes * nodes
+    return _batching.over_batch(
+        one, (*problem, scale), (log_n,), elements=4 * elements, least=elements // 2
+    )
 
 
 def _log_noise(noise: Kind, z: Array) -> tuple[Array, Array, Array]:

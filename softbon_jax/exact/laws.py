@@ -60,7 +60,8 @@ def _log_tilted(problem: Problem, temperature: Array) -> Array:
         terms = _soft.tilted_terms(Problem(log_probs, rewards), interior)
         return tilted_or_limit(terms, temperature).log_probs
 
-    return _batching.over_batch(one, problem, (temperature,), elements=problem.num_outcomes)
+    size = problem.num_outcomes
+    return _batching.over_batch(one, problem, (temperature,), elements=size, least=0)
 
 
 def log_soft_bon(
@@ -182,7 +183,8 @@ def compiled_law(
         return law, jnp.where(terms.log_probs > -jnp.inf, ratio, 0.0)
 
     elements = problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements)
+    least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements, least=least)
 
 
 def log_best_of_n(problem: Problem, n: Any = None, *, log_n: Any = None) -> Array:
@@ -277,7 +279,8 @@ def _log_race(problem: Problem, temperature: Array, log_n: Array) -> Array:
         ratio = jnp.where(temperature == 0, hard, race.log_base_ratio)
         return terms.log_probs + jnp.where(jnp.isposinf(temperature), 0.0, ratio)
 
-    return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)
+    size = problem.num_outcomes
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=size, least=3 * size)
 
 
 # Best-of-Poisson ----------------------------------------------------------------------------------

@@ -228,7 +228,8 @@ def interior_metrics(
         return jax.tree.map(lambda x: x[0], curve)
 
     elements = problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements)
+    least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements, least=least)
 
 
 @jax.jit
@@ -247,7 +248,11 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
         return jax.tree.map(lambda x: x.reshape(-1)[: log_n.size], jax.lax.map(curve, groups))
 
     elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
-    return _batching.over_batch(one, problem, (temperature,), elements=elements, shared=(log_n,))
+    least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
+    least += min(log_n.size, together) * (2 * problem.num_outcomes + plan.nodes)
+    return _batching.over_batch(
+        one, problem, (temperature,), elements=elements, least=least, shared=(log_n,)
+    )
 
 
 def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
@@ -311,7 +316,8 @@ def _race_metrics(problem: Problem, temperature: Array, log_n: Array) -> Metrics
         hard, base = hard_metrics(terms, limit, wins), base_metrics(terms, wins)
         return by_regime(temperature, log_n, result, hard, base)
 
-    return _batching.over_batch(one, problem, (temperature, log_n), elements=problem.num_outcomes)
+    size = problem.num_outcomes
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=size, least=3 * size)
 
 
 @jax.jit

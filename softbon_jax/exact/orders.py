@@ -159,7 +159,10 @@ def _renyi(
         return nan_below_one(log_n, found)
 
     elements = problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, problem, (temperature, log_n, order), elements=elements)
+    least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
+    return _batching.over_batch(
+        one, problem, (temperature, log_n, order), elements=elements, least=least
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("generator", "between"))
@@ -184,7 +187,8 @@ def _f_divergence(
         return nan_below_one(log_n, jnp.where(lost, jnp.nan, total))
 
     elements = problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements)
+    least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
+    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements, least=least)
 
 
 class _Laws(NamedTuple):

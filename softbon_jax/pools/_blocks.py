@@ -8,7 +8,6 @@ not depend on the block that it is in.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
+
+from softbon_jax import _memory
 
 BLOCK = 128
 """How many pools are in a block; the first one compiles, alone."""
@@ -41,7 +42,7 @@ def _is_plain(x: Any) -> bool:
     return not isinstance(x, jax.Array) or isinstance(x.sharding, SingleDeviceSharding)
 
 
-def in_blocks(worker: Callable[..., Any], rows: Any, *shared: Any, **static: Any) -> Any:
+def in_blocks(worker: Any, rows: Any, *shared: Any, **static: Any) -> Any:
     """`worker(rows, *shared, **static)` in NumPy, for rows that can be cut.
 
     Args:
@@ -59,10 +60,14 @@ def in_blocks(worker: Callable[..., Any], rows: Any, *shared: Any, **static: Any
     wide = bool(jax.dtypes.canonicalize_dtype(float) == np.float64)  # perhaps in this thread alone
 
     def work(start: int) -> Any:
-        with jax.enable_x64(wide):
+        with jax.enable_x64(wide), _memory.parts(cores()):
             block = jax.tree.map(lambda x: x[start : start + BLOCK], known)
             return jax.tree.map(np.asarray, worker(block, *shared, **static))
 
+    with _memory.parts(cores()):
+        block = jax.tree.map(lambda x: x[:BLOCK], known)
+        out = worker.eval_shape(block, *shared, **static)
+    _memory.check(_memory.size_of(out) * 2 * count // BLOCK)
     first = work(starts[0])  # compiles
     with ThreadPoolExecutor(cores()) as pool:
         done = [first, *pool.map(work, starts[1:])]
@@ -73,7 +78,7 @@ def in_blocks(worker: Callable[..., Any], rows: Any, *shared: Any, **static: Any
     )
 
 
-def anyhow(worker: Callable[..., Any], rows: Any, *shared: Any, **static: Any) -> Any:
+def anyhow(worker: Any, rows: Any, *shared: Any, **static: Any) -> Any:
     """`worker(rows, *shared, **static)`, in blocks if the rows can be cut."""
     if not can_be_cut(rows):
         return worker(rows, *shared, **static)

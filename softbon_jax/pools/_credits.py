@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from softbon_jax.pools import _unbiased
+from softbon_jax.pools import _quadrature, _unbiased
 from softbon_jax.pools._arguments import Request
 from softbon_jax.pools._sorted import Pool
 
@@ -25,6 +25,14 @@ def work_for(request: Request, temperature: float | None) -> _unbiased.Work:
     """As for a curve, but n may be as large as the pool."""
     work, n = _unbiased.work_for(request, temperature), request.known_n
     return work if n is None else work._replace(largest=int(n.max()))
+
+
+def elements(slots: int, count: int, work: _unbiased.Work | None) -> int:
+    """The array elements that a kernel of one pool needs at a time: every step of a tile is kept."""
+    if work is None:
+        return 6 * count * slots + 32 * slots
+    steps = 6 * _quadrature.TILE * work.width * work.largest
+    return steps + count * _unbiased.elements(slots, 1, work)
 
 
 def _with_constant(pool: Pool, n: Array, out: Array, less: bool, constant: Array) -> Array:

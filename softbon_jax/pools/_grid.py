@@ -23,11 +23,13 @@ class Kernel(NamedTuple):
       soft: of (pool, n, temperature in (0, inf), work).
       hard: of (pool, n), at temperature 0.
       base: of (pool, n), at temperature inf.
+      elements: of (N, M, work): the array elements that `soft` needs at a time; without work the others.
     """
 
     soft: Callable[[Pool, Array, Array, Any], Any]
     hard: Callable[[Pool, Array], Any]
     base: Callable[[Pool, Array], Any]
+    elements: Callable[[int, int, Any], int]
 
 
 class Group(NamedTuple):
@@ -80,6 +82,13 @@ def grouped(
     groups = tuple(sorted(set(of_each)))
     of_group = tuple(np.flatnonzero([x == group for x in of_each]) for group in groups)
     return groups, Members(of_group, np.argsort(np.concatenate(of_group)))
+
+
+def elements(kernel: Kernel, groups: tuple[Group, ...], slots: int, count: int) -> int:
+    """The array elements that a pool of `slots` needs at a time, for `count` n."""
+    return max(
+        sum(kernel.elements(slots, count, x) for x in {None, group.work}) for group in groups
+    )
 
 
 def over_grid(

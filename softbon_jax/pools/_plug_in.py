@@ -30,6 +30,13 @@ def nodes_for(request: Request, temperature: float | None) -> int:
 # The value ---------------------------------------------------------------------------------------
 
 
+def elements(slots: int, count: int, nodes: int | None) -> int:
+    """The array elements that a kernel of one pool needs at a time; without nodes at temperature 0."""
+    if nodes is None:
+        return 6 * count * slots + 16 * slots
+    return (nodes + 8) * (4 * slots + 2 * count) + 2 * count * slots
+
+
 def soft_value(pool: Pool, n: Array, temperature: Array, nodes: int) -> Array:
     """`[M]`: the mean value under the law of soft best-of-n, 0 < temperature < inf."""
     at = _at_nodes(pool, n, temperature, nodes)

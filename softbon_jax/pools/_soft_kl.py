@@ -52,6 +52,16 @@ def work_for(request: Request, temperature: float | None) -> Work:
     return Work(nodes, _condensed.points_for(request.presorted, temperature))
 
 
+def elements(slots: int, count: int, work: Work | None) -> int:
+    """The array elements that a kernel of one pool needs at a time; without work at temperature 0."""
+    if work is None:
+        return 64 * slots + 8 * count
+    block, together = min(BLOCK, work.points), min(TOGETHER, count)
+    pairs = together * block * (3 * _quadrature.TILE + 10 * block)
+    of_cells = 3 * _condensed.degree_for(float) * slots if slots > _condensed.DIRECT else 0
+    return pairs + 2 * CHUNK * _quadrature.TILE + of_cells + 24 * slots + 8 * work.nodes
+
+
 class Rows(NamedTuple):
     """Candidates to be left out; `[R]`, or `[blocks, R]`.
 

@@ -74,6 +74,18 @@ def _width(pools: Presorted, temperature: float) -> int:
     return width
 
 
+def elements(slots: int, count: int, work: Work | None) -> int:
+    """The array elements that a kernel of one pool needs at a time; without work at temperature 0."""
+    if work is None:
+        return 6 * count * slots + 16 * slots
+    return of_tile(work) + 3 * count * slots + 8 * (slots + work.nodes)
+
+
+def of_tile(work: Work, kinds: int = 1) -> int:
+    """Those of a tile of nodes, for so many kinds of values."""
+    return _quadrature.TILE * (8 * work.width + (3 + 3 * kinds) * work.largest)
+
+
 def subset_shares(count: Array, n: Array, slots: int, dtype: Any) -> Array:
     """C(f, n)/C(count, n) for f = 0..slots, `[M, slots + 1]`: 0 below n, 1 from f = `count` on.
 

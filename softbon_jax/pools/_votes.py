@@ -56,6 +56,12 @@ def pairs(largest: int, num_classes: int) -> Pairs:
     return Pairs(np.array(votes, np.int32), np.array(nodes), weight, place)
 
 
+def elements(slots: int, largest: int, num_classes: int) -> int:
+    """The array elements that a pool needs at a time."""
+    counts = [_nodes(largest // c, num_classes) for c in range(1, largest + 1)]
+    return (largest + 1) * (6 * slots * max(counts) + 5 * sum(counts))
+
+
 def _nodes(tied: int, num_classes: int) -> int:
     """Gauss nodes that are exact for s^τ, τ up to what ties beside one of `tied` at most."""
     others = min(tied, num_classes) - 1

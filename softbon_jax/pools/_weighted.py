@@ -15,6 +15,17 @@ TOGETHER = 2**16
 """How many numbers the largest array of a chunk of subsets has."""
 
 
+def elements(slots: int, count: int, num_classes: int, subsets: int) -> int:
+    """The array elements that a pool needs at a time."""
+    wide = max(slots, 2 * num_classes)
+    return 4 * count * wide * chunk_of(slots, count, num_classes, subsets) + 6 * slots * num_classes
+
+
+def chunk_of(slots: int, count: int, num_classes: int, subsets: int) -> int:
+    """How many subsets are worked on together."""
+    return min(subsets, max(1, TOGETHER // (count * max(slots, 2 * num_classes))))
+
+
 def weighted_votes(
     key: Array,
     answers: Array,
@@ -32,7 +43,7 @@ def weighted_votes(
     so that it does not depend on how many subsets are worked on together.
     """
     slots, dtype = answers.size, weights.dtype
-    chunk = min(subsets, max(1, TOGETHER // (n.size * max(slots, 2 * num_classes))))
+    chunk = chunk_of(slots, n.size, num_classes, subsets)
     own = (answers[:, None] == jnp.arange(num_classes, dtype=answers.dtype)[None]) & where[:, None]
     scaled = jnp.where(where, weights, 0.0) / 2.0 ** math.ceil(math.log2(slots))  # sums are finite
     own_and_weight = jnp.concatenate(

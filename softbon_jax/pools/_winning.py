@@ -9,6 +9,13 @@ from softbon_jax.pools import _sorted, _unbiased
 from softbon_jax.pools._sorted import Pool
 
 
+def elements(slots: int, count: int, work: _unbiased.Work | None) -> int:
+    """The array elements that a kernel of one pool needs at a time; without work at temperature 0."""
+    if work is None:
+        return 10 * count * slots + 16 * slots
+    return _unbiased.elements(slots, count, work) + 4 * work.largest * slots
+
+
 def _left(pool: Pool, n: Array, against: int) -> Array:
     """N - n, NaN where fewer than `against` are left."""
     left = pool.float_size - n

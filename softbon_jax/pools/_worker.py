@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _sharding
+from softbon_jax import _batching
 from softbon_jax.pools import _arguments, _blocks, _grid, _sorted
 
 Array = jax.Array
@@ -58,7 +58,11 @@ def _per_pool(
         pool = _sorted.sorted_pool(*unsorted)
         return _grid.over_grid(kernel, groups, members, pool, number, temperature)
 
-    return _sharding.each_row(prompt, rows, n.astype(rows[0].dtype), temperature)
+    elements = _grid.elements(kernel, groups, rows[0].rewards.shape[1], n.size)
+    dtype = rows[0].dtype
+    return _batching.each_row(
+        prompt, rows, n.astype(dtype), temperature, elements=elements, dtype=dtype
+    )
 
 
 @partial(jax.jit, static_argnames=("turns", "spare"))
@@ -114,5 +118,9 @@ def _each_candidate(
         out = jnp.where(pool.present[:, None], out, 0.0)
         return jnp.moveaxis(jnp.zeros_like(out).at[:, order].set(out), 1, -1)
 
-    out = _sharding.each_row(prompt, rows, n.astype(rows[0].dtype), temperature)
+    elements = _grid.elements(kernel, groups, rows[0].rewards.shape[1], n.size)
+    dtype = rows[0].dtype
+    out = _batching.each_row(
+        prompt, rows, n.astype(dtype), temperature, elements=elements, dtype=dtype
+    )
     return out.reshape(len(out), *temperature.shape, *n.shape, -1)

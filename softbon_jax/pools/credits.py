@@ -16,14 +16,16 @@ Array = jax.Array
 
 def _kernel(less: bool) -> _grid.Kernel:
     soft, hard, base = _credits.soft, _credits.hard, _credits.base
-    return _grid.Kernel(
-        partial(soft, less=less), partial(hard, less=less), partial(base, less=less)
-    )
+    kernels = (partial(kernel, less=less) for kernel in (soft, hard, base))
+    return _grid.Kernel(*kernels, _credits.elements)
 
 
 WITH_BASELINE, WITHOUT = _kernel(True), _kernel(False)
 WEIGHTS = _grid.Kernel(
-    _credits.weights(_unbiased.soft), _credits.weights(_unbiased.hard), _credits.equal_weights
+    _credits.weights(_unbiased.soft),
+    _credits.weights(_unbiased.hard),
+    _credits.equal_weights,
+    _credits.elements,
 )
 
 

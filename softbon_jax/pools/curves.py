@@ -23,8 +23,8 @@ from softbon_jax.pools._grid import Curve as Curve
 
 Array = jax.Array
 
-UNBIASED = _grid.Kernel(_unbiased.soft, _unbiased.hard, _unbiased.base)
-PLUG_IN = _grid.Kernel(_plug_in.soft_value, _plug_in.hard_value, _unbiased.base)
+UNBIASED = _grid.Kernel(_unbiased.soft, _unbiased.hard, _unbiased.base, _unbiased.elements)
+PLUG_IN = _grid.Kernel(_plug_in.soft_value, _plug_in.hard_value, _unbiased.base, _plug_in.elements)
 
 
 @_checks.keyword_only("values", "where")

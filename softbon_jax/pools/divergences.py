@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _sharding
+from softbon_jax import _batching, _checks
 from softbon_jax.pools import _arguments, _blocks, _grid, _jackknife, _soft_kl, _sorted, _worker
 
 Array = jax.Array
@@ -174,11 +174,12 @@ def pool_effective_size(rewards: Any, temperature: Any, *, where: Any = None) ->
 
 # The compiled workers ----------------------------------------------------------------------------
 
-SELECTED = _grid.Kernel(_soft_kl.soft_kl, _jackknife.hard_kl, _jackknife.base_kl)
+SELECTED = _grid.Kernel(_soft_kl.soft_kl, _jackknife.hard_kl, _jackknife.base_kl, _soft_kl.elements)
 TILTED = _grid.Kernel(
     lambda pool, n, temperature, work: _jackknife.soft_tilted_kl(pool, temperature),
     lambda pool, n: _jackknife.hard_tilted_kl(pool),
     lambda pool, n: _jackknife.base_kl(pool, n).tilted_soft,
+    lambda slots, count, work: 32 * slots,
 )
 
 
@@ -201,7 +202,9 @@ def _per_pool(
         selected = at(SELECTED, n=number, temperature=temperature)
         return selected, at(TILTED, n=one, temperature=temperature)
 
-    return _sharding.each_row(prompt, rows, n.astype(dtype), jnp.ones((), dtype), temperature)
+    elements = _grid.elements(SELECTED, groups, rows[0].rewards.shape[1], n.size)
+    shared = (n.astype(dtype), jnp.ones((), dtype), temperature)
+    return _batching.each_row(prompt, rows, *shared, elements=elements, dtype=dtype)
 
 
 @jax.jit

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _sharding
+from softbon_jax import _batching, _checks
 from softbon_jax.pools import (
     _arguments,
     _blocks,
@@ -129,6 +130,18 @@ class PerPool(NamedTuple):
 # The compiled workers ----------------------------------------------------------------------------
 
 
+def _elements(slots: int, count: int, work: Work | None, *, kinds: int, against: int | None) -> int:
+    """The array elements that a pool needs at a time."""
+    of_kinds = kinds * 8 * slots
+    if work is None:
+        of_values = kinds * _unbiased.elements(slots, count, None)
+        return of_values + _soft_kl.elements(slots, count, None) + of_kinds
+    chances = 4 * work.values.largest * slots if against else 0
+    of_values = _unbiased.elements(slots, count, work.values)
+    of_values += _unbiased.of_tile(work.values, kinds + bool(against)) + chances
+    return max(of_values, _soft_kl.elements(slots, count, work.kl)) + of_kinds
+
+
 def _each(kernel: Any, pool: _sorted.Pool) -> Any:
     """A pair of what differs between kinds of values, for every kind, and of what does not."""
 
@@ -176,7 +189,11 @@ def _per_pool(
     against: int | None,
 ) -> PerPool:
     """`[prompts, T, V, M]` and `[prompts, T, M]`."""
-    kernel = _grid.Kernel(*(partial(part, against=against) for part in (_soft, _hard, _base)))
+    kinds = math.prod(rows[0].values.shape[1:-1])
+    kernel = _grid.Kernel(
+        *(partial(part, against=against) for part in (_soft, _hard, _base)),
+        partial(_elements, kinds=kinds, against=against),
+    )
 
     def prompt(unsorted: _worker.Unsorted, number: Array, temperature: Array) -> PerPool:
         pools, order = unsorted
@@ -188,7 +205,11 @@ def _per_pool(
         pool = jax.vmap(of, out_axes=_sorted.Pool._make((None, 0, 0, 0, None)))(values)
         return _grid.over_grid(kernel, groups, members, pool, number, temperature)
 
-    return _sharding.each_row(prompt, rows, n.astype(rows[0].dtype), temperature)
+    elements = _grid.elements(kernel, groups, rows[0].rewards.shape[1], n.size)
+    dtype = rows[0].dtype
+    return _batching.each_row(
+        prompt, rows, n.astype(dtype), temperature, elements=elements, dtype=dtype
+    )
 
 
 @partial(jax.jit, static_argnames="against")

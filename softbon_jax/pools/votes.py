@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _sharding
+from softbon_jax import _batching, _checks
 from softbon_jax.pools import _arguments, _blocks, _votes, _weighted
 
 Array = jax.Array
@@ -220,7 +220,8 @@ def _votes_of(rows: tuple[Array, Array], n: Array, *, largest: int, num_classes:
     def prompt(one: tuple[Array, Array], usable: Array) -> Array:
         return _votes.votes(*one, usable, largest, num_classes, dtype)
 
-    out = _sharding.each_row(prompt, (labels, where), usable)
+    elements = _votes.elements(answers.shape[1], largest, num_classes)
+    out = _batching.each_row(prompt, (labels, where), usable, elements=elements, dtype=dtype)
     out = jnp.where(good[:, :, None], out, jnp.nan)
     return out.reshape(len(out), *n.shape, num_classes)
 
@@ -254,7 +255,9 @@ def _weighted_votes_of(
             by_mean=by_mean,
         )
 
-    out = _sharding.each_row(prompt, (index, labels, weights, where), key, usable)
+    elements = _weighted.elements(slots, n.size, num_classes, subsets)
+    rows = (index, labels, weights, where)
+    out = _batching.each_row(prompt, rows, key, usable, elements=elements, dtype=weights.dtype)
     good = (good & legal[:, None])[:, :, None]
     return WeightedVotes(
         *(jnp.where(good, x, jnp.nan).reshape(prompts, *n.shape, num_classes) for x in out)

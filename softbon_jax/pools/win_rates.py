@@ -13,7 +13,8 @@ from softbon_jax.pools import _arguments, _grid, _unbiased, _winning, _worker
 def _winning_against(others: int) -> _grid.Kernel:
     """One kernel for each number, so that nothing is compiled twice."""
     parts = (_winning.soft, _winning.hard, _winning.base)
-    return _grid.Kernel(*(functools.partial(part, against=others) for part in parts))
+    kernels = (functools.partial(part, against=others) for part in parts)
+    return _grid.Kernel(*kernels, _winning.elements)
 
 
 def pool_win_rate(
