@@ -94,7 +94,7 @@ def each_row(row: Callable[..., Any], rows: Any, *shared: Array, elements: int, 
     def local(*parts: Array) -> Any:
         own, whole = parts[: len(arrays)], parts[len(arrays) :]
         out = jax.lax.map(lambda x: row(x, *whole), jax.tree.unflatten(tree, own))
-        _memory.check(elements * jnp.dtype(dtype).itemsize + _memory.size_of(out))
+        _memory.check(elements * jnp.dtype(dtype).itemsize + _memory.size_of((parts, out)))
         return out
 
     return _sharding.over_shards(

@@ -7,10 +7,13 @@ checked before, so that the check costs it nothing. The limit is part of what JA
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import os
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -97,8 +100,16 @@ def at_once(most: int, each: int) -> int:
 
 
 def size_of(tree: Any) -> int:
-    """The bytes of the arrays of a pytree, traced or not."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    """The bytes of the arrays of a pytree, traced or not, on each device as far as that is known."""
+    return sum(_size_of(x) for x in jax.tree.leaves(tree))
+
+
+def _size_of(x: Any) -> int:
+    shape = x.shape
+    if isinstance(x, jax.Array):
+        sharding = jax.typeof(x).sharding if isinstance(x, jax.core.Tracer) else x.sharding
+        shape = sharding.shard_shape(shape)
+    return math.prod(shape) * x.dtype.itemsize
 
 
 def shown(size: int) -> str:
@@ -141,15 +152,10 @@ def _of_devices() -> int:
         known = [(x.memory_stats() or {}).get("bytes_limit", 0) for x in jax.local_devices()]
         return int(min(known))
     found = []
-    try:
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not on every system
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):  # not on every system
-        pass
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            found.append(int(file.read()))
-    except (OSError, ValueError):  # none, or "max"
-        pass
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     return max(0, min(found, default=0))
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _memory
 
 Array = jax.Array
 
@@ -149,6 +149,8 @@ def _pair(name: str, weights: Any, rewards: Any, dtype: Any) -> tuple[Array, Arr
         )
     shape = _checks.batch_shape(**{name: weights.shape, "rewards": rewards.shape})
     dtype = jnp.promote_types(weights.dtype, rewards.dtype)
+    if weights.shape != rewards.shape:
+        _memory.check(4 * math.prod(shape) * dtype.itemsize)
     return (
         _broadcast(weights.astype(dtype), shape),
         _broadcast(rewards.astype(dtype), shape),
@@ -237,6 +239,7 @@ def dirichlet(
 
 @functools.partial(jax.jit, static_argnames=("num_outcomes", "dtype"))
 def _dirichlet(key: Array, concentration: Array, *, num_outcomes: int, dtype: Any) -> Problem:
+    _memory.check(4 * num_outcomes * jnp.dtype(dtype).itemsize)
     probs_key, rewards_key = jax.random.split(key)
     # Normalizing in logs keeps outcomes whose gamma variate would underflow.
     log_gamma = jax.random.loggamma(probs_key, concentration, (num_outcomes,), dtype)
@@ -276,6 +279,7 @@ def zipf(num_outcomes: int, exponent: Any = 1.0, *, dtype: Any = None) -> Proble
 
 @functools.partial(jax.jit, static_argnames="num_outcomes")
 def _zipf(exponent: Array, *, num_outcomes: int) -> Problem:
+    _memory.check(4 * num_outcomes * exponent.dtype.itemsize)
     ranks = jnp.arange(1, num_outcomes + 1, dtype=exponent.dtype)
     log_probs = jax.nn.log_softmax(-exponent * jnp.log(ranks))
     return Problem(log_probs, jnp.linspace(0, 1, num_outcomes, dtype=exponent.dtype))
@@ -312,6 +316,7 @@ def uniform_quantiles(num_outcomes: int, *, dtype: Any = None) -> Problem:
 
 @functools.partial(jax.jit, static_argnames=("num_outcomes", "dtype"))
 def _uniform_quantiles(*, num_outcomes: int, dtype: Any) -> Problem:
+    _memory.check(4 * num_outcomes * jnp.dtype(dtype).itemsize)
     rewards = (jnp.arange(num_outcomes, dtype=dtype) + 0.5) / num_outcomes
     return Problem(jnp.full_like(rewards, -np.log(num_outcomes)), rewards)
 
@@ -349,6 +354,7 @@ def jackpot(num_outcomes: int, p: Any = 1e-6, prize: Any = 2.0, *, dtype: Any = 
 
 @functools.partial(jax.jit, static_argnames="rest")
 def _jackpot(p: Array, prize: Array, *, rest: int) -> Problem:
+    _memory.check(4 * rest * p.dtype.itemsize)
     log_probs = jnp.append(jnp.full((rest,), jnp.log1p(-p) - math.log(rest)), jnp.log(p))
     return Problem(log_probs, jnp.append(jnp.linspace(0, 1, rest, dtype=p.dtype), prize))
 

@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _checks, _sharding, _special, exact
+from softbon_jax import _arguments, _checks, _memory, _sharding, _special, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -77,6 +77,9 @@ def run(formula: Formula, problem: Problem, temperature: Array, parameter: Array
 
 def _run(formula: Formula, problem: Problem, temperature: Array, parameter: Array) -> Array:
     shape = jnp.broadcast_shapes(problem.batch_shape, temperature.shape, parameter.shape)
+    tilted = jnp.broadcast_shapes(problem.batch_shape, temperature.shape)
+    numbers = 8 * math.prod(tilted) * problem.num_outcomes + 2 * math.prod(shape)
+    _memory.check(numbers * temperature.dtype.itemsize)
 
     def aligned(x: Array, rank: int) -> Array:
         return x.reshape((1,) * (rank - x.ndim) + x.shape)

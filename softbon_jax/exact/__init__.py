@@ -15,6 +15,7 @@ from softbon_jax.exact._rules import (
 )
 from softbon_jax.exact._soft import (
     TiltedTerms,
+    elements_at_once,
     interior_temperature,
     normalized,
     on_support,
@@ -32,6 +33,7 @@ __all__ = [
     "at_nodes",
     "both_ways",
     "change",
+    "elements_at_once",
     "finite_n",
     "hard_terms",
     "interior_temperature",

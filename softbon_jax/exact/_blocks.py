@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _arguments, _checks, _loops
+from softbon_jax import _arguments, _checks, _loops, _memory
 from softbon_jax.exact import _sums
 from softbon_jax.exact._sorted import FILLING, NOTHING
 from softbon_jax.problem import Problem
@@ -163,6 +163,7 @@ def _traced_total(parts: Sequence[tuple[Problem, int]]) -> Problem:
 def _added(log_law: Array, log_probs: Array, shift: np.ndarray, count: int) -> Array:
     """The law on the lattice once `count` symbols are added, each of which moves it by a shift."""
     size, most = log_law.size, int(shift.max())
+    _memory.check(4 * shift.size * _memory.size_of(log_law))
 
     def add(log_law: Array, _: None) -> tuple[Array, None]:
         padded = jnp.pad(log_law, (most, 0), constant_values=NOTHING)

@@ -181,6 +181,13 @@ def _snapped(values: Array, soft: Array, scale: Array) -> Array:
     return jnp.where(same, soft + (apart - jax.lax.stop_gradient(apart)), values)
 
 
+def elements_at_once(blocks: Blocks, rows: int, nodes: int) -> int:
+    """The array elements that so many laws of blocks need at a time."""
+    outcomes = math.prod(blocks.laws.shape[-2:])
+    together = max(1, _batching.CHUNK_ELEMENTS // (outcomes * nodes))
+    return min(rows, together) * _soft.elements_at_once(outcomes, nodes)
+
+
 def _soft_rows(
     blocks: Blocks, values: Array | None, ahead: Ahead, temperature: Array, log_n: Array, plan: Plan
 ) -> Rows:
@@ -199,6 +206,7 @@ def _soft_rows(
             (_flat(laws), _flat(rewards)),
             (temperature, log_n),
             elements=outcomes * plan.nodes,
+            least=_soft.elements_at_once(outcomes, plan.nodes),
         )
 
     if values is None:

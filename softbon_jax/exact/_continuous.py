@@ -139,8 +139,10 @@ def _metrics(
 
     vectors = (law.log_probs, law.rewards, scores, law.log_below, law.log_above)
     elements = scores.shape[-1] * plan.nodes
-    least = _soft.elements_at_once(scores.shape[-1], plan.nodes)
-    return _batching.over_batch(one, vectors, (temperature, log_n), elements=elements, least=least)
+    at_once = _soft.elements_at_once(scores.shape[-1], plan.nodes)
+    return _batching.over_batch(
+        one, vectors, (temperature, log_n), elements=elements, least=at_once
+    )
 
 
 def _hard(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _memory
 from softbon_jax.exact import _quadrature
 from softbon_jax.problem import Problem
 
@@ -68,6 +68,8 @@ def quadrature_plan(
         nodes = _checks.positive_integer("nodes", nodes)
     dtype = problem.rewards.dtype
     rule = _quadrature.rule_for(dtype)
+    if grid and temperature.size > 1:
+        _memory.check(4 * 8 * temperature.size * problem.rewards.size)
     values = [_checks.concrete(x) for x in (*problem, temperature, log_n)]
     few_n = _few_n(log_n, any_n)
     if any(v is None for v in values):

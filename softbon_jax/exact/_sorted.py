@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks, _loops, _special
+from softbon_jax import _checks, _loops, _memory, _special
 from softbon_jax.exact import _divergences, _plan, _quadrature, _soft
 from softbon_jax.exact._measures import (
     Metrics,
@@ -66,6 +66,7 @@ def metrics_and_law(
     if not any(isinstance(x, jax.core.Tracer) for x in pairs):
         pairs = tuple(map(np.asarray, pairs))  # whose entries are read without a program
     width = band_width(plan.spacing, problem.rewards.dtype)
+    _memory.check(3 * math.prod(shape) * _memory.size_of(problem.rewards))
     if any(_checks.concrete(x) is None for x in (*problem, *pairs)):
         out = jax.lax.map(lambda x: one_metrics_and_law(problem, *x, plan, width), pairs)
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), out)
@@ -93,6 +94,7 @@ def one_metrics_and_law(
       width: static, of the bands (`band_width`).
     """
     chex.assert_rank([*problem, temperature, log_n], [1, 1, 0, 0])
+    _memory.check((12 * width + 64) * _memory.size_of(problem.rewards))
     rewards = problem.rewards
     interior = _soft.interior_temperature(temperature, rewards)
     terms = _soft.tilted_terms(problem, interior)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from softbon_jax import _memory
+
 MAX_ATOMS = 2**16
 """The most distinct totals that a block may have."""
 
@@ -120,6 +122,7 @@ def _by_types(parts: Sequence[tuple[Law, int]], error: float) -> Law:
         types = math.comb(count + size - 1, size - 1)
         if types * total.values.size > 64 * MAX_ATOMS:
             raise TooManyAtomsError(f"they can be drawn in {types:,} different proportions")
+        _memory.check(8 * types * (4 * size + 6 * total.values.size))
         counts = _compositions(count, size)
         log_factorials = np.array([math.lgamma(k + 1) for k in range(count + 1)])
         log_probs = log_factorials[count] - log_factorials[counts].sum(1) + counts @ law.log_probs

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _loops
+from softbon_jax import _loops, _memory
 from softbon_jax.exact import _sums
 from softbon_jax.exact._sorted import NOTHING
 
@@ -73,6 +73,7 @@ def totals_of(rewards: np.ndarray, possible: np.ndarray, most: int, epsilon: flo
         offsets, previous = _one_by_one(steps, most, 4 * epsilon * scale * most)
     else:
         multiples = np.rint(steps / step).astype(int)
+        _memory.check(8 * 3 * (most * int(multiples[-1]) + 1) * multiples.size)
         index = np.arange(most * multiples[-1] + 1)
         offsets, previous = step * index, index[None] - multiples[:, None]
     previous = np.where(previous < 0, offsets.size, previous).astype(np.int32)
@@ -83,6 +84,7 @@ def _one_by_one(steps: np.ndarray, most: int, error: float) -> tuple[np.ndarray,
     """Offsets `[T]` and previous `[D, T]`, -1 for none, where the rewards have no lattice."""
     offsets = np.zeros(1)
     for _ in range(most):
+        _memory.check(8 * 5 * offsets.size * steps.size)
         sums = np.sort((offsets[:, None] + steps).ravel())
         offsets = sums[np.diff(sums, prepend=-np.inf) > error]
         if offsets.size > _sums.MAX_ATOMS:
@@ -148,6 +150,7 @@ def advance(
 
 def _arriving(xp: Any, totals: Totals, values: Any, nothing: float) -> Any:
     """`[R, S, S, T]` of `values` `[R, S, T]` where each transition to each total comes from."""
+    _memory.check(4 * values.shape[-2] * _memory.size_of(values))
     edge = xp.full((*values.shape[:-1], 1), nothing, values.dtype)
     padded = xp.concatenate([values, edge], axis=-1)
     states = np.arange(values.shape[-2])[:, None, None]

@@ -282,19 +282,25 @@ def _over_batch(
     bad = jnp.isnan(blocks.laws).any() | jnp.isnan(blocks.totals).any()
     poison = jnp.where(bad, jnp.nan, 0.0)
     scalars = tuple(x + poison.astype(x.dtype) for x in scalars)
+    of_kind = math.prod(blocks.laws.shape[1:])
+    of_rows = 5 * of_kind * blocks.kinds.size
     elements = math.prod(blocks.laws.shape) * nodes
-    elements = max(elements, math.prod(blocks.laws.shape[1:]) * blocks.kinds.size)
+    elements = max(elements, of_kind * blocks.kinds.size)
     if values is None:
+        rows = math.prod(blocks.laws.shape[:2])
+        least = of_rows + _blockwise.elements_at_once(blocks, rows, nodes)
         return _batching.over_batch(
-            lambda *x: worker(blocks, None, *x), (), scalars, elements=elements
+            lambda *x: worker(blocks, None, *x), (), scalars, elements=elements, least=least
         )
-    elements = math.prod(blocks.laws.shape[1:]) * blocks.kinds.size * nodes
+    elements = of_kind * blocks.kinds.size * nodes
+    rows = blocks.kinds.size * blocks.laws.shape[1]
+    least = of_rows + _blockwise.elements_at_once(blocks, rows, nodes)
 
     def one(values: Array, *scalars: Array) -> Any:
         return worker(blocks, values.reshape(blocks.kinds.size, -1), *scalars)
 
     flat = values.reshape(*values.shape[:-2], -1)
-    return _batching.over_batch(one, (flat,), scalars, elements=elements)
+    return _batching.over_batch(one, (flat,), scalars, elements=elements, least=least)
 
 
 @jax.jit

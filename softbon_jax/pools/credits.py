@@ -16,8 +16,8 @@ Array = jax.Array
 
 def _kernel(less: bool) -> _grid.Kernel:
     soft, hard, base = _credits.soft, _credits.hard, _credits.base
-    kernels = (partial(kernel, less=less) for kernel in (soft, hard, base))
-    return _grid.Kernel(*kernels, _credits.elements)
+    soft, hard, base = (partial(kernel, less=less) for kernel in (soft, hard, base))
+    return _grid.Kernel(soft, hard, base, _credits.elements)
 
 
 WITH_BASELINE, WITHOUT = _kernel(True), _kernel(False)

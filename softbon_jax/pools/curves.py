@@ -8,6 +8,7 @@ takes the pool for the policy, which is biased by O(1/N).
 
 from __future__ import annotations
 
+import math
 import operator
 from functools import reduce
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _memory
 from softbon_jax._averages import mean_last
 from softbon_jax.pools import _arguments, _grid, _plug_in, _sorted, _unbiased, _worker
 from softbon_jax.pools._grid import Curve as Curve
@@ -284,6 +285,7 @@ def _checked_judges(judges: Any, shape: str) -> Array:
 def _difference(first: Array, second: Array) -> Curve:
     shape = np.broadcast_shapes(first.shape[1:], second.shape[1:])
     dtype = jnp.promote_types(first.dtype, second.dtype)
+    _memory.check(4 * first.shape[0] * math.prod(shape) * dtype.itemsize)
 
     def widened(x: Array) -> Array:
         ones = (1,) * (len(shape) - (x.ndim - 1))
@@ -300,6 +302,7 @@ def _turns_of(judges: Array) -> Any:
     if known is None:
         return _leave_one_out(judges)
     count = known.shape[-1]
+    _memory.check(4 * known.nbytes)
     others = [mean_last(np.delete(known, j, axis=-1)) for j in range(count)]
     means, each = np.stack(others).astype(known.dtype), np.moveaxis(known, -1, 0)
     return means, np.ascontiguousarray(each)
@@ -308,6 +311,7 @@ def _turns_of(judges: Array) -> Any:
 @jax.jit
 def _leave_one_out(judges: Array) -> LeaveOneOut:
     # Sorted, so that the sum does not depend on which judge gave which score.
+    _memory.check((judges.shape[-1] + 4) * _memory.size_of(judges))
     each = list(jnp.moveaxis(judges, -1, 0))
     rest = [jnp.sort(jnp.stack(each[:j] + each[j + 1 :]), axis=0) for j in range(len(each))]
     sums = [reduce(operator.add, list(x)) for x in rest]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _memory
 from softbon_jax.pools import _arguments, _sorted, _threshold
 
 Array = jax.Array
@@ -149,6 +149,8 @@ def extrapolate_curve(
     index, error, reason = _resolved(fit) if shared else _resolved_apart(fit)
     shape = (*lambdas.shape, *numbers.shape)
     each_n, each_lambda = (np.asarray(x, np.float64).reshape(-1) for x in (numbers, lambdas))
+    cells = each_n.size * each_lambda.size * (DEGREE + 1)
+    _memory.check(8 * cells * (3 * size.size + 2 * resamples))
     if reason:
         per_prompt = np.full((len(size), *shape), np.nan)
         ends = np.full((2, *shape), np.nan)

@@ -190,10 +190,9 @@ def _per_pool(
 ) -> PerPool:
     """`[prompts, T, V, M]` and `[prompts, T, M]`."""
     kinds = math.prod(rows[0].values.shape[1:-1])
-    kernel = _grid.Kernel(
-        *(partial(part, against=against) for part in (_soft, _hard, _base)),
-        partial(_elements, kinds=kinds, against=against),
-    )
+    soft, hard, base = (partial(part, against=against) for part in (_soft, _hard, _base))
+    elements_of = partial(_elements, kinds=kinds, against=against)
+    kernel = _grid.Kernel(soft, hard, base, elements_of)
 
     def prompt(unsorted: _worker.Unsorted, number: Array, temperature: Array) -> PerPool:
         pools, order = unsorted

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
-from softbon_jax import _checks, _sharding
+from softbon_jax import _checks, _memory, _sharding
 from softbon_jax.pools import _arguments, _sorted, _unbiased, _worker
 from softbon_jax.pools.credits import WEIGHTS
 
@@ -109,6 +109,7 @@ def _tail(
 ) -> Tail:
     pools, weights = _sharding.whole((pools, weights))  # quantiles are of all prompts together
     prompts, slots = pools.rewards.shape
+    _memory.check(3 * _memory.size_of(weights) + 16 * _memory.size_of(pools.values))
     numbers = n.reshape(-1)
     size = jnp.sum(pools.where, axis=1, dtype=jnp.int32)
     enough = size[:, None] >= numbers.astype(size.dtype)[None]

@@ -13,8 +13,8 @@ from softbon_jax.pools import _arguments, _grid, _unbiased, _winning, _worker
 def _winning_against(others: int) -> _grid.Kernel:
     """One kernel for each number, so that nothing is compiled twice."""
     parts = (_winning.soft, _winning.hard, _winning.base)
-    kernels = (functools.partial(part, against=others) for part in parts)
-    return _grid.Kernel(*kernels, _winning.elements)
+    soft, hard, base = (functools.partial(part, against=others) for part in parts)
+    return _grid.Kernel(soft, hard, base, _winning.elements)
 
 
 def pool_win_rate(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from softbon_jax import _checks, _special
+from softbon_jax import _checks, _memory, _special
 
 Array = jax.Array
 
@@ -47,6 +47,7 @@ def rows(rewards: Array, temperature: Array, where: Array | None) -> tuple[Array
     if where is not None:
         batch = where.shape[:-1]  # which `prepare` has broadcast against both
     rewards = jnp.broadcast_to(rewards, (*batch, rewards.shape[-1]))
+    _memory.check(9 * _memory.size_of(rewards))
     temperature = jnp.broadcast_to(temperature[..., None], (*batch, 1))
     return masked(rewards, where), temperature
 

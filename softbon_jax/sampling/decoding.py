@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _checks, _loops
+from softbon_jax import _checks, _loops, _memory
 from softbon_jax.sampling.reservoir import (
     Reservoir,
     reservoir_init,
@@ -209,6 +209,7 @@ def _block(
         return _Stream(reservoir, largest, weight)
 
     example = jax.eval_shape(candidate, jnp.arange(n)[0])
+    _memory.check(3 * chunk * _memory.size_of(example))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
     empty = reservoir_init(zeros, dtype=temperature.dtype)
     stream = _Stream(empty, empty.reward, jnp.zeros_like(temperature))

@@ -6,6 +6,7 @@ Hard best-of-n and the race are in `select`. The laws of the first two are exact
 
 from __future__ import annotations
 
+import math
 import operator
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _memory
 from softbon_jax.exact.laws import Fallback
 from softbon_jax.sampling import _noise
 from softbon_jax.sampling._candidates import argmax, explain, prepare, rows, scaled
@@ -165,6 +166,7 @@ def poisson_mask(key: Array, shape: tuple[int, ...], mean_extra: Any) -> Array:
 @partial(jax.jit, static_argnames="shape")
 def _poisson_mask(key: Array, shape: tuple[int, ...], mean_extra: Array) -> Array:
     # Arrivals of a Poisson process: the j-th extra candidate takes part if it arrives before ν.
+    _memory.check(4 * math.prod(shape) * mean_extra.dtype.itemsize)
     gaps = _noise.exponential(key, shape, mean_extra.dtype, one_word=False)
     arrival = jnp.cumsum(gaps, axis=-1) - gaps  # the first candidate arrives at time 0
     return arrival <= jnp.broadcast_to(mean_extra[..., None], (*shape[:-1], 1))

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from softbon_jax import _arguments, _checks, _sharding, exact
+from softbon_jax import _arguments, _checks, _memory, _sharding, exact
 from softbon_jax.problem import Problem
 
 Array = jax.Array
@@ -51,6 +51,7 @@ def prepare(key: Array, problem: Problem, n: Any, temperature: Any, *, literal: 
     shape = _checks.batch_shape(
         problem=problem.batch_shape, n=n.shape, temperature=temperature.shape
     )
+    _memory.check(4 * math.prod(shape) * problem.num_outcomes * problem.rewards.dtype.itemsize)
     aligned = _aligned(problem, n, temperature, shape=shape, largest=largest, literal=literal)
     return Cells(_threefry(key), *aligned)
 

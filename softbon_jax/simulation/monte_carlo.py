@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from softbon_jax import _checks
+from softbon_jax import _checks, _memory
 from softbon_jax._batching import over_batch
 from softbon_jax.exact.laws import log_tilted
 from softbon_jax.exact.metrics import Metrics, against_tilted
@@ -144,7 +144,7 @@ def simulate(
         np.bool_(rule == "hard"),  # traced: the hard rule is the soft one at temperature 0
         race=rule == "race",
         literal=literal,
-        blocks=_blocks(chunk, trials, problem.num_outcomes, literal=literal),
+        blocks=_blocks(chunk, trials, cells.problem, literal=literal),
         mesh=_checked_mesh(mesh),
     )
 
@@ -194,7 +194,7 @@ def conditional_fluctuation(
     """
     cells = prepare(key, problem, n, temperature, literal=False)
     trials = _checks.positive_integer("trials", trials, 2, TRIALS_LIMIT)
-    blocks = _blocks(chunk, trials, problem.num_outcomes, literal=False)
+    blocks = _blocks(chunk, trials, cells.problem, literal=False)
     return _fluctuation(cells, np.int32(trials), blocks=blocks, mesh=_checked_mesh(mesh))
 
 
@@ -206,14 +206,29 @@ def _checked_mesh(mesh: Mesh | None) -> Mesh | None:
     return mesh if mesh.size > 1 else None
 
 
-def _blocks(chunk: int | None, trials: int, num_outcomes: int, *, literal: bool) -> int:
+def _blocks(chunk: int | None, trials: int, problem: Problem, *, literal: bool) -> int:
     """Blocks of `LANES` trials in flight."""
+    num_outcomes, of_block = problem.num_outcomes, _of_block(problem, literal)
     if chunk is not None:
         return max(1, _checks.positive_integer("chunk", chunk) // LANES)
     if literal:
         # Vectors long enough for every core, in the cache of each; few trials fill no such vector.
-        return 32 if trials > 8 * LANES else 8
-    return max(1, min(32, 2**20 // (LANES * num_outcomes)))
+        return _memory.at_once(32 if trials > 8 * LANES else 8, of_block)
+    return _memory.at_once(max(1, min(32, 2**20 // (LANES * num_outcomes))), of_block)
+
+
+def _of_block(problem: Problem, literal: bool) -> int:
+    """The bytes that a block of trials needs: its counts, or its words and draws."""
+    if literal:
+        return 4 * LANES * 16 * _draws.BATCH
+    return 4 * LANES * problem.num_outcomes * problem.rewards.dtype.itemsize
+
+
+def _check(cells: Cells, literal: bool, blocks: int) -> None:
+    """`MemoryError` where the blocks in flight, the totals of groups or the results do not fit."""
+    row = cells.problem.num_outcomes * cells.problem.rewards.dtype.itemsize
+    in_flight = blocks * _of_block(cells.problem, literal)
+    _memory.check(in_flight + 6 * LANES * row + 4 * _memory.size_of(cells.problem))
 
 
 # The workers --------------------------------------------------------------------------------------
@@ -231,6 +246,7 @@ def _estimate(
     mesh: Mesh | None,
 ) -> Estimate:
     axes = mesh.axis_names if mesh is not None else ()
+    _check(cells, literal, blocks)
 
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Estimate:
         dtype = problem.rewards.dtype
@@ -260,6 +276,7 @@ def _estimate(
 @partial(jax.jit, static_argnames=("blocks", "mesh"))
 def _fluctuation(cells: Cells, trials: Array, *, blocks: int, mesh: Mesh | None) -> Fluctuation:
     axes = mesh.axis_names if mesh is not None else ()
+    _check(cells, False, blocks)
 
     def one(key: Array, problem: Problem, n: Array, temperature: Array) -> Fluctuation:
         target = jnp.exp(log_tilted(problem, temperature))
@@ -305,7 +322,8 @@ def _summary(totals: Array, problem: Problem, temperature: Array, trials: Array)
     # times a mean difference to them, and so would be a rounding that they do not share.
     left_out = jnp.concatenate([totals, jnp.zeros_like(totals[:1])])
     left_sizes = jnp.concatenate([sizes, jnp.zeros_like(sizes[:1])])
-    rows = over_batch(without, (left_out,), (left_sizes,), elements=4 * problem.num_outcomes)
+    size = problem.num_outcomes
+    rows = over_batch(without, (left_out,), (left_sizes,), elements=4 * size, least=0)
     plain, rows = rows[LANES], rows[:LANES]
     corrected, errors = _jackknife.jackknife(plain, rows, sizes)
     floor = _noise_floor(problem, temperature, probs, probs_se)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from softbon_jax import _arguments, _batching, _checks, _sharding, exact
+from softbon_jax import _arguments, _batching, _checks, _memory, _sharding, exact
 from softbon_jax.problem import Problem
 from softbon_jax.sampling import uniform
 from softbon_jax.sampling.rules import pessimism_of_counts
@@ -116,7 +117,10 @@ def _simulate_pessimism(
     shape = jnp.broadcast_shapes(problem.batch_shape, regularization.shape)
     keys = jax.random.split(key, shape)
     outcomes, dtype = problem.num_outcomes, problem.rewards.dtype
-    lanes = min(trials, 1024)
+    numbers, of_laws = 6 * outcomes + 3 * n, 3 * trials * outcomes + 2 * len(shape)
+    lanes = _memory.at_once(min(trials, 1024), numbers * dtype.itemsize)
+    results = 2 * math.prod(shape) * outcomes
+    _memory.check((lanes * numbers + of_laws + results) * dtype.itemsize)
 
     def one(arguments: tuple[Array, Problem, Array]) -> PessimismLaw:
         key, (log_probs, rewards), beta = arguments

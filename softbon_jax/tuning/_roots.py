@@ -116,8 +116,14 @@ def _solve(goal: Goal, plan: exact.Plan, question: Question) -> Root:
         return Root(found.at, value, found.under, most)
 
     # In small batches, so that what a batch needs stays in the cache.
-    elements = 32 * plan.nodes * question.problem.num_outcomes
-    return _batching.over_batch(one, question.problem, question[1:], elements=elements)
+    outcomes = question.problem.num_outcomes
+    return _batching.over_batch(
+        one,
+        question.problem,
+        question[1:],
+        elements=32 * plan.nodes * outcomes,
+        least=exact.elements_at_once(outcomes, plan.nodes),
+    )
 
 
 def _last_fall(f: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Array, Array]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _arguments, _batching, _checks, _loops, exact
+from softbon_jax import _arguments, _batching, _checks, _loops, _memory, exact
 from softbon_jax.problem import Problem
 from softbon_jax.tuning._search import on_host, search_plan, soft_law
 
@@ -275,6 +275,7 @@ def _allocate(
     search: _Search, prompts: _Prompts, budgets: _Budgets, shape: tuple[int, ...]
 ) -> Allocation:
     chex.assert_equal_shape([*prompts.problem, prompts.gold])
+    _memory.check(_needed(search, prompts))
     chex.assert_shape([prompts.log_n, prompts.low, prompts.high], (math.prod(shape),))
     enough = max(1e-9, 10 * float(jnp.finfo(prompts.gold.dtype).eps))
     served_at = functools.partial(_served, search, prompts, budgets)
@@ -314,6 +315,13 @@ def _allocate(
         draws_bind=prices[1] > 0,
         residual=residual,
     )
+
+
+def _needed(search: _Search, prompts: _Prompts) -> int:
+    """Bytes: what a slope keeps of every prompt, at each node and outcome, and what the starts are."""
+    count, outcomes = prompts.gold.shape
+    elements = 6 * outcomes * search.plan.nodes + 3000
+    return count * elements * prompts.gold.dtype.itemsize
 
 
 def _merit(served: _Served, prompts: _Prompts, budgets: _Budgets) -> Array:

@@ -273,7 +273,10 @@ def _hedge(
         return _best(choice, plan, _Prompt(Problem(log_probs, rewards), gold, *known), low, high)
 
     elements = 8 * problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, (*problem, gold), (*bracket, *known), elements=elements)
+    least = 4 * exact.elements_at_once(problem.num_outcomes, plan.nodes)
+    return _batching.over_batch(
+        one, (*problem, gold), (*bracket, *known), elements=elements, least=least
+    )
 
 
 def _best(choice: _Choice, plan: exact.Plan, prompt: _Prompt, low: Array, high: Array) -> Hedge:

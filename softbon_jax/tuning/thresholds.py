@@ -140,8 +140,10 @@ def _best_threshold(
         )
         return _best(given, problem, temperature, plan)
 
-    elements = 16 * problem.num_outcomes * plan.nodes
-    return _batching.over_batch(one, problem, (price, temperature, log_n), elements=elements)
+    elements = problem.num_outcomes * plan.nodes
+    return _batching.over_batch(
+        one, problem, (price, temperature, log_n), elements=16 * elements, least=2 * elements
+    )
 
 
 def _inf(like: Array) -> Array:
