@@ -10,6 +10,7 @@ the paper's λ (arXiv:2505.03156), in reward units.
 """
 
 from softbon_jax import bounds, calibrate, rates, scores
+from softbon_jax._memory import memory_limit
 from softbon_jax.continuous import Continuous, from_distribution
 from softbon_jax.exact.chains import markov_metrics, soft_values
 from softbon_jax.exact.judges import (
@@ -189,6 +190,7 @@ __all__ = [
     "markov_metrics",
     "mean_random_n",
     "mean_stopped_n",
+    "memory_limit",
     "metrics",
     "n_for_kl",
     "normal_noise",

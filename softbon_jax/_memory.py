@@ -57,13 +57,13 @@ def memory_limit(most_bytes: int) -> AbstractContextManager[None]:
     Source: none.
 
     Example:
-      >>> pools = np.zeros((1000, 4000), np.float32)
-      >>> with sb.memory_limit(10**9):
+      >>> problem = sb.uniform_quantiles(1_000_000, dtype=np.float32)
+      >>> with sb.memory_limit(10**8):
       ...     try:
-      ...         sb.pool_weights(pools, np.arange(1, 101), [0.1, 1.0])
+      ...         sb.metrics(problem, 16, np.linspace(0.1, 1, 100))
       ...     except MemoryError as error:
       ...         print(error)
-      pool_weights needs about 3.0 GiB, more than the limit of 954 MiB; see softbon_jax.memory_limit
+      metrics needs about 4.5 GiB, more than the limit of 95 MiB; see softbon_jax.memory_limit
     """
     return _limit((_positive("most_bytes", most_bytes), 1))
 
@@ -106,9 +106,11 @@ def size_of(tree: Any) -> int:
 
 def _size_of(x: Any) -> int:
     shape = x.shape
-    if isinstance(x, jax.Array):
-        sharding = jax.typeof(x).sharding if isinstance(x, jax.core.Tracer) else x.sharding
-        shape = sharding.shard_shape(shape)
+    if isinstance(x, jax.core.Tracer):
+        sharding = jax.typeof(x).sharding
+        shape = sharding.shard_shape(shape) if any(sharding.spec) else shape
+    elif isinstance(x, jax.Array):
+        shape = x.sharding.shard_shape(shape)
     return math.prod(shape) * x.dtype.itemsize
 
 
@@ -116,7 +118,7 @@ def shown(size: int) -> str:
     """Bytes in the unit that a reader would take."""
     amount, unit = float(size), "bytes"
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if amount < 1000 or unit == "PiB":
+        if amount < 1024 or unit == "PiB":
             break
         amount /= 1024
     return f"{amount:.1f} {unit}" if amount < 10 and unit != "bytes" else f"{amount:.0f} {unit}"

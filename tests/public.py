@@ -72,6 +72,7 @@ ARGUMENTS = {
     "logits": jnp.zeros(4),
     "m": 2,
     "mean_extra": 1.5,
+    "most_bytes": 2**30,
     "log_n": 1.0,
     "method": "counts",
     "n": 4.0,

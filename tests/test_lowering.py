@@ -12,7 +12,9 @@ from tests.public import FUNCTIONS, arguments
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 # No kernel: they compute on the host, or build a problem from its size alone.
-ON_HOST = {"extrapolate_curve", "from_distribution", "rates.fit_rate", "sequence_costs"}
+ON_HOST = {
+    "extrapolate_curve", "from_distribution", "memory_limit", "rates.fit_rate", "sequence_costs",
+}  # fmt: skip
 # What fixes a shape or a branch.
 STATIC = {
     "against", "baseline", "between", "block_size", "chunk", "divergence", "dtype", "envelope",

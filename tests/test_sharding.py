@@ -24,7 +24,8 @@ LONG = tuple(name for name in CASES if name not in QUICK)
 OTHERS = {
     "allocate", "bernoulli", "block_problem", "blockwise_metrics", "curve_difference", "decode",
     "dirichlet", "extrapolate_curve", "from_distribution", "jackpot", "leave_one_out_curve",
-    "log_block_law", "markov_metrics", "mean_random_n", "normal_noise", "pessimism_law", "poisson_mask",
+    "log_block_law", "markov_metrics", "mean_random_n", "memory_limit", "normal_noise", "pessimism_law",
+    "poisson_mask",
     "reservoir_init", "reservoir_merge", "reservoir_update", "round_to_lattice", "sequence_costs",
     "soft_values", "uniform_quantiles", "worst_case", "zipf", "rates.fit_rate",
 }  # fmt: skip

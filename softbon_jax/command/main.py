@@ -102,9 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with jax.enable_x64(True):
             options.work(options)
-    except MemoryError:
+    except MemoryError as error:
         what = _options.named(options) if hasattr(options, "file") else "the law"
-        _terminal.complain(f"{what} does not fit into memory")
+        reason = f": {error}" if str(error) else ""
+        _terminal.complain(f"{what} does not fit into memory{reason}")
     except (ValueError, OSError, ImportError) as error:
         _terminal.complain(error)
     else:

@@ -68,8 +68,12 @@ def quadrature_plan(
         nodes = _checks.positive_integer("nodes", nodes)
     dtype = problem.rewards.dtype
     rule = _quadrature.rule_for(dtype)
-    if grid and temperature.size > 1:
-        _memory.check(4 * 8 * temperature.size * problem.rewards.size)
+    if temperature.size > 1:  # a few arrays in float64, on the host
+        batch = problem.batch_shape
+        shape = (
+            (*batch, temperature.size) if grid else np.broadcast_shapes(batch, temperature.shape)
+        )
+        _memory.check(6 * 8 * math.prod(shape) * problem.num_outcomes)
     values = [_checks.concrete(x) for x in (*problem, temperature, log_n)]
     few_n = _few_n(log_n, any_n)
     if any(v is None for v in values):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _arguments, _batching, _checks, _special
+from softbon_jax import _arguments, _batching, _checks, _memory, _special
 from softbon_jax.exact import _rules, _soft
 from softbon_jax.exact.laws import log_soft_bon
 from softbon_jax.problem import Problem
@@ -70,6 +70,7 @@ def normal_noise(scale: Any, *, nodes: int = 128, dtype: Any = None) -> Noise:
     nodes = _checks.positive_integer("nodes", nodes, least=2)
     dtype = None if dtype is None else _checks.float_dtype(dtype)
     scale = _checks.finite_positive("scale", scale, dtype)
+    _memory.check(8 * nodes * (6 + 2 * scale.size))
     unit = np.linspace(-10.0, 10.0, nodes)
     weights = np.exp(-(unit**2) / 2)
     return Noise(
@@ -162,6 +163,7 @@ def _joint(problem: Problem, noise: Array, weights: Array) -> Problem:
     """Pairs of outcome and noise as outcomes, `[..., K J]`."""
     parts = *(x[..., None] for x in problem), _special.safe_log(weights), noise
     shape = jnp.broadcast_shapes(*(x.shape for x in parts))
+    _memory.check(4 * math.prod(shape) * problem.rewards.dtype.itemsize)
     log_probs, rewards, log_weights, noise = (jnp.broadcast_to(x, shape) for x in parts)
     joint = (x.reshape(*shape[:-2], -1) for x in (log_probs + log_weights, rewards + noise))
     return Problem(*joint)

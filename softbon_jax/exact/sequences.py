@@ -9,6 +9,7 @@ total is all that is needed: a `Problem` like any other.
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _arguments, _checks
+from softbon_jax import _arguments, _checks, _memory
 from softbon_jax.exact import _blocks, _plan, _sorted, _sums
 from softbon_jax.exact.laws import compiled_law
 from softbon_jax.exact.metrics import Metrics, checked_metrics
@@ -186,6 +187,9 @@ def round_to_lattice(problem: Problem, step: Any) -> Rounded:
 
 @jax.jit
 def _rounded(problem: Problem, step: Array) -> Rounded:
+    shape = jnp.broadcast_shapes(problem.batch_shape, step.shape)
+    numbers = 4 * math.prod(shape) * problem.num_outcomes
+    _memory.check(numbers * step.dtype.itemsize)
     log_probs, rewards = jnp.broadcast_arrays(*problem)
     bad = (jnp.isnan(log_probs) | jnp.isnan(rewards)).any(-1, keepdims=True)
     log_probs, rewards = (jnp.where(bad, jnp.nan, x) for x in (log_probs, rewards))

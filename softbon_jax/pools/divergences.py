@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _batching, _checks
+from softbon_jax import _batching, _checks, _memory
 from softbon_jax.pools import _arguments, _blocks, _grid, _jackknife, _soft_kl, _sorted, _worker
 
 Array = jax.Array
@@ -276,6 +276,7 @@ def _about_tilted(
 def _effective_size(pools: _sorted.Pools, temperature: Array) -> Array:
     """`[prompts, ..]`."""
     rewards = pools.rewards.astype(pools.dtype)
+    _memory.check(4 * _memory.size_of(rewards) * temperature.size)
     masked = jnp.where(pools.where, rewards, -jnp.inf)[:, None]
     below = masked - jnp.max(masked, axis=-1, keepdims=True)
     t = temperature.reshape(1, -1, 1)
