@@ -197,3 +197,114 @@ def test_what_does_not_fit_is_refused_before_it_is_compiled(name, caplog):
     (message,) = refused
     assert message.startswith(f"{name.split('.')[-1]} needs about ")
     assert message.endswith(", more than the limit of 1 bytes; see softbon_jax.memory_limit")
+
+
+# The estimate ------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+KEY, N = jax.random.key(0), np.array([1, 4, 16, 64, 128])
+LAMBDAS = np.array([0.1, 1.0])
+
+
+def problems(batch, outcomes):
+    laws = RNG.dirichlet(np.ones(outcomes), batch)
+    return sb.from_probs(laws, RNG.random((batch, outcomes)))
+
+
+def pools(prompts, slots):
+    return jnp.asarray(RNG.normal(size=(prompts, slots)))
+
+
+def labels(prompts, slots):
+    return jnp.asarray(RNG.integers(0, 20, (prompts, slots)))
+
+
+def step(key, state):
+    return state + jax.random.normal(key, state.shape), state[0], 0.5
+
+
+LARGE, MIDDLE, SMALL = problems(1, 200_000), problems(100, 1000), problems(50, 100)
+FEW, SLOTS, ROWS = problems(5, 64), pools(20, 200), pools(2000, 64)
+SYMBOL = np.arange(11.0)
+
+# Function, what it is called with, and what is traced: enough for a megabyte, and to be compiled fast.
+CASES = {
+    "log_tilted": (lambda p: sb.log_tilted(p, 0.3), MIDDLE),
+    "log_best_of_n": (lambda p: sb.log_best_of_n(p, 4.0), MIDDLE),
+    "quantile": (lambda p: sb.quantile(p, 0.3), MIDDLE),
+    "law_metrics": (lambda p: sb.law_metrics(p, p.log_probs, 0.3), MIDDLE),
+    "bounds.cv_squared": (lambda p: sb.bounds.cv_squared(p, 0.3), MIDDLE),
+    "log_noisy_best_of_n": (lambda p: sb.log_noisy_best_of_n(p, 4.0, 0.3, nodes=512), MIDDLE),
+    "select": (lambda r: sb.select(KEY, r, 0.3), ROWS),
+    "select_many": (lambda r: sb.select_many(KEY, r, 0.3, k=4), ROWS),
+    "select_pessimist": (lambda r: sb.select_pessimist(KEY, r, 0.3), ROWS),
+    "pool_effective_size": (lambda r: sb.pool_effective_size(r, np.arange(1.0, 9)), pools(20, 2000)),
+    "pool_weighted_votes": (
+        lambda a: sb.pool_weighted_votes(KEY, a, jnp.ones(a.shape), N, num_classes=20),
+        labels(20, 200),
+    ),
+    "leave_one_out": (sb.leave_one_out, jnp.asarray(RNG.random((20, 500, 5)))),
+    "block_problem": (
+        lambda x: sb.block_problem(sb.Problem(x, SYMBOL), 500, rewards=SYMBOL),
+        jnp.full(11, -np.log(11)),
+    ),
+    "simulate_pessimism": (lambda p: sb.simulate_pessimism(KEY, p, 16, 0.3, trials=4096), FEW),
+    "decode": (
+        lambda x: sb.decode(KEY, x, step, length=20, block_size=5, n=1000, temperature=0.3),
+        jnp.zeros(1000),
+    ),
+    "pool_votes": (lambda a: sb.pool_votes(a, np.array([4, 100]), num_classes=20), labels(20, 200)),
+    "log_soft_bon": (lambda p: sb.log_soft_bon(p, 4.0, 0.3, nodes=256), MIDDLE),
+    "metrics": (lambda p: sb.metrics(p, 4.0, 0.3, nodes=256), LARGE),
+    "sweep": (lambda p: sb.sweep(p, np.arange(1.0, 101), LAMBDAS, nodes=256), LARGE),
+    "sweep batch": (lambda p: sb.sweep(p, np.arange(1.0, 9), LAMBDAS, nodes=256), MIDDLE),
+    "race_metrics": (lambda p: sb.race_metrics(p, 4.0, 0.3), MIDDLE),
+    "renyi": (lambda p: sb.renyi(p, 4.0, 0.3, 2.0, nodes=256), MIDDLE),
+    "random_n_metrics": (
+        lambda p: sb.random_n_metrics(p, np.full(50, 0.02), 0.3, nodes=256), MIDDLE,
+    ),
+    "stopped_metrics": (lambda p: sb.stopped_metrics(p, 0.5, 4.0, 0.3, nodes=256), MIDDLE),
+    "temperature_for_kl": (lambda p: sb.temperature_for_kl(p, 4.0, 0.1, nodes=256), SMALL),
+    "best_threshold": (lambda p: sb.best_threshold(p, 0.05, 4.0, 0.3, nodes=256), SMALL),
+    "hedge": (lambda p: sb.hedge(p, jnp.flip(p.rewards, 1), n=4.0, nodes=256), SMALL),
+    "allocate": (lambda p: sb.allocate(p, jnp.flip(p.rewards, 1), n=4.0, kl=0.1, nodes=64), SMALL),
+    "simulate": (lambda p: sb.simulate(KEY, p, 16, 0.3, trials=8192), FEW),
+    "simulate many": (lambda p: sb.simulate(KEY, p, 16, 0.3, trials=8192), problems(2, 20_000)),
+    "simulate literal": (
+        lambda p: sb.simulate(KEY, p, 16, 0.3, trials=8192, method="literal"), FEW,
+    ),
+    "conditional_fluctuation": (
+        lambda p: sb.conditional_fluctuation(KEY, p, 16, 0.3, trials=8192), FEW,
+    ),
+    "pool_curve": (lambda r: sb.pool_curve(r, N, LAMBDAS, nodes=128), pools(20, 1000)),
+    "pool_curve hard": (lambda r: sb.pool_curve(r, np.arange(1, 101), 0.0), pools(20, 1000)),
+    "plug_in_curve": (lambda r: sb.plug_in_curve(r, N, LAMBDAS, nodes=128), pools(20, 1000)),
+    "pool_win_rate": (lambda r: sb.pool_win_rate(r, N, LAMBDAS, nodes=128), pools(20, 1000)),
+    "pool_credits": (lambda r: sb.pool_credits(r, 16, 0.3, nodes=128), SLOTS),
+    "pool_credits large": (lambda r: sb.pool_credits(r, 100, 0.3, nodes=128), SLOTS),
+    "pool_weights": (lambda r: sb.pool_weights(r, N, 0.3, nodes=128), SLOTS),
+    "pool_tail": (lambda r: sb.pool_tail(r, 0.25, N, 0.3, nodes=128), SLOTS),
+    "pool_kl": (lambda r: sb.pool_kl(r, N, LAMBDAS, nodes=128), SLOTS),
+    "pool_kl condensed": (lambda r: sb.pool_kl(r, N, LAMBDAS, nodes=128), pools(3, 20_000)),
+    "pool_table": (
+        lambda r: sb.pool_table(r, N, LAMBDAS, values=jnp.stack([r, r], 1), against=2, nodes=128),
+        SLOTS,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=pytest.mark.long if x.split()[0] in LENGTHY else pytest.mark.slow)
+        for x in CASES
+    ],
+)
+def test_the_estimate_is_what_xla_says_or_a_few_times_that(name, monkeypatch):
+    function, given = CASES[name]
+    found = []
+    jax.clear_caches()  # what has been traced is not checked again
+    monkeypatch.setattr(_memory, "check", found.append)
+    true = needed(jax.jit(function).lower(given).compile())
+    assert true > MIB / 2
+    assert true <= max(found) <= 4 * true, (max(found) / MIB, true / MIB)

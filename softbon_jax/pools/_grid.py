@@ -86,9 +86,8 @@ def grouped(
 
 def elements(kernel: Kernel, groups: tuple[Group, ...], slots: int, count: int) -> int:
     """The array elements that a pool of `slots` needs at a time, for `count` n."""
-    return max(
-        sum(kernel.elements(slots, count, x) for x in {None, group.work}) for group in groups
-    )
+    works = {None, *(group.work for group in groups)}
+    return max(kernel.elements(slots, count, work) for work in works)
 
 
 def over_grid(

@@ -77,7 +77,7 @@ def _width(pools: Presorted, temperature: float) -> int:
 def elements(slots: int, count: int, work: Work | None) -> int:
     """The array elements that a kernel of one pool needs at a time; without work at temperature 0."""
     if work is None:
-        return 6 * count * slots + 16 * slots
+        return 5 * count * slots + 16 * slots
     return of_tile(work) + 3 * count * slots + 8 * (slots + work.nodes)
 
 
