@@ -293,13 +293,16 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(x, marks=pytest.mark.long if x.split()[0] in LENGTHY else pytest.mark.slow)
-        for x in CASES
-    ],
-)
+QUICK = {"log_tilted", "quantile", "select"}
+
+
+def marks(name):
+    if name in QUICK:
+        return ()
+    return pytest.mark.long if name.split()[0] in LENGTHY else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=marks(x)) for x in CASES])
 def test_the_estimate_is_what_xla_says_or_a_few_times_that(name, monkeypatch):
     function, given = CASES[name]
     found = []
