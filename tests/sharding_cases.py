@@ -20,6 +20,8 @@ from softbon_jax.command import compilation_cache
 
 ROWS, OUTCOMES, CANDIDATES = 64, 5, 8
 MODES = ("explicit", "automatic", "manual")
+TWO_AXES = ("joint", "half", "grid")
+"""Explicit, on a mesh of 4 by 2: rows over both axes or over one, and two axes of rows over one each."""
 KEY = jax.random.key(3)
 N, T = np.array([2, 3]), np.array([0.1, 0.5])
 PMF, NOISE = np.array([0.5, 0.25, 0.25]), np.array([-0.1, 0.0, 0.2])
@@ -156,27 +158,36 @@ def apart(got, want):
     return worst if worst == worst else float("inf")
 
 
-def in_full(tree):
-    """How many arrays with a row for each problem are not divided; constants, all NaN, may be whole."""
-    arrays = [x for x in jax.tree.leaves(tree) if x.ndim and x.shape[0] == ROWS]
-    return sum(x.sharding.is_fully_replicated and not np.isnan(x).all() for x in arrays)
+def in_full(tree, divided, rows):
+    """How many arrays with a row for each problem are not so divided; constants, all NaN, need not."""
+    arrays = [x for x in jax.tree.leaves(tree) if x.shape[: len(rows)] == rows]
+    return sum(
+        not x.sharding.is_equivalent_to(divided, x.ndim) and not np.isnan(x).all() for x in arrays
+    )
 
 
 def report(name, mode):
     """What happens to one case in one mode."""
-    case, whole = CASES[name], inputs()
-    kind = AxisType.Explicit if mode == "explicit" else AxisType.Auto
-    mesh = jax.make_mesh((8,), ("rows",), axis_types=(kind,))
+    case, whole, rows = CASES[name], inputs(), (ROWS,)
+    kind = AxisType.Explicit if mode == "explicit" or mode in TWO_AXES else AxisType.Auto
+    if mode in TWO_AXES:
+        mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
+        spec = {"joint": P(("a", "b")), "half": P("a"), "grid": P("a", "b")}[mode]
+    else:
+        mesh, spec = jax.make_mesh((8,), ("rows",), axis_types=(kind,)), P("rows")
+    if mode == "grid":
+        rows = (8, ROWS // 8)
+        whole = jax.tree.map(lambda x: x.reshape(*rows, *x.shape[1:]), whole)
     compiled = jax.jit(case)(whole)
     with jax.set_mesh(mesh):
-        parts = jax.device_put(whole, NamedSharding(mesh, P("rows")))
+        parts = jax.device_put(whole, NamedSharding(mesh, spec))
         if mode == "manual":
             return manual(name, parts, compiled)
         program = jax.jit(case).lower(parts).compile()
         eager, traced = case(parts), program(parts)
     return {
         "apart": max(apart(eager, case(whole)), apart(traced, compiled)),
-        "in_full": in_full(eager) + in_full(traced),
+        "in_full": in_full((eager, traced), NamedSharding(mesh, spec), rows),
         "moved": moved(program.as_text()),
     }
 
@@ -197,16 +208,23 @@ def manual(name, parts, want):
     return {"apart": apart(*zip(*alike, strict=True)) if alike else 0.0, "in_full": 0, "moved": {}}
 
 
-def main(names):
+def takes_a_grid(name):
+    """Whether its arrays may have several leading axes: pools have one."""
+    return not name.startswith(("pool_", "plug_in", "leave_one_out"))
+
+
+def main(modes, *names):
     assert jax.device_count() == 8
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
     compilation_cache.enable()
     for name in names:
-        for mode in MODES:
+        for mode in modes.split(","):
+            if mode == "grid" and not takes_a_grid(name):
+                continue
             print(json.dumps({"name": name, "mode": mode} | report(name, mode)), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

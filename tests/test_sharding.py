@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.public import FUNCTIONS
-from tests.sharding_cases import CASES, MODES
+from tests.sharding_cases import CASES, MODES, TWO_AXES, takes_a_grid
 
 QUICK = (
     "log_tilted", "quantile", "select", "select_many", "pool_effective_size", "pool_votes",
@@ -34,10 +34,10 @@ MEANS = ("pool_curve", "plug_in_curve", "pool_kl", "pool_table", "pool_win_rate"
 TOLERANCE = {"n_for_kl": 1e-12, "temperature_for_kl": 1e-12, "hedge": 1e-12}  # of a root finder
 
 
-def run(names):
+def run(names, modes):
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sharding_cases", *names],
+        [sys.executable, "-m", "tests.sharding_cases", ",".join(modes), *names],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
@@ -49,9 +49,10 @@ def run(names):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def check(names):
-    found = run(names)
-    assert {(x["name"], x["mode"]) for x in found} == {(n, m) for n in names for m in MODES}
+def check(names, modes=MODES):
+    found = run(names, modes)
+    wanted = {(n, m) for n in names for m in modes if m != "grid" or takes_a_grid(n)}
+    assert {(x["name"], x["mode"]) for x in found} == wanted
     for case in found:
         assert case["apart"] <= TOLERANCE.get(case["name"], 1e-13), case
         if case["name"] != "leave_one_out":  # known scores are averaged as decimals, on the host
@@ -72,6 +73,16 @@ PARTS = [pytest.param(x, marks=pytest.mark.slow if x == 0 else pytest.mark.long)
 @pytest.mark.parametrize("part", PARTS)
 def test_all_functions(part):
     check(LONG[part::18])
+
+
+def test_a_mesh_of_two_axes():
+    check(("log_tilted", "select_many", "pool_votes"), TWO_AXES)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(18))
+def test_all_functions_on_a_mesh_of_two_axes(part):
+    check(tuple(CASES)[part::18], TWO_AXES)
 
 
 def test_every_batched_function_is_a_case():
