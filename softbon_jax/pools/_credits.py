@@ -31,7 +31,7 @@ def elements(slots: int, count: int, work: _unbiased.Work | None) -> int:
     """The array elements that a kernel of one pool needs at a time: every step of a tile is kept."""
     if work is None:
         return 6 * count * slots + 32 * slots
-    steps = 6 * _quadrature.TILE * work.width * work.largest
+    steps = 6 * _quadrature.MOST_IN_TILE * work.width * work.largest
     return steps + count * _unbiased.elements(slots, 1, work)
 
 

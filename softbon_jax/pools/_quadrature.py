@@ -48,6 +48,9 @@ def constants_for(dtype: Any) -> Constants:
     return Constants(0.5, 1.0, 12.0, 3.0, 18.0, 5, 32)
 
 
+MOST_IN_TILE = constants_for(float).tile
+"""Nodes of a tile in float64."""
+
 DEFAULT_NODES = 512
 """Number of nodes where rewards or temperature are traced and none is given."""
 

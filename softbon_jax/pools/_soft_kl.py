@@ -57,9 +57,9 @@ def elements(slots: int, count: int, work: Work | None) -> int:
     if work is None:
         return 64 * slots + 8 * count
     block, together = min(BLOCK, work.points), min(TOGETHER, count)
-    pairs = together * block * (3 * _quadrature.TILE + 10 * block)
+    pairs = together * block * (3 * _quadrature.MOST_IN_TILE + 10 * block)
     of_cells = 3 * _condensed.degree_for(float) * slots if slots > _condensed.DIRECT else 0
-    return pairs + 2 * CHUNK * _quadrature.TILE + of_cells + 24 * slots + 8 * work.nodes
+    return pairs + 2 * CHUNK * _quadrature.MOST_IN_TILE + of_cells + 24 * slots + 8 * work.nodes
 
 
 class Rows(NamedTuple):

@@ -83,7 +83,7 @@ def elements(slots: int, count: int, work: Work | None) -> int:
 
 def of_tile(work: Work, kinds: int = 1) -> int:
     """Those of a tile of nodes, for so many kinds of values."""
-    return _quadrature.TILE * (8 * work.width + (3 + 3 * kinds) * work.largest)
+    return _quadrature.MOST_IN_TILE * (8 * work.width + (3 + 3 * kinds) * work.largest)
 
 
 def subset_shares(count: Array, n: Array, slots: int, dtype: Any) -> Array:
