@@ -264,14 +264,8 @@ def _analysis(options: argparse.Namespace, tell: Callable[[str], None]) -> str:
     largest = int(pools.where.sum(1).max())
     if max(options.n or [1]) > largest:
         raise ValueError(f"--n must be at most {largest}, the largest pool, got {max(options.n)}")
-    if (
-        max(
-            np.abs(x[np.isfinite(x)]).max(initial=0.0)
-            for x in (pools.rewards, pools.gold)
-            if x is not None
-        )
-        > LARGEST
-    ):
+    known = [x for x in (pools.rewards, pools.gold) if x is not None]
+    if max(np.abs(x[np.isfinite(x)]).max(initial=0.0) for x in known) > LARGEST:
         raise ValueError(
             f"{_options.named(options)}: scores beyond {LARGEST:g} overflow; rescale them"
         )
