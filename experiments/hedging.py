@@ -51,7 +51,7 @@ class Config:
     points: int = 60
     prompts: int = 6
     draws: float = 8.0
-    kl: tuple[float, ...] = (0.2, 0.8)
+    kl: tuple[float, ...] = (0.05, 0.2, 0.8)
     seed: int = 0
 
 
