@@ -98,10 +98,12 @@ def pool_table(
         against = _checks.positive_integer("against", against)
     request = _arguments.checked(pools, n, temperature, nodes)
 
+    number = request.known_n
+    from_one = number is not None and number.size > 1 and bool(number.flat[0] == 1)
+
     def work(temperature: float | None) -> Work:
-        return Work(
-            _unbiased.work_for(request, temperature), _soft_kl.work_for(request, temperature)
-        )
+        values, kl = (x.work_for(request, temperature) for x in (_unbiased, _soft_kl))
+        return Work(values, kl, from_one)
 
     groups, members = _grid.grouped(request.temperature, work)
     rows, shared = (request.pools, request.order), (request.n, request.temperature)
@@ -113,10 +115,11 @@ def pool_table(
 
 
 class Work(NamedTuple):
-    """The sizes that the kernels are compiled for; static."""
+    """The sizes that the kernels are compiled for, and whether the first n is 1; static."""
 
     values: _unbiased.Work
     kl: _soft_kl.Work
+    from_one: bool
 
 
 class PerPool(NamedTuple):
@@ -162,8 +165,11 @@ def _soft(
 
     means, won = _each(values, pool)
     rate = _winning.of_sum(pool, n, won[0], against=against) if against else None
-    kl = _soft_kl.soft_kl(pool, n, temperature, work.kl)
-    return PerPool(means, kl.soft_base.jackknifed, rate)
+    selected = n[1:] if work.from_one else n
+    kl = _soft_kl.soft_kl(pool, selected, temperature, work.kl).soft_base.jackknifed
+    if work.from_one:
+        kl = jnp.append(jnp.zeros(1, kl.dtype), kl)
+    return PerPool(means, kl, rate)
 
 
 def _hard(pool: _sorted.Pool, n: Array, *, against: int | None) -> PerPool:
