@@ -169,13 +169,19 @@ def _soft(
     kl = _soft_kl.soft_kl(pool, selected, temperature, work.kl).soft_base.jackknifed
     if work.from_one:
         kl = jnp.append(jnp.zeros(1, kl.dtype), kl)
-    return PerPool(means, kl, rate)
+    return PerPool(_alike_at_one(means, pool, n), kl, rate)
 
 
 def _hard(pool: _sorted.Pool, n: Array, *, against: int | None) -> PerPool:
     means, _ = _each(lambda pool: (_unbiased.hard(pool, n), None), pool)
     rate = _winning.hard(pool, n, against=against) if against else None
-    return PerPool(means, _jackknife.hard_kl(pool, n).soft_base.jackknifed, rate)
+    kl = _jackknife.hard_kl(pool, n).soft_base.jackknifed
+    return PerPool(_alike_at_one(means, pool, n), kl, rate)
+
+
+def _alike_at_one(means: Array, pool: _sorted.Pool, n: Array) -> Array:
+    """The same mean of a candidate at every temperature, so that a gain over it begins with 0."""
+    return jnp.where(n[None] == 1, pool.mean[:, None], means)
 
 
 def _base(pool: _sorted.Pool, n: Array, *, against: int | None) -> PerPool:
