@@ -118,6 +118,15 @@ def test_half_precision_is_computed_in_single(ragged, dtype):
     chex.assert_type(list(judged), jnp.float32)
 
 
+def test_judges_in_turn_known_and_traced():
+    judges = np.random.default_rng(6).normal(size=(2, 5, 4))
+    others = np.stack([np.delete(judges, j, axis=-1).mean(-1) for j in range(4)])
+    for function in (sb.leave_one_out, jax.jit(sb.leave_one_out)):
+        turns = function(judges)
+        np.testing.assert_allclose(turns.rewards, others, rtol=1e-14)
+        np.testing.assert_array_equal(turns.values, np.moveaxis(judges, -1, 0))
+
+
 @contextlib.contextmanager
 def programs():
     """A list that grows by one with every program that is compiled, or read from the cache."""
