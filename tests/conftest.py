@@ -5,6 +5,7 @@ few examples, always the same ones; "long" takes many, other ones each time, and
 report begins with brings them back (`--hypothesis-seed`).
 """
 
+import gc
 import os
 import random
 
@@ -21,6 +22,10 @@ jax.config.update("jax_debug_key_reuse", True)
 
 compilation_cache.enable()
 compilation_cache.quick()
+
+# Tracing makes very many objects, few of them in cycles: seldom looked at, they cost a twentieth less.
+gc.freeze()
+gc.set_threshold(100_000)
 
 # The first example of a test compiles, and no later one does: a deadline means nothing.
 hypothesis.settings.register_profile("test", max_examples=25, derandomize=True, deadline=None)
