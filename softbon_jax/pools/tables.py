@@ -73,7 +73,8 @@ def pool_table(
       TypeError: as `pool_curve`.
       ValueError: as `pool_curve`; `against` is not an integer of at least 1.
 
-    Numerics: those of `pool_curve`, `pool_kl` and `pool_win_rate`.
+    Numerics: those of `pool_curve`, `pool_kl` and `pool_win_rate`; at n = 1 the mean of a candidate and
+      a KL of 0. In float32 it takes about a third of the time (`python -m benchmarks pools`).
     Source: as those three.
 
     Example:
