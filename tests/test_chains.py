@@ -237,3 +237,17 @@ def test_what_is_wrong_is_said():
         sb.markov_metrics(*chain(np.sqrt([2.0, 3.0, 5.0]), 1000), 2.0, 0.3)
     with pytest.raises(TypeError, match="the rewards of blocks must be concrete"):
         jax.jit(lambda r: sb.markov_metrics(*given[:2], r, 3, 2.0, 0.3, 2))(given[2])
+
+
+def test_whole_sequences_with_values_are_selected_by_them():
+    """Against all 16 sequences of two states: what is selected by reward plus the last value."""
+    kernel, rewards, last = np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0.0, 1.0]), [0.0, 0.8]
+    paths = list(itertools.product(range(2), repeat=4))
+    steps = [kernel[(0, *path[:-1]), path] for path in paths]  # as if from state 0
+    totals = rewards[np.array(paths)].sum(1)
+    scores = totals + np.array([last[path[-1]] for path in paths])
+    law = sb.log_soft_bon(sb.from_probs(np.prod(steps, axis=1), scores), 3, 0.5)
+    values = np.zeros((4, 2))
+    values[-1] = last
+    whole = sb.markov_metrics(kernel[0], kernel, rewards, 4, 3, 0.5, values=values)
+    np.testing.assert_allclose(whole.reward, np.exp(law) @ totals, rtol=1e-12)

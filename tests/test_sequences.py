@@ -409,3 +409,9 @@ def test_limit_on_the_number_of_totals_names_a_step_that_works():
     step = float(str(message.value).split("above ")[1].split(";")[0])
     rounded = sb.round_to_lattice(problem(), 1.01 * step).problem
     assert sb.block_problem(rounded, 500).num_outcomes <= sequences.MAX_TOTALS
+
+
+def test_rounding_is_to_the_nearest():
+    rounded = sb.round_to_lattice(sb.from_probs([0.5, 0.3, 0.2], [0.0, 0.4, 1.0]), 0.25)
+    np.testing.assert_allclose(rounded.problem.rewards, [0.0, 0.5, 1.0], rtol=1e-14)
+    np.testing.assert_allclose(rounded.error, 0.1, rtol=1e-13)
