@@ -159,3 +159,10 @@ def test_integers_of_any_size():
     with pytest.raises(ValueError, match=r"n must be below 1\.8e308, got a larger integer"):
         bounds.best_of_n_kl(10**400)
     assert jnp.isfinite(sb.sequence_costs(3, 2**70).symbol_draws)
+
+
+def test_a_temperature_far_below_the_gaps_misses_the_best_by_chance_alone():
+    """KL(P*‖P_n) is then -log(1 - 0.9^n), for a best outcome of probability 0.1."""
+    n = np.array([20, 50, 200])
+    found = sb.metrics(sb.from_probs([0.1, 0.5, 0.4], [1.0, 0.5, 0.0]), n, 1e-9)
+    np.testing.assert_allclose(found.kl_tilted_soft, -np.log1p(-(0.9**n)), rtol=1e-12)
