@@ -20,8 +20,6 @@ from typing import Any
 import jax
 import numpy as np
 
-Array = jax.Array
-
 VARIABLE = "SOFTBON_MEMORY"
 """The environment variable that holds the limit of a process, in bytes."""
 
@@ -163,7 +161,8 @@ def _of_devices() -> int:
 
 def _public_name() -> str:
     """The name of the outermost public function of this package that is being called."""
-    name, frame = "the call", _frame()
+    name = "the call"
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         rooms = module.split(".")
@@ -174,7 +173,3 @@ def _public_name() -> str:
             name = function
         frame = frame.f_back
     return name
-
-
-def _frame() -> FrameType | None:
-    return sys._getframe(1)

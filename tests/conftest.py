@@ -23,7 +23,7 @@ jax.config.update("jax_debug_key_reuse", True)
 compilation_cache.enable()
 compilation_cache.quick()
 
-# Tracing makes very many objects, few of them in cycles: seldom looked at, they cost a twentieth less.
+# Tracing makes very many objects, few of them in cycles: they need be looked at seldom.
 gc.freeze()
 gc.set_threshold(100_000)
 

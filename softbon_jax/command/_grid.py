@@ -252,48 +252,34 @@ def _estimates(
             np.asarray(x).reshape(-1, where.shape[1]) for x in leave_one_out(scores.judges[prompts])
         )
         values, where = [rewards, left_out], np.tile(where, (turns, 1))
-    of_values, kl = (_in_float32 if float32 else _per_prompt)(
-        rewards, n, temperature, np.stack(values, axis=1), where
-    )
+    averaged = np.stack(values, axis=1)
+    if float32:
+        rewards, temperature, averaged, units, center = _in_float32(
+            rewards, temperature, averaged, where
+        )
+    table = pool_table(rewards, n, temperature, values=averaged, where=where)
+    of_values, kl = (np.asarray(x.per_prompt) for x in (table.values, table.kl))
+    if float32:
+        of_values = of_values.astype(np.float64) * units[..., None] + center[..., None]
     both = np.concatenate([of_values, kl[:, None]], axis=1)
     return both.reshape(turns, len(prompts), *both.shape[1:]).mean(0)
 
 
-def _per_prompt(
-    rewards: np.ndarray,
-    n: np.ndarray,
-    temperature: np.ndarray,
-    values: np.ndarray,
-    where: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The values `[prompts, V, T, M]` and the KL `[prompts, T, M]`."""
-    table = pool_table(rewards, n, temperature, values=values, where=where)
-    return np.asarray(table.values.per_prompt), np.asarray(table.kl.per_prompt)
-
-
 def _in_float32(
-    rewards: np.ndarray,
-    n: np.ndarray,
-    temperature: np.ndarray,
-    values: np.ndarray,
-    where: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `_per_prompt`; what is subtracted and the units, powers of two, are put back in float64."""
+    rewards: np.ndarray, temperature: np.ndarray, values: np.ndarray, where: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """What selects less the best, what is averaged less its mean, in units that are powers of two.
+
+    Returns the rewards, temperatures and values, and the units and means of the values, in float64.
+    """
     best = np.max(np.where(where, rewards, -np.inf), axis=1, keepdims=True)
     below = np.where(where, rewards - np.where(np.isneginf(best), 0.0, best), 0.0)
-    unit = _unit(below[np.isfinite(below)])
-    kept = where[:, None]
+    unit, kept = _unit(below[np.isfinite(below)]), where[:, None]
     center = np.mean(values, axis=2, where=kept, keepdims=True)
     off = np.where(kept, values - center, 0.0)
     units = np.array([_unit(off[:, i]) for i in range(off.shape[1])])[:, None]
-    of_values, kl = _per_prompt(
-        (below / unit).astype(np.float32),
-        n,
-        temperature / unit,
-        (off / units).astype(np.float32),
-        where,
-    )
-    return of_values.astype(np.float64) * units[..., None] + center[..., None], kl
+    scaled, of_values = ((x / y).astype(np.float32) for x, y in ((below, unit), (off, units)))
+    return scaled, temperature / unit, of_values, units, center
 
 
 def _unit(values: np.ndarray) -> float:

@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of `softbon`.
 
     The persistent compilation cache is turned on (`compilation_cache.enable`), and 64-bit mode for as
-    long as the command runs.
+    long as the command runs. `analyze` of fewer than `FEW` prompts adds a flag to `XLA_FLAGS`
+    (`compilation_cache.quick`).
 
     Args:
       arguments: those of the command line, without the name of the program; None for `sys.argv`.
