@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as benchmarks
 from benchmarks import (
+    __main__ as benchmarks,
     _compare,
     _page,
     _records,

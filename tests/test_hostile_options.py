@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from softbon_jax.command import main as command
-from softbon_jax.command import replacing
+from softbon_jax.command import main as command, replacing
 from tests.hostile_cases import GOOD, HEAD
 from tests.test_hostile_files import marks, run, select
 

@@ -4,6 +4,8 @@ import ast
 import functools
 import importlib
 import pkgutil
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -23,7 +25,7 @@ LINES = 450
 
 # From the ground up: a room imports from rooms on lower floors, and from its own.
 FLOORS = [
-    {"_special", "_averages", "_checks", "_fits", "_loops", "_memory", "_sharding"},
+    {"_lazy", "_special", "_averages", "_checks", "_fits", "_loops", "_memory", "_sharding"},
     {"problem", "rates", "_batching"},
     {"_arguments", "continuous"},
     {"exact"},
@@ -193,10 +195,45 @@ def test_folders_hold_reexports_or_nothing():
     for path in ROOT.rglob("__init__.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            bound = ast.walk(node.targets[0]) if isinstance(node, ast.Assign) else ()
             names = isinstance(node, ast.Assign) and all(
-                isinstance(x, ast.Name) and x.id in ("__all__", "__version__") for x in node.targets
+                x.id in ("__all__", "__version__", "__getattr__", "__dir__")
+                for x in bound
+                if isinstance(x, ast.Name)
             )
             assert docstring or names or isinstance(node, (ast.Import, ast.ImportFrom)), path
+
+
+def test_type_checkers_read_the_public_names():
+    """The stub names what the package finds, each in the module that defines it."""
+    stub = {}
+    for node in ast.parse((ROOT / "__init__.pyi").read_text(encoding="utf-8")).body:
+        for alias in getattr(node, "names", ()):
+            assert alias.asname == alias.name  # a stub exports no other import
+            stub[alias.name] = node.module
+    assert sorted(stub) == softbon_jax.__all__
+    for name, module in stub.items():
+        value = getattr(importlib.import_module(module), name)
+        assert value is getattr(softbon_jax, name), name
+
+
+def test_public_names_are_imported_when_used():
+    """Also while JAX traces: no module makes an array when it is imported, which would belong to it."""
+    code = """
+import sys, softbon_jax as sb
+before = sorted(x for x in sys.modules if x.startswith("softbon_jax"))
+assert before == ["softbon_jax", "softbon_jax._lazy"], before
+assert dir(sb) == sb.__all__
+import jax
+with jax.checking_leaks():
+    jax.make_jaxpr(lambda x: (x, [getattr(sb, name) for name in sb.__all__])[0])(1.0)
+assert all(name in vars(sb) for name in sb.__all__)  # and not looked for again
+print(sb.metrics(sb.bernoulli(0.5), n=2, temperature=1.0).kl_soft_base)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < 0.1
+    with pytest.raises(AttributeError, match="module 'softbon_jax' has no attribute 'metric'"):
+        _ = softbon_jax.metric
 
 
 def test_folders_are_packages():

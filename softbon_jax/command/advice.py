@@ -13,16 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from softbon_jax import _checks
-from softbon_jax.command._ballot import Ballot as Ballot
-from softbon_jax.command._ballot import ballot as ballot
-from softbon_jax.command._grid import Table as Table
-from softbon_jax.command._grid import default_n as default_n
-from softbon_jax.command._grid import default_temperatures as default_temperatures
-from softbon_jax.command._grid import tabulate as tabulate
+from softbon_jax.command._ballot import Ballot as Ballot, ballot as ballot
+from softbon_jax.command._grid import (
+    Table as Table,
+    default_n as default_n,
+    default_temperatures as default_temperatures,
+    tabulate as tabulate,
+)
 from softbon_jax.command._intervals import student
-from softbon_jax.command._per_prompt import PerPrompt as PerPrompt
-from softbon_jax.command._per_prompt import halves as halves
-from softbon_jax.command._per_prompt import per_prompt_temperatures as per_prompt_temperatures
+from softbon_jax.command._per_prompt import (
+    PerPrompt as PerPrompt,
+    halves as halves,
+    per_prompt_temperatures as per_prompt_temperatures,
+)
 
 FEWEST_PROMPTS = 10
 """With fewer, the spread between prompts is too uncertain for any conclusion."""

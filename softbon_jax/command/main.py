@@ -17,6 +17,7 @@ import numpy as np
 from softbon_jax import _checks, problem, scores
 from softbon_jax.command import (
     _files,
+    _inspect as inspection,
     _options,
     _processes,
     _terminal,
@@ -24,7 +25,6 @@ from softbon_jax.command import (
     compilation_cache,
     report,
 )
-from softbon_jax.command import _inspect as inspection
 from softbon_jax.exact.metrics import metrics
 from softbon_jax.sampling.select import select
 from softbon_jax.tuning.calibrate import temperature_for_kl

@@ -13,11 +13,8 @@ import numpy as np
 
 from softbon_jax.command import _page, _words
 from softbon_jax.command._ballot import SUBSETS, Ballot
-from softbon_jax.command._figure import COLORS as COLORS
-from softbon_jax.command._figure import drawing as drawing
-from softbon_jax.command._figure import pictures
-from softbon_jax.command._intervals import means as means
-from softbon_jax.command._intervals import student
+from softbon_jax.command._figure import COLORS as COLORS, drawing as drawing, pictures
+from softbon_jax.command._intervals import means as means, student
 from softbon_jax.command._terminal import printable
 from softbon_jax.command._words import Analysis as Analysis
 

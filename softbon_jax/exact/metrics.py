@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from softbon_jax import _arguments, _batching, _checks, _sharding
 from softbon_jax.continuous import Continuous
 from softbon_jax.exact import _continuous, _divergences, _plan, _rules, _soft, _steep
-from softbon_jax.exact._measures import Metrics as Metrics
 from softbon_jax.exact._measures import (
+    Metrics as Metrics,
     base_metrics,
     by_regime,
     hard_metrics,

@@ -13,8 +13,15 @@ from softbon_jax import _checks
 from softbon_jax._averages import mean_last
 from softbon_jax.scores import _cells, _files
 from softbon_jax.scores._records import Columns, Dropped, Scores, names_of
-from softbon_jax.scores._rows import Missing as Missing
-from softbon_jax.scores._rows import Rows, Wanted, check_roles, from_arrays, from_tables, kinds_of
+from softbon_jax.scores._rows import (
+    Missing as Missing,
+    Rows,
+    Wanted,
+    check_roles,
+    from_arrays,
+    from_tables,
+    kinds_of,
+)
 
 MOST_CELLS = 200_000_000
 """The most prompts times responses of the largest prompt."""
