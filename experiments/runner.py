@@ -49,6 +49,9 @@ from softbon_jax.command import replacing
 REPOSITORY = Path(__file__).resolve().parent.parent
 OUTSIDE = (
     "__main__.py",
+    "command/_analyze.py",
+    "command/_plan.py",
+    "command/_select.py",
     "command/main.py",
     "command/_files.py",
     "command/_terminal.py",

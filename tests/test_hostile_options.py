@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from softbon_jax.command import main as command, replacing
+from softbon_jax import scores
+from softbon_jax.command import replacing
 from tests.hostile_cases import GOOD, HEAD
 from tests.test_hostile_files import marks, run, select
 
@@ -139,7 +140,7 @@ def test_numbers_with_a_sign_are_no_options(capsys):
 
 def test_html_without_matplotlib_is_refused_before_computing(good, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(command.scores, "read", None)
+    monkeypatch.setattr(scores, "read", None)
     status, _, error = run(capsys, "analyze", good, "--html", good.with_name("r.html"))
     assert status == 2
     assert "--html) needs Matplotlib: pip install" in error

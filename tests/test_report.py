@@ -260,8 +260,8 @@ def test_a_temperature_for_every_prompt_is_told_where_there_is_a_choice(
     """Not at the lowest of the grid, whose KL no other spends. The estimates are made by hand."""
     table, numbers = analysis(gold=False).table, tmp_path / "x.json"
     half = table._replace(n=N[2:], reward=table.reward[..., 2:], kl=table.kl[..., 2:])
-    monkeypatch.setattr(main.advice, "tabulate", lambda *_, **__: table)
-    monkeypatch.setattr(main.advice, "halves", lambda *_, **__: (half, half))
+    monkeypatch.setattr(advice, "tabulate", lambda *_, **__: table)
+    monkeypatch.setattr(advice, "halves", lambda *_, **__: (half, half))
     options = ["analyze", write(tmp_path / "x.csv", 20, 4), "--temperature", "0", "--n", "4"]
     for budget, temperature in (("9", 0), ("1", 0.5)):
         assert main.main([*options, "--kl", budget, "--json", str(numbers)]) == 0
@@ -278,8 +278,9 @@ def test_packages_are_there_before_anything_is_computed(tmp_path):
     path = write(tmp_path / "x.csv")
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
-        "from softbon_jax.command import main, advice\n"
-        "main.scores.read = advice.tabulate = None\n"
+        "from softbon_jax import scores\n"
+        "from softbon_jax.command import advice, main\n"
+        "scores.read = advice.tabulate = None\n"
         f"sys.exit(main.main(['analyze', {path!r}, '--html', {str(tmp_path / 'r.html')!r}]))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -294,7 +295,7 @@ def test_a_copy_of_parquet_needs_pyarrow_before_anything_is_selected(tmp_path, c
     path = tmp_path / "x.parquet"
     path.write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    monkeypatch.setattr(main.scores, "read", None)
+    monkeypatch.setattr(scores, "read", None)
     out = ["--temperature", "0", "--out", str(tmp_path / "y.parquet")]
     assert main.main(["select", str(path), *out]) == 2
     assert "a copy of a Parquet file needs pyarrow" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What is in a file of scores, before anything is computed from it."""
+"""`softbon inspect`: what is in a file of scores, before anything is computed from it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from softbon_jax import scores
-from softbon_jax.command import _options
+from softbon_jax.command import _options, _terminal
 from softbon_jax.scores import Scores, names_of
 
 FAR = 10.0
 """Scores that many interquartile ranges from the median are called outliers."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print what is in the files."""
+    _options.check_file_options(options)
+    _terminal.say("\n".join(_terminal.printable(line) for line in lines(options)))
 
 
 def lines(options: argparse.Namespace) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The options of the files of scores, which several commands take, and the reading that they ask for."""
+"""What several commands take: the options of files of scores, and the reading that they ask for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 
 from softbon_jax import _checks, scores
+
+LARGEST = 1e150
+"""The squares of larger scores, of which standard errors are made, are not finite."""
 
 
 def file_options(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
@@ -106,3 +109,9 @@ def check_file_options(options: argparse.Namespace) -> None:
     _checks.positive_integer("--seed", options.seed, least=0, most=2**63 - 1)
     if options.temperature is not None:
         _checks.temperature(options.temperature, name="--temperature")
+
+
+def positive(option: str, value: float | None) -> None:
+    """Refuse a value that is given and not positive."""
+    if value is not None and not value > 0:
+        raise ValueError(f"{option} must be positive, got {value}")
