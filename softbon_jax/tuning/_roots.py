@@ -155,7 +155,7 @@ def _measured(goal: Goal, plan: exact.Plan, at: Array, question: Question) -> Ar
         temperature, log_n = jnp.exp(at), question.known
     else:
         temperature, log_n = question.known, jnp.logaddexp(0.0, at)
-    if goal.quantity != "reward":
+    if goal.quantity not in ("reward", "kl_soft_base"):
         return getattr(interior_metrics(question.problem, temperature, log_n, plan), goal.quantity)
     law = soft_law(question.problem, temperature, log_n, plan)
-    return law.gain(law.rewards)
+    return law.gain(law.rewards) if goal.quantity == "reward" else law.kl_base
