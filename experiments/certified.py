@@ -22,6 +22,9 @@ from softbon_jax import bounds
 EXAMPLE = ((0.5, 0.3, 0.1, 0.1), (0.0, 0.3, 0.6, 1.0))
 """The law and the rewards of the README."""
 
+FEW, ORDER = 16, 0.3
+"""Candidates, and the order of a divergence, where one value of each formula is enough."""
+
 RARE = ((1 - 2.0**-20, 2.0**-20), (0.0, 1.0))
 """A prize that about a million candidates find: the bounds on the divergence are close there."""
 
@@ -53,7 +56,8 @@ def cells(config: Config) -> list[str]:
 def compute(config: Config, cell: str) -> xr.Dataset:
     """Every number with its distance from the truth, and every inequality with its excess."""
     with enclosures.precise():
-        rows = [*_of_laws(config), *_of_rates(config), *_of_thresholds(config)]
+        parts = (_of_laws, _of_rates, _of_thresholds, _of_bounds, _of_other_laws, _of_pairs)
+        rows = [row for part in parts for row in part(config)]
         names, groups, values, balls = zip(*rows, strict=True)
         far = [enclosures.distance(x, ball) for x, ball in zip(values, balls, strict=True)]
         inequalities = list(_inequalities(config))
@@ -144,6 +148,69 @@ def _of_thresholds(config: Config) -> Iterator[Row]:
     upper = exact.expect(lambda w, r: w).log()
     yield "D = KL(P*‖P)", "constant", float(bounds.threshold_exponent(symbol, t)), d
     yield "log(1 + CV²)", "constant", float(bounds.threshold_exponent_upper(symbol, t)), upper
+
+
+def _of_bounds(config: Config) -> Iterator[Row]:
+    """Values of bounds and asymptotes at `FEW`, away from where they are attained."""
+    problem, symbol, t = sb.from_probs(*EXAMPLE), sb.from_probs(*EXAMPLE), config.temperature
+    exact = enclosures.laws(*EXAMPLE, t)
+    mean = exact.expect(lambda w, r: w)
+    variance = exact.expect(lambda w, r: (w - mean) ** 2)
+    upper, asymptote = bounds.kl_upper(problem, FEW, t), bounds.kl_asymptote(problem, FEW, t)
+    yield "log(1 + CV²/n)", "formula", float(upper), (1 + (mean - 1) / FEW).log()
+    yield "Var(W)/2n²", "formula", float(asymptote), variance / (2 * arb(FEW) ** 2)
+    of_block = float(bounds.block_kl_upper(symbol, 3, FEW, t))
+    yield "log(1 + ((1 + CV²)³ - 1)/n)", "formula", of_block, (1 + (mean**3 - 1) / FEW).log()
+    worst = float(bounds.cv_squared(sb.worst_case(2.0), 1.0))
+    yield "CV² of the worst case, sinh²(Δ/2λ)", "formula", worst, arb(1).sinh() ** 2
+
+
+def _of_other_laws(config: Config) -> Iterator[Row]:
+    """Rejection with `FEW` draws, a tail, the noise of a judge, and a divergence of another order."""
+    problem, t = sb.from_probs(*EXAMPLE), config.temperature
+    exact = enclosures.laws(*EXAMPLE, t)
+    log_law = sb.log_rejection(problem, FEW, t)
+    refused = (1 - exact.mean) ** FEW
+    triples = zip(exact.base, exact.tilted, exact.weights, strict=True)
+    for k, (p, tilted, w) in enumerate(triples):
+        rest = p * (1 - w * exact.mean) / (1 - exact.mean)
+        law = (1 - refused) * tilted + refused * rest
+        yield f"rejection, P_n({k + 1})", "formula", float(np.exp(log_law[k])), law
+    ratios = enclosures.soft_ratios(exact, FEW)
+    soft = [p * x for p, x in zip(exact.tilted, ratios, strict=True)]
+    selected = sb.Problem(sb.log_soft_bon(problem, FEW, t), problem.rewards)
+    most = exact.rewards[1]
+    below = sum((q for q, r in zip(soft, exact.rewards, strict=True) if r <= most), arb(0))
+    tail = float(sb.tail_probability(selected, problem.rewards[1]))
+    yield "P_n(r ≤ r(2))", "formula", tail, below
+    noise = sb.normal_noise(t)
+    spread = float(np.sum(noise.weights * noise.values**2))
+    yield "the variance of normal noise, σ²", "formula", spread, arb(t) ** 2
+    order = arb(ORDER)
+    pairs = zip(exact.tilted, ratios, strict=True)
+    moment = sum((p * x**order for p, x in pairs), arb(0))
+    of_order = float(sb.renyi(problem, FEW, t, ORDER))
+    yield f"D_α(P_n‖P*), α = {ORDER}", "formula", of_order, moment.log() / (order - 1)
+
+
+def _of_pairs(config: Config) -> Iterator[Row]:
+    """Two symbols selected together, by `FEW` pairs."""
+    probs, rewards = EXAMPLE
+    tenths = [round(10 * x) for x in rewards]  # totals that tie must tie here too
+    pairs = [(i, j) for i in range(len(probs)) for j in range(len(probs))]
+    exact = enclosures.laws(
+        [arb(probs[i]) * arb(probs[j]) for i, j in pairs],
+        [float(tenths[i] + tenths[j]) for i, j in pairs],
+        10 * config.temperature,
+    )
+    symbol = sb.from_probs(probs, np.array(tenths, float))
+    measured = sb.blockwise_metrics(symbol, 2, FEW, 10 * config.temperature)
+    ratios = enclosures.soft_ratios(exact, FEW)
+    kl = enclosures.relative_entropy(exact.tilted, ratios)
+    yield "KL(P*‖P_n) of pairs", "divergence", float(measured.kl_tilted_soft), kl
+    triples = zip(exact.tilted, ratios, exact.rewards, strict=True)
+    gap = sum((p * (1 - x) * r for p, x, r in triples), arb(0))
+    yield "reward gap of pairs", "divergence", float(measured.reward_gap), gap
 
 
 def _inequalities(config: Config) -> Iterator[tuple[str, str, float]]:

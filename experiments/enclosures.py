@@ -48,8 +48,8 @@ class Laws(NamedTuple):
         return sum((p * x for p, x in zip(self.tilted, values, strict=True)), arb(0))
 
 
-def laws(probs: Sequence[float], rewards: Sequence[float], temperature: float) -> Laws:
-    """P, W and μ of concrete floats."""
+def laws(probs: Sequence[float | Ball], rewards: Sequence[float], temperature: float) -> Laws:
+    """P, W and μ of concrete floats; probabilities may be balls."""
     p, r = [arb(x) for x in probs], [arb(x) for x in rewards]
     total = sum(p, arb(0))
     p = [x / total for x in p]

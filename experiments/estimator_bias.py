@@ -111,9 +111,10 @@ def compute(config: Config, cell: str) -> xr.Dataset:
     total = config.studies * config.prompts
     drawn = jax.random.randint(draw_key, (total, config.size), 0, config.outcomes)
     pools = problem.rewards[drawn]
+    curve = sb.pool_curve(pools, config.n, temperature)
     estimates = np.stack(
         [
-            sb.pool_curve(pools, config.n, temperature).per_prompt,
+            curve.per_prompt,
             sb.plug_in_curve(pools, config.n, temperature).per_prompt,
             _bootstrap(np.random.default_rng([config.seed, index]), pools, config, temperature),
         ],
@@ -140,6 +141,12 @@ def compute(config: Config, cell: str) -> xr.Dataset:
             ),
             "spread": variable(
                 estimates.std(0, ddof=1)[None], GRID, "standard deviation between pools", REWARD
+            ),
+            "own_se": variable(
+                np.asarray(curve.standard_error)[None],
+                ["temperature", "n"],
+                "standard error of the mean U-statistic, its own",
+                REWARD,
             ),
             "coverage": variable(
                 covered.mean(0)[None], GRID, "share of 95% intervals that hold the truth", "1"
@@ -207,7 +214,10 @@ def _judges(config: Config) -> xr.Dataset:
     true = random.normal(size=(config.judged_pools, size))
     noise = NOISE * random.normal(size=(config.judged_pools, size, JUDGES))
     judges = true[..., None] + noise
-    left_out = sb.leave_one_out_curve(judges, n, 0.0).per_prompt
+    half = len(judges) // 2
+    known = sb.leave_one_out_curve(judges[:half], n, 0.0)
+    traced = jax.jit(lambda x: sb.leave_one_out_curve(x, n, 0.0))(judges[half:])  # other code
+    left_out = np.concatenate([known.per_prompt, traced.per_prompt])
     by_all = sb.pool_curve(judges[..., 1:].mean(-1), n, 0.0).per_prompt
     variance = 1 + NOISE**2 / (JUDGES - 1)
     u, weight = np.polynomial.legendre.leggauss(200)

@@ -8,8 +8,18 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-_COLORS = {"law": style.BLUE, "divergence": style.RED, "constant": style.GREEN}
-_LABELS = {"law": "law", "divergence": "KL and reward gap", "constant": "constants of the rates"}
+_COLORS = {
+    "law": style.BLUE,
+    "divergence": style.RED,
+    "constant": style.GREEN,
+    "formula": style.ORANGE,
+}
+_LABELS = {
+    "law": "law",
+    "divergence": "KL and reward gap",
+    "constant": "constants of the rates",
+    "formula": "bounds, other rules",
+}
 
 
 @style.styled

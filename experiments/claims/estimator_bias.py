@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.claims import DERIVED, TOLERANCES, Claim, at_most
+from experiments.claims import CHECK, DERIVED, TOLERANCES, Claim, at_most
 
 NAME = "estimator_bias"
 
@@ -57,6 +57,14 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             0.01 + 4 * noise,
             "largest lack of coverage",
             source=DERIVED,
+        ),
+        at_most(
+            NAME,
+            "the standard error of a mean U-statistic is the spread of pools over √pools",
+            abs(dataset.own_se / dataset.bias_se.sel(estimator="U-statistic") - 1),
+            TOLERANCES.rounding,
+            "largest difference, relative",
+            source=CHECK,
         ),
         at_most(
             NAME,

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 
-from experiments.claims import DERIVED, PAPER_RATE, Claim, bound, power_laws, simulation
+from experiments.claims import (
+    CHECK,
+    DERIVED,
+    PAPER_RATE,
+    TOLERANCES,
+    Claim,
+    at_most,
+    bound,
+    power_laws,
+    simulation,
+)
+from softbon_jax.rates import fit_rate
 
 NAME = "kl_rate"
 
@@ -39,4 +51,22 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
             exponent,
             source=DERIVED,
         )
+    rows.append(_through_the_last(n, exact.values.reshape(-1, size)))
     return rows + [simulation(NAME, dataset, field) for field in ("kl_tilted_soft", "tv")]
+
+
+def _through_the_last(n: np.ndarray, curves: np.ndarray) -> Claim:
+    """Constant and exponent fitted together give back the value that they were extrapolated from."""
+    fits = [fit_rate(n, curve) for curve in curves]
+    return at_most(
+        NAME,
+        "constant · n^exponent, both fitted to KL(P*‖P_n), is its value at the largest n",
+        [
+            abs(fit.constant * n[-1] ** fit.exponent / curve[-1] - 1)
+            for fit, curve in zip(fits, curves, strict=True)
+            if fit.ok
+        ],
+        TOLERANCES.constant,
+        "largest difference, relative",
+        source=CHECK,
+    )

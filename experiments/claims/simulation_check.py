@@ -50,6 +50,17 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
                 source=CHECK,
             )
         )
+    for stream in dataset.stream.values:
+        rows.append(
+            at_most(
+                NAME,
+                f"{stream}: streams in two batches have the exact law",
+                dataset.stream_deviation.sel(stream=stream),
+                TOLERANCES.standard_errors,
+                "largest error of a probability in standard errors",
+                source=CHECK,
+            )
+        )
     # The law at λ = inf is P: a simulation may report 0 or nothing, but no other number.
     nothing = dataset.sel(temperature=np.inf)
     said = [np.nan_to_num(nothing[f"simulated_{x}"].values) for x in ("kl_soft_base", "tv")]
