@@ -16,7 +16,8 @@ test: $(READY)
 	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not long"
 
 slow: $(READY)
-	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m slow
+	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "slow and not computes"
+	$(PY) -m pytest -n 2 -m "slow and computes"
 
 # Many more examples for the invariances, with random seeds, which are printed; every function on every
 # kind of divided array; what `make test` and `make slow` look at in part. Before a release.

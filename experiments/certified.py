@@ -211,6 +211,11 @@ def _of_pairs(config: Config) -> Iterator[Row]:
     triples = zip(exact.tilted, ratios, exact.rewards, strict=True)
     gap = sum((p * (1 - x) * r for p, x, r in triples), arb(0))
     yield "reward gap of pairs", "divergence", float(measured.reward_gap), gap
+    law = [p * x for p, x in zip(exact.tilted, ratios, strict=True)]
+    spent = sum((q * (q / p).log() for q, p in zip(law, exact.base, strict=True)), arb(0))
+    yield "KL(P_n‖P) of pairs", "divergence", float(measured.kl_soft_base), spent
+    most = exact.expect(lambda w, r: w.log())
+    yield "KL(P*‖P) of pairs", "divergence", float(measured.kl_tilted_base), most
 
 
 def _inequalities(config: Config) -> Iterator[tuple[str, str, float]]:

@@ -233,17 +233,18 @@ def _judges(config: Config) -> xr.Dataset:
 
 
 def _advice(config: Config) -> xr.Dataset:
-    """The value of the best of eight equal points, and false alarms of over-optimization."""
+    """The value of the best of eight equal points, false advice, and false alarms."""
     random, prompts, n = (
         np.random.default_rng(config.seed),
         60,
         np.array([1, 2, 3, 4, 6, 8, 12, 16, 32]),
     )
-    corrected, alarms = np.zeros((config.tables, 2)), 0
+    corrected, advised, alarms = np.zeros((config.tables, 2)), 0, 0
     for i in range(config.tables):
         gold = random.normal(size=(prompts, 1, n.size))
         even = advice.Table(np.zeros(1), n, gold, gold, np.zeros_like(gold), np.arange(prompts))
         alarms += advice.overoptimized(even, 0.0, seed=i, samples=400).finding == "turns down"
+        advised += advice.choose(even, seed=i, samples=400).ok
         gold[:, :, 0] -= 2  # of a single response, so that the advice is clear
         choice = advice.choose(even, seed=i, samples=400)
         corrected[i] = choice.value, gold.mean(0).max()
@@ -251,6 +252,7 @@ def _advice(config: Config) -> xr.Dataset:
         {
             **_mean_and_error(corrected[:, 0], "advised_value", REWARD),
             **_mean_and_error(corrected[:, 1], "largest_mean", REWARD),
+            "false_advice": variable(advised / config.tables, [], "share with advice", "1"),
             "false_alarms": variable(alarms / config.tables, [], "share that turns down", "1"),
         }
     )

@@ -62,6 +62,7 @@ def test_shapes_and_a_bar(ragged):
 
 
 @pytest.mark.slow
+@pytest.mark.computes
 def test_intervals_cover():
     """Prompts of different quality; the truth from a very large sample of them."""
     random = np.random.default_rng(1)

@@ -334,6 +334,15 @@ def test_words_for_missing(tmp_path, word):
     np.testing.assert_array_equal(pools.gold, [[1, 0, 1]])
 
 
+def test_a_lost_draw_has_the_lowest_gold_of_the_file(tmp_path):
+    """Of all prompts, not of its own: gold that is unknown is never taken for more than the worst."""
+    rows = "a,1,0.5\na,,\na,3,0.75\nb,1,0.25\nb,2,\nb,3,2\n"
+    path = put(tmp_path, "x.csv", f"prompt,reward,gold_reward\n{rows}")
+    pools = scores.read(path, missing="lose")
+    np.testing.assert_array_equal(pools.rewards, [[1, -np.inf, 3], [1, 2, 3]])
+    np.testing.assert_array_equal(pools.gold, [[0.5, 0.25, 0.75], [0.25, 0.25, 2]])
+
+
 def test_success_names_the_words_that_count(tmp_path):
     text = "prompt,reward,verdict\na,1,great\na,2,poor\na,3,awful\n"
     path = put(tmp_path, "x.csv", text)

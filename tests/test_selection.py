@@ -79,6 +79,7 @@ def test_small_weights_are_selected_in_proportion():
 
 
 @pytest.mark.slow
+@pytest.mark.computes
 @pytest.mark.parametrize("rule", ["soft", "race"])
 def test_a_million_candidates(rule):
     """Four levels of reward: their shares are right, and no position is favored within them."""

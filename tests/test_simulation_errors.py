@@ -33,6 +33,7 @@ def test_grouped_jackknife_against_its_definition():
 
 
 @pytest.mark.slow
+@pytest.mark.computes
 @pytest.mark.parametrize(("method", "n", "temperature"), [("counts", 16, 0.3), ("literal", 8, 0.2)])
 def test_intervals_cover_and_bias_is_corrected(method, n, temperature):
     """95 % intervals of every estimate cover in 93 to 97 % of 1,000 repetitions."""

@@ -100,6 +100,14 @@ def claims(dataset: xr.Dataset) -> list[Claim]:
         ),
         at_most(
             NAME,
+            "equal gold at every n: a point is recommended at the 5% level",
+            dataset.false_advice,
+            0.05 + ALARMS + 4 * np.sqrt(0.05 * 0.95 / dataset.attrs["tables"]),
+            "share of tables with advice",
+            source=DERIVED,
+        ),
+        at_most(
+            NAME,
             'equal gold at every n: "turns down" at the 5% level, however many n there are',
             dataset.false_alarms,
             0.05 + ALARMS + 4 * np.sqrt(0.05 * 0.95 / dataset.attrs["tables"]),
