@@ -17,6 +17,7 @@ __version__ = "0.2.0"
 __getattr__, __dir__, __all__ = attach(
     __name__,
     modules=("bounds", "calibrate", "rates", "scores"),
+    reachable=("continuous", "exact", "pools", "problem", "sampling", "simulation", "tuning"),
     names={
         "_memory": ["memory_limit"],
         "continuous": ["Continuous", "from_distribution"],

@@ -12,7 +12,11 @@ from typing import Any
 
 
 def attach(
-    package: str, *, modules: Sequence[str], names: Mapping[str, Sequence[str]]
+    package: str,
+    *,
+    modules: Sequence[str],
+    names: Mapping[str, Sequence[str]],
+    reachable: Sequence[str] = (),
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package.
 
@@ -20,6 +24,7 @@ def attach(
       package: its name.
       modules: those directly below it that are public themselves.
       names: public names by the module that defines them, below the package.
+      reachable: further modules directly below it that are attributes, but not in `__all__`.
     """
     home = {name: module for module, those in names.items() for name in those}
     public = sorted([*modules, *home])
@@ -27,7 +32,7 @@ def attach(
     def getattr_(name: str) -> Any:
         if name in home:
             value = getattr(importlib.import_module(f"{package}.{home[name]}"), name)
-        elif name in modules:
+        elif name in modules or name in reachable:
             value = importlib.import_module(f"{package}.{name}")
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name)

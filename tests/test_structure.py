@@ -232,6 +232,8 @@ print(sb.metrics(sb.bernoulli(0.5), n=2, temperature=1.0).kl_soft_base)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0 < float(done.stdout) < 0.1
+    for name in ("continuous", "exact", "pools", "problem", "sampling", "simulation", "tuning"):
+        assert softbon_jax.__getattr__(name) is importlib.import_module(f"softbon_jax.{name}")
     with pytest.raises(AttributeError, match="module 'softbon_jax' has no attribute 'metric'"):
         _ = softbon_jax.metric
 
