@@ -5,8 +5,8 @@ READY := .venv/.ready
 
 .PHONY: test slow test-long matrix mutants lint wheel bench reproduce figures verify docs clean
 
-# Most of the time of a test is compilation, which goes faster without optimization; `make verify` and
-# `make docs` compile as users do. What has been compiled stays in the user's cache (SOFTBON_CACHE, see
+# Most of the time of tests and of small settings is compilation, which goes faster without optimization;
+# `make reproduce` and `make docs` compile as users do. What has been compiled stays in the user's cache (SOFTBON_CACHE, see
 # `softbon --help`) for the next run.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1
 
@@ -53,7 +53,7 @@ figures: $(READY)
 	$(PY) -m figures
 
 verify: $(READY)
-	$(PY) -m experiments verify --config smoke
+	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m experiments verify --config smoke
 
 # Warnings are errors, links to names that are not documented too.
 docs: $(READY)
