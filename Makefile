@@ -6,8 +6,8 @@ READY := .venv/.ready
 .PHONY: test slow test-long matrix mutants lint wheel bench reproduce figures verify docs clean
 
 # Most of the time of tests and of small settings is compilation, which goes faster without optimization;
-# `make reproduce` and `make docs` compile as users do. What has been compiled stays in the user's cache (SOFTBON_CACHE, see
-# `softbon --help`) for the next run.
+# `make reproduce` and `make docs` compile as users do. What has been compiled stays in the user's cache
+# (SOFTBON_CACHE, see `softbon --help`) for the next run.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1
 
 # The tests that take seconds; those that take longer, or need the results of the experiments, are in
