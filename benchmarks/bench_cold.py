@@ -20,6 +20,10 @@ PROMPTS, RESPONSES = 120, 24
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 EMPTY, FILLED = "empty cache", "filled cache"
+IMPORTS = {
+    "import": "import jax, softbon_jax",
+    "import, all public names": "import jax; from softbon_jax import *",
+}
 METRICS = """
 from softbon_jax.command import compilation_cache
 compilation_cache.enable()
@@ -86,14 +90,16 @@ def run(rounds: int, quick: bool) -> _timing.Report:
         folder = Path(temporary)
         write_scores(folder / "scores.csv")
         import_jax = process(["-c", "import jax"], folder)
-        contestants = {"import": process(["-c", "import softbon_jax"], folder)}
+        contestants = {name: process(["-c", code], folder) for name, code in IMPORTS.items()}
         for name, arguments in PROGRAMS.items():
             empty, filled = f"{name}, {EMPTY}", f"{name}, {FILLED}"
             contestants[empty] = process(arguments, folder, empty, empty=True)
             contestants[filled] = process(arguments, folder, filled)
         times = _timing.race(contestants, rounds, reference=import_jax, warm=False)
-        own = np.subtract(times["import"].steady, times["import"].reference)
-        values = {"import less import jax, ms": _timing.spread(1e3 * own)}
+        values = {}
+        for name in IMPORTS:
+            own = np.subtract(times[name].steady, times[name].reference)
+            values[f"{name}, less import jax, ms"] = _timing.spread(1e3 * own)
         for name in PROGRAMS:
             compiled = [entries(x) for x in folder.glob(f"{name}, {EMPTY}*")]
             again = entries(folder / f"{name}, {FILLED}") - min(compiled)
