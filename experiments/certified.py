@@ -152,14 +152,14 @@ def _of_thresholds(config: Config) -> Iterator[Row]:
 
 def _of_bounds(config: Config) -> Iterator[Row]:
     """Values of bounds and asymptotes at `FEW`, away from where they are attained."""
-    problem, symbol, t = sb.from_probs(*EXAMPLE), sb.from_probs(*EXAMPLE), config.temperature
+    problem, t = sb.from_probs(*EXAMPLE), config.temperature
     exact = enclosures.laws(*EXAMPLE, t)
     mean = exact.expect(lambda w, r: w)
     variance = exact.expect(lambda w, r: (w - mean) ** 2)
     upper, asymptote = bounds.kl_upper(problem, FEW, t), bounds.kl_asymptote(problem, FEW, t)
     yield "log(1 + CV²/n)", "formula", float(upper), (1 + (mean - 1) / FEW).log()
     yield "Var(W)/2n²", "formula", float(asymptote), variance / (2 * arb(FEW) ** 2)
-    of_block = float(bounds.block_kl_upper(symbol, 3, FEW, t))
+    of_block = float(bounds.block_kl_upper(problem, 3, FEW, t))
     yield "log(1 + ((1 + CV²)³ - 1)/n)", "formula", of_block, (1 + (mean**3 - 1) / FEW).log()
     worst = float(bounds.cv_squared(sb.worst_case(2.0), 1.0))
     yield "CV² of the worst case, sinh²(Δ/2λ)", "formula", worst, arb(1).sinh() ** 2

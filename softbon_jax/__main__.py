@@ -10,8 +10,7 @@ from softbon_jax.command.main import main
 
 def run() -> int:
     """The command in a process of its own."""
-    # Tracing makes very many objects, few of them in cycles: looked at at every 700, as Python does,
-    # they cost a tenth of the time of `plan`.
+    # Tracing makes very many objects, few of them in cycles: they need be looked at seldom.
     gc.set_threshold(50_000)
     if sys.argv[1:2] != ["analyze"]:  # which decides by what it reads
         compilation_cache.quick()
