@@ -137,7 +137,7 @@ def _hard(
         logpdf=logpdf, temperature=1.0 if heavy else config.finest, n=64 if heavy else 1024
     )
     n = numbers[:, None]
-    selected = np.exp(law.log_probs + np.log(n) + (n - 1) * law.log_below)
+    selected = np.exp(law.log_probs[None] + np.log(n) + (n - 1) * law.log_below[None])
     return {
         "reward": selected @ law.rewards,
         "gold": selected @ _expected_truth(error, np.asarray(law.rewards)),
