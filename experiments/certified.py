@@ -98,10 +98,7 @@ def _of_laws(config: Config) -> Iterator[Row]:
             yield f"P_n({k + 1}), n = {n:g}", "law", float(ours[i, k]), p * ratio
         kl = enclosures.relative_entropy(exact.tilted, ratios)
         yield f"KL(P*‖P_n), n = {n:g}", "divergence", float(measured.kl_tilted_soft[i]), kl
-        gap = sum(
-            (p * (1 - x) * r for p, x, r in zip(exact.tilted, ratios, exact.rewards, strict=True)),
-            arb(0),
-        )
+        gap = enclosures.reward_gap(exact, ratios)
         yield f"reward gap, n = {n:g}", "divergence", float(measured.reward_gap[i]), gap
 
 
@@ -177,7 +174,7 @@ def _of_other_laws(config: Config) -> Iterator[Row]:
         law = (1 - refused) * tilted + refused * rest
         yield f"rejection, P_n({k + 1})", "formula", float(np.exp(log_law[k])), law
     ratios = enclosures.soft_ratios(exact, FEW)
-    soft = [p * x for p, x in zip(exact.tilted, ratios, strict=True)]
+    soft = enclosures.selected(exact, ratios)
     selected = sb.Problem(sb.log_soft_bon(problem, FEW, t), problem.rewards)
     most = exact.rewards[1]
     below = sum((q for q, r in zip(soft, exact.rewards, strict=True) if r <= most), arb(0))
@@ -208,11 +205,9 @@ def _of_pairs(config: Config) -> Iterator[Row]:
     ratios = enclosures.soft_ratios(exact, FEW)
     kl = enclosures.relative_entropy(exact.tilted, ratios)
     yield "KL(P*‖P_n) of pairs", "divergence", float(measured.kl_tilted_soft), kl
-    triples = zip(exact.tilted, ratios, exact.rewards, strict=True)
-    gap = sum((p * (1 - x) * r for p, x, r in triples), arb(0))
+    gap = enclosures.reward_gap(exact, ratios)
     yield "reward gap of pairs", "divergence", float(measured.reward_gap), gap
-    law = [p * x for p, x in zip(exact.tilted, ratios, strict=True)]
-    spent = sum((q * (q / p).log() for q, p in zip(law, exact.base, strict=True)), arb(0))
+    spent = enclosures.spent(exact, ratios)
     yield "KL(P_n‖P) of pairs", "divergence", float(measured.kl_soft_base), spent
     most = exact.expect(lambda w, r: w.log())
     yield "KL(P*‖P) of pairs", "divergence", float(measured.kl_tilted_base), most
@@ -236,9 +231,8 @@ def _inequalities(config: Config) -> Iterator[tuple[str, str, float]]:
         for n in config.n:
             ratios = enclosures.soft_ratios(exact, n)
             kl = enclosures.relative_entropy(exact.tilted, ratios)
-            law = [p * x for p, x in zip(exact.tilted, ratios, strict=True)]
-            spent = sum((q * (q / p).log() for q, p in zip(law, exact.base, strict=True)), arb(0))
-            gap = 1 - sum((q * r for q, r in zip(law, exact.rewards, strict=True)), arb(0)) / reward
+            spent = enclosures.spent(exact, ratios)
+            gap = enclosures.reward_gap(exact, ratios) / reward
             most = (n / (1 + (n - 1) * (-span).exp())).log()
             where = f"{place}, n = {n:g}"
             yield "KL(P*‖P_n) ≤ log(1 + CV²/n)", where, _excess(kl / (1 + cv / n).log())

@@ -85,6 +85,23 @@ def soft_ratios(of: Laws, n: int) -> list[Ball]:
     return ratios
 
 
+def selected(of: Laws, ratios: Sequence[Ball]) -> list[Ball]:
+    """P_n = ρ P*."""
+    return [p * x for p, x in zip(of.tilted, ratios, strict=True)]
+
+
+def reward_gap(of: Laws, ratios: Sequence[Ball]) -> Ball:
+    """E_{P*}[r] - E_{P_n}[r]."""
+    triples = zip(of.tilted, ratios, of.rewards, strict=True)
+    return sum((p * (1 - x) * r for p, x, r in triples), arb(0))
+
+
+def spent(of: Laws, ratios: Sequence[Ball]) -> Ball:
+    """KL(P_n‖P)."""
+    pairs = zip(selected(of, ratios), of.base, strict=True)
+    return sum((q * (q / p).log() for q, p in pairs), arb(0))
+
+
 def relative_entropy(p: Sequence[Ball], ratios: Sequence[Ball]) -> Ball:
     """KL(p‖p · ratios) = -Σ p log ratio."""
     return -sum((a * x.log() for a, x in zip(p, ratios, strict=True)), arb(0))

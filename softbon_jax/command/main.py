@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(command: str) -> Callable[[argparse.Namespace], None]:
-    """What a command does, imported when it is asked for: `plan` needs no readers of files."""
+    """What a command does, imported when it is asked for: `plan` needs no pools."""
     if command == "analyze":
         from softbon_jax.command._analyze import run
     elif command == "inspect":
