@@ -76,11 +76,12 @@ def real(name: str, x: Any) -> Any:
     raise TypeError(f"{name} must be real numbers, got {given}")
 
 
-def as_float(name: str, x: Any, dtype: Any = None) -> Array:
+def as_float(name: str, x: Any, dtype: Any = None, *, host: bool = False) -> Array:
     """`x` as a real floating array in `dtype`; `TypeError` for anything else.
 
     Without a `dtype` float32 and float64 keep theirs, half precision becomes float32, and integers
-    become the default float of `jax.numpy`, without passing through a narrower integer type.
+    become the default float of `jax.numpy`, without passing through a narrower integer type. With
+    `host`, what is no array of JAX becomes one of NumPy.
     """
     x = real(name, x)
     if dtype is None:
@@ -88,8 +89,11 @@ def as_float(name: str, x: Any, dtype: Any = None) -> Array:
         dtype = compute_dtype(jax.dtypes.canonicalize_dtype(float if integer else x.dtype))
     if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
         return x
+    x = _cast(x, dtype)
+    if host and not isinstance(x, jax.Array):
+        return x
     # Naming the dtype moves a NumPy array to the device without compiling a program for it.
-    return jnp.asarray(_cast(x, dtype), dtype)
+    return jnp.asarray(x, dtype)
 
 
 def _cast(x: Any, dtype: Any) -> Any:
@@ -159,10 +163,18 @@ def offending(name: str, x: np.ndarray, bad: np.ndarray, requirement: str) -> No
     raise ValueError(f"{name} must be {requirement}, got {x[index]} at index {label}")
 
 
-def _values(name: str, x: Any, dtype: Any, legal: Callable[[Any], Any], requirement: str) -> Array:
+def _values(
+    name: str,
+    x: Any,
+    dtype: Any,
+    legal: Callable[[Any], Any],
+    requirement: str,
+    *,
+    host: bool = False,
+) -> Array:
     """`x` as `as_float` has it, where it is legal: else `ValueError`, or NaN where it is traced."""
     x = real(name, x)
-    value, given = concrete(x), as_float(name, x, dtype)
+    value, given = concrete(x), as_float(name, x, dtype, host=host)
     if value is None:
         return jnp.where(legal(given), given, jnp.nan)
     offending(name, value, ~legal(value), requirement)
@@ -234,8 +246,12 @@ def positive_probability(name: str, x: Any, dtype: Any = None) -> Array:
 
 
 def temperature(x: Any, dtype: Any = None, name: str = "temperature") -> Array:
-    """Every entry of a temperature is in [0, inf]."""
-    x = _values(name, x, dtype, lambda v: v >= 0, "at least 0 (0 and inf are legal)")
+    """Every entry of a temperature is in [0, inf]; one that is no array of JAX stays on the host.
+
+    A compiled function takes it from there at once. To put a number on the device first, and to wait
+    for it, takes as long as a small law.
+    """
+    x = _values(name, x, dtype, lambda v: v >= 0, "at least 0 (0 and inf are legal)", host=True)
     value = None if isinstance(x, jax.core.Tracer) else concrete(x)
     if value is not None and ((value > 0) & (value < jnp.finfo(x.dtype).tiny)).any():
         # Subnormal numbers are 0 to XLA on CPU; what looks at the value must see the same.
@@ -249,10 +265,12 @@ def is_divided(x: Any) -> bool:
     return known and len(x.sharding.device_set) > 1
 
 
-def _placed(value: np.ndarray, given: Any) -> Array:
-    """A value as an array on the devices that the argument is on, divided as that is."""
+def _placed(value: np.ndarray, given: Any) -> Any:
+    """A value as an array where the argument is: on its devices, divided as that is, or on the host."""
     if is_divided(given):
         return jax.device_put(value, given.sharding)
+    if not isinstance(given, jax.Array):
+        return value
     return jnp.asarray(value, value.dtype)  # without its dtype a scalar would compile a program
 
 
@@ -335,8 +353,11 @@ def scalar_or_vector(name: str, x: Any) -> None:
 
 def batch_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The broadcast of named batch shapes; `ValueError` quoting them all if there is none."""
+    given = list(shapes.values())
+    if all(shape == given[0] for shape in given):
+        return given[0]
     try:
-        return np.broadcast_shapes(*shapes.values())
+        return np.broadcast_shapes(*given)
     except ValueError:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(f"batch shapes do not broadcast: {listed}") from None
@@ -371,14 +392,15 @@ def same_outcomes(name: str, x: Array, size: int) -> None:
 def log_candidates(n: Any, log_n: Any, dtype: Any = None) -> Array:
     """Log n in `dtype`, from exactly one of `n` and `log_n`; `n` is a finite real number >= 1.
 
-    Without a `dtype` in the float dtype of the one that is given, as `as_float` has it.
+    Without a `dtype` in the float dtype of the one that is given, as `as_float` has it. Like a
+    `temperature`, what is no array of JAX stays on the host.
     """
     if (n is None) == (log_n is None):
         raise ValueError(
             f"give exactly one of n and log_n, got n={shown(n)} and log_n={shown(log_n)}"
         )
     name, given, least = ("n", n, 1) if log_n is None else ("log_n", log_n, 0)
-    dtype = as_float(name, given).dtype if dtype is None else dtype
+    dtype = as_float(name, given, host=True).dtype if dtype is None else dtype
     given = real(name, given)
     value = concrete(given)
     if value is not None:

@@ -306,12 +306,23 @@ def test_traced_temperature_and_n_compile_once():
         )
 
 
+@pytest.mark.slow
 def test_too_few_nodes_is_nan_not_wrong():
     problem = sb.from_probs(PROBS, REWARDS)
     assert np.isnan(sb.metrics(problem, 4, 0.01, nodes=64).kl_tilted_soft)
-    traced = jax.jit(lambda t: sb.metrics(problem, 4, t, nodes=512).kl_tilted_soft)
-    assert np.isnan(traced(8e-3))  # and at 1e-3 the law is that of hard best-of-n
-    assert np.isfinite(traced(1.0))
+    traced = jax.jit(lambda t, n: sb.metrics(problem, n, t, nodes=512).kl_tilted_soft)
+    assert np.isnan(traced(8e-3, 4))  # and at 1e-3 the law is that of hard best-of-n
+    assert np.isfinite(traced(1.0, 4))
+
+
+@pytest.mark.slow
+def test_where_n_is_known_fewer_nodes_are_enough():
+    problem = sb.from_probs(np.full(500, 1 / 500), np.linspace(0, 1, 500))
+    known, real = (
+        jax.jit(lambda t, n=n: sb.metrics(problem, n, t).kl_tilted_soft)(1 / 400) for n in (4, 4.5)
+    )
+    np.testing.assert_allclose(known, sb.metrics(problem, 4, 1 / 400).kl_tilted_soft, rtol=1e-12)
+    assert np.isnan(real)
 
 
 @pytest.mark.parametrize("step", [0.01, 1.0, 30.0])
@@ -418,6 +429,7 @@ def test_half_precision_is_promoted(dtype):
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_block_of_impossible_outcomes_changes_nothing(dtype):
     """Large problems are computed in blocks of outcomes, and one of them may have no probability."""

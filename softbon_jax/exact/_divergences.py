@@ -34,8 +34,9 @@ def both_ways(p: Array, q: Array, delta: Array, log_ratio: Array) -> tuple[Array
     delta = jnp.where(near, delta, 0.0)
     forward = jnp.where(p == 0, 0.0, log_ratio)
     backward = jnp.where(q == 0, 0.0, log_ratio)
-    kl_pq = jnp.where(near, p * _special.ratio_minus_log(delta, log_ratio), q - p - p * forward)
-    kl_qp = jnp.where(near, p * _special.ratio_log_ratio(delta, log_ratio), q * backward - (q - p))
+    of_p, of_q = _special.excesses(delta, log_ratio)
+    kl_pq = jnp.where(near, p * of_p, q - p - p * forward)
+    kl_qp = jnp.where(near, p * of_q, q * backward - (q - p))
     return jnp.sum(kl_pq), jnp.sum(kl_qp)
 
 

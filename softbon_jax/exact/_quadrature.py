@@ -30,6 +30,9 @@ Array = jax.Array
 FEW = 6.0
 """Below this n the branch points of φ^{n-1} count."""
 
+FEWEST = 64
+"""So many nodes there are at least."""
+
 
 class Rule(NamedTuple):
     """Constants of the trapezoid rule for one float dtype."""
@@ -43,6 +46,7 @@ class Rule(NamedTuple):
     largest_offset: float  # beyond it the nodes themselves are no longer resolved
 
 
+@functools.cache
 def rule_for(dtype: Any) -> Rule:
     """The rule that reaches the precision of `dtype`."""
     if jnp.finfo(dtype).bits >= 64:
@@ -117,7 +121,14 @@ def _windows(
 def nodes_needed(
     rule: Rule, h: float, offsets: np.ndarray, log_n: np.ndarray, log_mean: np.ndarray
 ) -> int:
-    """Host-side count of the nodes that `nodes_for` would use, the largest over a batch."""
+    """Host-side count of the nodes that `nodes_for` would use, the largest over a batch.
+
+    Or a bound of it, where there would be few enough without any gap.
+    """
+    most = np.logaddexp(0.0, (log_n + log_mean).max()) + offsets.max()
+    without_gaps = (most + rule.first + rule.right) / h + 3
+    if without_gaps < FEWEST:
+        return int(without_gaps)
     with np.errstate(over="ignore"):
         counts = _windows(np, rule, h, offsets, log_n, log_mean)[2]
     return int(counts.sum(-1).max())
@@ -184,7 +195,7 @@ def nodes_for(
 @functools.cache
 def node_bucket(needed: int) -> int:
     """`needed` rounded up to 64, 96, 128, 192, 256, ...: few sizes, so few compilations."""
-    octave = 64
+    octave = FEWEST
     while 2 * octave < needed:
         octave *= 2
     return next(size for size in (octave, octave * 3 // 2, octave * 2) if size >= needed)

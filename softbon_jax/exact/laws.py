@@ -85,7 +85,8 @@ def log_soft_bon(
       log_n: `[...]` log n in nats instead of n, traced, for n that overflows.
       nodes: static number of quadrature nodes. Default: enough for the arguments if all are
         concrete (from a few sizes), else `DEFAULT_NODES` = 2048, which resolves
-        range/temperature + log n up to about 100 in float64 and 240 in float32.
+        range/temperature + log n up to about 100 in float64 and 240 in float32, and four times that
+        where n is known and an integer, or at least 6.
 
     Returns:
       `[..., K]` log-probabilities in nats, -inf for outcomes of probability 0. NaN where `nodes` is
