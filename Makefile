@@ -10,14 +10,14 @@ READY := .venv/.ready
 # (SOFTBON_CACHE, see `softbon --help`) for the next run.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1
 
-# The tests that take seconds; those that take longer, or need the results of the experiments, are in
-# `make slow`, and CI runs both.
+# The quick tests, of every part; those that take a second or two each, or need the results of the
+# experiments, are in `make slow`, and CI runs both.
 test: $(READY)
 	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not long"
 
 slow: $(READY)
-	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "slow and not computes"
-	$(PY) -m pytest -n 2 -m "slow and computes"
+	XLA_FLAGS="$(strip $(TEST_XLA_FLAGS) $(XLA_FLAGS))" $(PY) -m pytest -n 2 --dist loadfile -m "slow and not computes and not long"
+	$(PY) -m pytest -n 2 -m "slow and computes and not long"
 
 # Many more examples for the invariances, with random seeds, which are printed; every function on every
 # kind of divided array; what `make test` and `make slow` look at in part. Before a release.

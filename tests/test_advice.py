@@ -81,6 +81,7 @@ def ragged(seed=7):
     return scores.padded(proxy, {name: random.normal(size=x.size) for name, x in proxy.items()})
 
 
+@pytest.mark.slow
 def test_the_table_holds_the_estimates_of_the_pools_that_are_large_enough():
     pools, told = ragged(), []
     temperature = np.array([0.0, np.inf])
@@ -98,6 +99,7 @@ def test_the_table_holds_the_estimates_of_the_pools_that_are_large_enough():
         np.testing.assert_allclose(grid.kl[:, row], expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_table_in_float32_is_that_of_float64_to_what_it_says():
     """Pools far from 0 and from each other, of two judges, ragged, also in units float32 cannot hold."""
     random = np.random.default_rng(9)
@@ -180,6 +182,7 @@ def normal(sentinel=None):
     return scores.padded({str(i): x for i, x in enumerate(rewards)})
 
 
+@pytest.mark.slow
 def test_default_temperatures_spend_what_they_should():
     found = advice.default_temperatures(normal())
     assert found[0] == 0
@@ -223,6 +226,7 @@ def test_groups_of_prompts_keep_mean_and_error():
     )
 
 
+@pytest.mark.slow
 def test_groups_tell_what_prompts_tell(monkeypatch):
     random = np.random.default_rng(11)
     many = table(random.normal(size=(3000, 3)) + np.array([0.0, 0.1, 0.05]))

@@ -116,6 +116,7 @@ def test_a_number_that_is_none_is_missing(tmp_path):
     assert scores.read(path, answer="answer", missing="lose").answers.tolist() == [[0, 1, 2, 0]]
 
 
+@pytest.mark.slow
 def test_bad_arguments_are_explained(rows, tmp_path):
     pools = scores.read(write(tmp_path, rows, "csv"), answer="answer")
     table = advice.tabulate(pools, [1, 2], [0.0, 1.0, np.inf])
@@ -184,6 +185,7 @@ def test_many_responses_are_counted_in_subsets(rows, tmp_path, monkeypatch):
     np.testing.assert_allclose(some.value[0, :, 3], exact.value[0, :, 3], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_one_answer_of_unequal_gold_and_lost_draws(tmp_path, capsys):
     path, out = tmp_path / "mixed.csv", tmp_path / "numbers.json"
     lines = ["prompt_id,reward,gold,answer"]

@@ -108,7 +108,8 @@ def test_outcomes_in_blocks(block):
     np.testing.assert_allclose(slope, 2 * x + 3 * np.cos(x), rtol=1e-14)
 
 
-@pytest.mark.parametrize("wide", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("wide", [False, True])
 def test_exact_laws_of_outcomes_in_blocks(wide, monkeypatch):
     """Three blocks of 256, the last one not full, give the law and slope of one block."""
     rng = np.random.default_rng(0)

@@ -25,6 +25,7 @@ def test_every_public_function_is_tested() -> None:
     assert set(bounds.__all__) - elsewhere == set(oracles.BOUNDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["n_for_kl_upper", "tv_asymptote"])
 def test_jit_vmap_and_broadcasting_agree(name: str) -> None:
     log_probs = jnp.stack([FOUR.log_probs, FOUR.log_probs[::-1]])

@@ -44,18 +44,22 @@ def exact(problem: Problem, ns: list, temperature: float) -> list[Exact]:
 GRID_N = [1.0, 2.0, 7.5, 64.0, 1e4]
 
 
+GRID = [
+    (problem, width(problem) * scale)
+    for problem in (FOUR, TIED, NEGATIVE, JACKPOT, worst_case(2.5))
+    for scale in (0.05, 0.3, 1.0, 10.0)
+]
+
+
 @functools.cache
-def grid() -> list[tuple[Problem, float, list[Exact]]]:
-    return [
-        (problem, width(problem) * scale, exact(problem, GRID_N, width(problem) * scale))
-        for problem in (FOUR, TIED, NEGATIVE, JACKPOT, worst_case(2.5))
-        for scale in (0.05, 0.3, 1.0, 10.0)
-    ]
+def on_the_grid() -> list[tuple[Problem, float, list[Exact]]]:
+    return [(*one, exact(one[0], GRID_N, one[1])) for one in GRID]
 
 
 # Bounds ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bound", "quantity"),
     [
@@ -69,7 +73,7 @@ def grid() -> list[tuple[Problem, float, list[Exact]]]:
     ],
 )
 def test_bounds_are_above_the_exact_value(bound: str, quantity: str) -> None:
-    cases = grid()
+    cases = on_the_grid()
     if bound in NEEDS_NO_NEGATIVE_REWARD:
         cases = [x for x in cases if float(jnp.min(x[0].rewards)) >= 0]
     problems = jax.tree.map(lambda x: x[:, None], batched(*(x[0] for x in cases)))
@@ -87,8 +91,8 @@ def test_bounds_are_above_the_exact_value(bound: str, quantity: str) -> None:
 
 
 def test_bounds_are_ordered() -> None:
-    problems = batched(*(x[0] for x in grid()))
-    temperature = np.array([x[1] for x in grid()])
+    problems = batched(*(x[0] for x in GRID))
+    temperature = np.array([x[1] for x in GRID])
     for log_n in np.log([1.0, 2.0, 64.0, 1e4]):
         chain = ["kl_upper", "kl_upper_linear", "kl_upper_sinh"]
         low, middle, high = (np.asarray(call(f, problems, log_n, temperature)) for f in chain)
@@ -110,8 +114,8 @@ def test_sinh_bound_is_attained(span: float) -> None:
 
 
 def test_n_for_kl_upper_suffices() -> None:
-    problems = batched(*(x[0] for x in grid()))
-    temperature = np.array([x[1] for x in grid()])
+    problems = batched(*(x[0] for x in GRID))
+    temperature = np.array([x[1] for x in GRID])
     for budget in (1e-3, 0.1, 2.0):
         n = np.asarray(bounds.n_for_kl_upper(problems, budget, temperature))
         at_n = np.asarray(bounds.kl_upper(problems, n, temperature))
@@ -131,6 +135,7 @@ def test_n_for_kl_upper_suffices() -> None:
 LARGE_N = [10_000, 100_000, 1_000_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asymptote", "quantities"),
     [
@@ -157,6 +162,7 @@ def large_n(which: str, temperature: float) -> list[Exact]:
     return exact(PROBLEMS[which], LARGE_N, temperature)
 
 
+@pytest.mark.slow
 def test_the_divergence_falls_as_its_asymptote_only_above_the_largest_weight():
     """Max W, and not 1 + CV², is where 1/n² begins."""
     problem = sb.from_probs([0.5, 0.5 - 1e-8, 1e-8], [0.0, 1.0, 12.0])

@@ -50,6 +50,7 @@ NEAR_HALF = np.geomspace(1e-9, 0.1, 20)
 WIN_RATES = np.concatenate([TAILS, 1 - TAILS, 0.5 - NEAR_HALF, 0.5 + NEAR_HALF])
 
 
+@pytest.mark.slow
 def test_least_kl_keeps_its_digits_at_every_win_rate() -> None:
     with mp.workdps(60):
         want = [float(oracles.least_kl(float(x))[0]) for x in WIN_RATES]
@@ -66,6 +67,7 @@ def test_least_kl_in_float32_keeps_its_digits_near_0() -> None:
     np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_least_kl_are_those_of_the_dual() -> None:
     """The first is β, the second the reciprocal of the variance of the tilted law."""
     slope = jax.grad(bounds.least_kl_for_win_rate)

@@ -121,6 +121,7 @@ def values_and_gradients(name: str) -> tuple[np.ndarray, list[np.ndarray]]:
     return np.asarray(values), [np.asarray(x) for x in gradients]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESSENTIAL)
 def test_gradients_are_those_of_the_definition(name: str) -> None:
     _, gradients = values_and_gradients(name)
@@ -146,6 +147,7 @@ def test_gradients_are_those_of_the_definition(name: str) -> None:
                 np.testing.assert_allclose(slope[i], want, rtol=1e-8, atol=1e-14, err_msg=case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESSENTIAL)
 def test_gradients_are_finite_where_something_degenerates(name: str) -> None:
     values, gradients = values_and_gradients(name)

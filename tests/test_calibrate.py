@@ -93,12 +93,14 @@ def test_a_budget_holds_from_the_answer_on(field):
         np.testing.assert_allclose(got.value[2], 0.5**100, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_n_for_kl_inverts():
     kl = np.array([1e-4, 0.1, 0.7, 0.8151])
     got = sb.n_for_kl(PROBLEM, kl, 0.3)
     np.testing.assert_allclose(sb.metrics(PROBLEM, got.value, 0.3).kl_soft_base, kl, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_temperature_for_reward_inverts():
     got = sb.temperature_for_reward(PROBLEM, 16, np.array([0.2501, 0.6, 0.91]))
     np.testing.assert_allclose(
@@ -177,6 +179,7 @@ def test_the_module_and_the_package_have_the_same_functions():
         assert getattr(sb, name) is getattr(sb.calibrate, name)
 
 
+@pytest.mark.slow
 def test_log_n_stands_for_n():
     log_n = np.log(16.0)
     by_kl = sb.temperature_for_kl(PROBLEM, 16, [0.5])

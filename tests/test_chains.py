@@ -80,6 +80,7 @@ def test_soft_values_against_every_path(rewards):
         np.testing.assert_allclose(got, exact, rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_with_soft_values_the_divergence_vanishes_with_all_its_digits():
     initial, kernel = [*INITIAL[:1], 0.8], [[0.75, 0.25], [0.375, 0.625]]
     n = np.array([3.0, 1e4, 1e10])
@@ -185,6 +186,7 @@ def test_a_thousand_states_and_n_of_e_to_hundreds():
     assert 0 < float(steps.kl_tilted_soft[1]) < 1e-160
 
 
+@pytest.mark.slow
 def test_values_count_up_to_a_constant_and_other_values_leave_a_floor():
     given = chain(ON_STATES)
     values = np.asarray(sb.soft_values(*given[1:], 0.3))
@@ -223,6 +225,7 @@ def test_a_traced_kernel_and_mapped_temperatures_give_the_same(name):
         assert np.isnan(field).all()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said():
     given = chain(ON_STATES)
     with pytest.raises(ValueError, match=r"block_size must be at most length = 3, got 4"):
@@ -239,6 +242,7 @@ def test_what_is_wrong_is_said():
         jax.jit(lambda r: sb.markov_metrics(*given[:2], r, 3, 2.0, 0.3, 2))(given[2])
 
 
+@pytest.mark.slow
 def test_whole_sequences_with_values_are_selected_by_them():
     """Against all 16 sequences of two states: what is selected by reward plus the last value."""
     kernel, rewards, last = np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0.0, 1.0]), [0.0, 0.8]

@@ -46,6 +46,7 @@ def entries(folder):
     return sorted(folder.glob("*-cache"))
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder_and_survive_damage(tmp_path):
     folder = tmp_path / "new" / "cache"
     both = [start(folder), start(folder)]  # at once, neither finds anything
@@ -60,6 +61,7 @@ def test_processes_share_a_folder_and_survive_damage(tmp_path):
     assert finish(start(folder)) == [RIGHT, "0"]
 
 
+@pytest.mark.slow
 def test_the_command_fills_the_cache_and_keeps_quiet(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("prompt_id,proxy_reward\na,1\na,2\n")

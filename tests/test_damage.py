@@ -93,6 +93,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_found_and_mended(tmp_path, capsys, monkeypatch, again, damage):
     chance = random.Random(0)

@@ -89,12 +89,14 @@ def test_output_has_the_exact_law(rule, block_size):
     assert out.log_weights.shape == (RUNS, -(-LENGTH // block_size))
 
 
+@pytest.mark.slow
 def test_streaming_has_the_same_law():
     """Five candidates two at a time: two full batches and a rest."""
     out = decoded(jax.random.key(7), TEMPERATURE, block_size=2, chunk=2)
     assert_law(out.tokens, exact_law(markov, 2, N, TEMPERATURE))
 
 
+@pytest.mark.slow
 def test_independent_symbols_have_the_law_of_sequences():
     """The mean reward of decoding is that of `blockwise_metrics`."""
     symbol = sb.from_probs(TRANSITIONS[0], REWARDS[0])

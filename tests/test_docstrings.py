@@ -209,6 +209,7 @@ OF_AN_EXTRA = {
 """What the package by itself does not bring: the wheel is tested without the extras."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(x, marks=marks(x)) for x in EXAMPLES])
 def test_examples_run(name, tmp_path, monkeypatch):
     if needed := OF_AN_EXTRA.get(name.removeprefix("softbon_jax.")):

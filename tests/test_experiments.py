@@ -98,6 +98,7 @@ def test_problem_names_survive():
 # The runner ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_manifest(tmp_path):
     execute(TINY, tmp_path)
     manifest = json.loads((tmp_path / "pool_frontier" / "manifest.json").read_text())
@@ -187,6 +188,7 @@ def test_a_finished_result_is_not_computed_again(tmp_path, computed):
     xr.testing.assert_identical(first, second)
 
 
+@pytest.mark.slow
 def test_another_config_replaces_the_result_and_keeps_the_old_one(tmp_path):
     execute(TINY, tmp_path)
     before = (tmp_path / "pool_frontier" / "data.nc").read_bytes()
@@ -229,6 +231,7 @@ def test_a_result_depends_on_what_its_experiment_imports():
     assert all((library / x).exists() for x in runner.OUTSIDE)
 
 
+@pytest.mark.slow
 def test_forced_results_are_computed_again(tmp_path, computed):
     cells, _ = computed
     execute(TINY, tmp_path)
@@ -257,6 +260,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert [x.name for x in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_changed_score_file_is_noticed(tmp_path):
     path = tmp_path / "scores.csv"
     config = dataclasses.replace(TINY, scores=path)
@@ -350,6 +354,7 @@ def check_pools(config, pools):
     return result
 
 
+@pytest.mark.slow
 def test_small_pools_against_numpy_and_enumeration(tmp_path):
     pools = {"tied": [1, 1, 4, 2], "constant": [3, 3, 3], "single": [-2.5], "wide": [0, 10, 5, 5]}
     rows = [f"{prompt},{score}" for prompt, scores in pools.items() for score in scores]

@@ -90,6 +90,7 @@ def test_curves_are_those_of_the_fitted_law(index):
     np.testing.assert_allclose(model.mean, model.per_prompt.mean(0), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_bands_hold_the_truth_and_are_those_of_refitting():
     scores = pools(0.1, prompts=150)
     model = sb.extrapolate_curve(KEY, scores, 64, 0.0, resamples=400)

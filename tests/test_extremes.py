@@ -39,13 +39,14 @@ def problem(unit=1.0, dtype=np.float64):
     return sb.from_probs(PROBS.astype(dtype), (REWARDS * unit).astype(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "units", "dtype"),
     [
         (jax.jit, (1e308, 1e-300), np.float64),
         pytest.param(jax.jit, (1e38,), np.float32, marks=pytest.mark.long),
-        pytest.param(lambda f: f, (1e308, 1e-300), np.float64, marks=pytest.mark.slow),
-        pytest.param(lambda f: f, (1e38,), np.float32, marks=pytest.mark.slow),
+        (lambda f: f, (1e308, 1e-300), np.float64),
+        (lambda f: f, (1e38,), np.float32),
     ],
 )
 def test_rewards_and_temperature_at_the_ends_of_the_range(how, units, dtype):
@@ -161,6 +162,7 @@ def test_integers_of_any_size():
     assert jnp.isfinite(sb.sequence_costs(3, 2**70).symbol_draws)
 
 
+@pytest.mark.slow
 def test_a_temperature_far_below_the_gaps_misses_the_best_by_chance_alone():
     """KL(P*‖P_n) is then -log(1 - 0.9^n), for a best outcome of probability 0.1."""
     n = np.array([20, 50, 200])

@@ -49,12 +49,9 @@ CASES = {
     ),
 }
 
-QUICK = ("soft, λ", "race, λ")
 
-
-@pytest.mark.parametrize(
-    "case", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_the_optimum_is_that_of_the_closed_form(case):
     rule, given, law, (low, high) = CASES[case]
     exact = optimize.minimize_scalar(
@@ -206,6 +203,7 @@ def test_bad_arguments_are_named(given, message):
         sb.hedge(PROBLEM, given.pop("gold", GOLD), **given)
 
 
+@pytest.mark.slow
 def test_a_call_compiles_two_programs_and_other_values_none(caplog):
     n = np.array([[16.0], [17.0], [18.0]])  # a shape that nothing else here has
     first = programs(caplog, lambda: sb.hedge(PROBLEM, GOLD, rule="race", n=n))

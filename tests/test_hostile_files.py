@@ -102,6 +102,7 @@ def test_files_of_arrays(tmp_path, capsys, case):
     assert "x.npz" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv.gz", "jsonl.gz", "npz", "parquet"])
 def test_flipped_and_missing_bytes(tmp_path, capsys, kind):
     """Where a format has checksums, an answer is the right one."""
@@ -136,6 +137,7 @@ def test_blank_lines_are_no_rows(tmp_path, capsys):
         assert select(capsys, path)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_large_text_is_read_once(tmp_path, capsys):
     """A gigabyte, if every row held it."""
     path = tmp_path / "x.parquet"

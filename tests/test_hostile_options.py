@@ -174,6 +174,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_names_of_columns_harm_no_report(tmp_path, capsys):
     path, page, numbers = (tmp_path / f"x.{ending}" for ending in ("jsonl", "html", "json"))
     names = ["proxy" + name for name in NAMES]
@@ -266,6 +267,7 @@ def test_devices_are_written_through(good, capfd, device):
         assert out.count("good.csv: 2 rows") == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_is_standard_output_is_not_replaced(good, tmp_path):
     both = tmp_path / "both.txt"
     code = "import sys; from softbon_jax.command.main import main; sys.exit(main())"

@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import assume, example, given
 
 import softbon_jax as sb
@@ -139,6 +140,7 @@ def assert_same(got, expected, rtol=1e-11, atol=1e-13, scale=1.0):
 # Laws and metrics --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(-(2**20), 2**20))
 def test_a_shift_of_the_rewards_changes_no_law(case, k):
     shift = k / 1024
@@ -156,6 +158,7 @@ def test_a_shift_of_the_rewards_changes_no_law(case, k):
     assert_same(measured(moved, *at), expected, scale=1 + abs(shift))
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from([2.0**-20, 0.75, 3.0, 2.0**30]))
 def test_rewards_and_temperature_have_one_unit(case, unit):
     scaled = case.given(rewards=unit * case.rewards)
@@ -182,6 +185,7 @@ def test_the_order_of_the_outcomes_does_not_matter(case, order):
     assert_same(measured(moved, *at), measured(case.given(), *at))
 
 
+@pytest.mark.slow
 @given(cases(free=True), st.floats(0.0, 1.0))
 def test_an_outcome_may_be_split_in_two(case, share):
     """The first outcome gives a share to the last, which has the same reward."""
@@ -231,6 +235,7 @@ def test_more_candidates_select_better_and_go_farther(case, more):
         assert less[rule].win_rate >= 0.5 - 1e-13, rule
 
 
+@pytest.mark.slow
 @given(cases())
 def test_bounds_are_above_what_they_bound(case):
     case = case._replace(rewards=case.rewards - case.rewards.min())
@@ -300,6 +305,7 @@ def test_eager_jit_and_vmap_agree(case):
     assert_same({"soft": jax.tree.map(lambda x: x[0], mapped)}, {"soft": compiled["soft"]})
 
 
+@pytest.mark.slow
 @given(cases())
 def test_float32_is_near_float64(case):
     at32 = (np.float32(case.n), np.float32(case.temperature))
@@ -334,6 +340,7 @@ def slopes(log_probs, rewards, n, temperature, weights):
 ALONE = Case(np.eye(SIZE)[0], np.zeros(SIZE), 2.0, 0.0)
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from(range(2 * len(FIELDS))))
 @example(ALONE, FIELDS.index("reward_gap"))
 def test_gradients_are_finite(case, which):
@@ -352,6 +359,7 @@ def test_gradients_are_finite(case, which):
 SWEPT = jax.jit(functools.partial(sb.sweep, nodes=NODES))
 
 
+@pytest.mark.slow
 @given(cases(), NUMBERS, st.sampled_from([0.0, 0.3, np.inf]))
 def test_a_sweep_is_the_metrics_cell_by_cell(case, n, temperature):
     ns, temperatures = np.array([case.n, n]), np.array([case.temperature, temperature])
@@ -396,6 +404,7 @@ def curves(rewards, temperature, values):
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 @given(pools(), st.integers(-(2**20), 2**20), st.permutations(range(POOL)), st.just(3.0))
 def test_curves_of_a_pool(pool, k, order, unit):
     rewards, temperature, values = pool

@@ -28,6 +28,7 @@ RISING = ("soft", "hard", "race", "poisson", "rejection, any")
 RULES = (*RISING, "tilted", "rejection, best")
 
 
+@pytest.mark.slow
 @given(cases(), NUMBERS)
 def test_more_candidates_give_a_higher_reward_in_distribution(case, more):
     """Pr(reward >= r) rises with n for every r, also under the rules that have no metrics."""
@@ -100,6 +101,7 @@ def test_bounds_know_neither_order_nor_unit(case, order, unit):
         np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-14, err_msg=name)
 
 
+@pytest.mark.slow
 @given(cases(), st.floats(0.0, 1.0))
 def test_the_laws_of_a_mixture_of_two_temperatures_are_between(case, share):
     """The tilted law gains with 1/λ, and what it costs is what it gains at most (Gibbs)."""

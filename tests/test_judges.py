@@ -32,6 +32,7 @@ def test_discrete_noise_against_all_counts():
         )
 
 
+@pytest.mark.slow
 def test_batches_of_problems_and_of_noise():
     problem = sb.Problem(PROBLEM.log_probs, np.stack([R, 2 * R]))
     noise = np.stack([VALUES, 2 * VALUES])[:, None]
@@ -46,6 +47,7 @@ def test_batches_of_problems_and_of_noise():
 BEST = list(itertools.product(("normal", "gumbel", "logistic"), (1.0, 2.5, 40.0), (0.1, 1.5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["normal", "gumbel", "logistic"])
 def test_the_best_score_against_quadrature(noise):
     cases = [(n, scale) for kind, n, scale in BEST if kind == noise]
@@ -67,6 +69,7 @@ def test_gumbel_noise_and_the_best_score_is_soft_best_of_n():
     )
 
 
+@pytest.mark.slow
 def test_soft_selection_in_normal_noise_tends_to_the_best_score():
     best = np.exp(sb.log_noisy_best_of_n(PROBLEM, 8.0, 0.5))
     noise = sb.normal_noise(0.5, nodes=256)
@@ -75,6 +78,7 @@ def test_soft_selection_in_normal_noise_tends_to_the_best_score():
     np.testing.assert_allclose(gaps[0] / gaps[1], 4, rtol=0.1)  # of order λ²
 
 
+@pytest.mark.slow
 def test_nodes_of_normal_noise_converge():
     laws = [
         sb.log_noisy_soft_bon(PROBLEM, 8.0, 0.25, *sb.normal_noise(0.5, nodes=x))
@@ -97,6 +101,7 @@ def test_a_better_judge_selects_better():
         assert (np.diff(np.exp(law) @ R) < 0).all()
 
 
+@pytest.mark.slow
 def test_gradients():
     """The slopes in scale and rewards, by central differences of the oracle."""
 

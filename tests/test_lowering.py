@@ -81,6 +81,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:pessimism_law is now:DeprecationWarning")
 @pytest.mark.parametrize("name", CASES)
 def test_lowers_for_every_platform_without_a_double(name):

@@ -39,6 +39,7 @@ def toy(x):
     )
 
 
+@pytest.mark.slow
 def test_a_chunk_is_as_large_as_fits():
     """The same numbers in a part of the memory."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(100, 200)))
@@ -131,6 +132,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_the_environment_sets_the_limit_of_a_process():
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -40,6 +40,7 @@ def test_tuples_and_counts_give_the_same_law(log_probs, rewards, temperature):
         np.testing.assert_allclose(by_tuples.sum(), 1, rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewards", [REWARDS, TIED], ids=["distinct", "tied"])
 @pytest.mark.parametrize("temperature", [0.02, 0.3, 700.0])
 @pytest.mark.parametrize("n", [2, 7])
@@ -104,6 +105,7 @@ def test_published_law():
         np.testing.assert_allclose(law, expected, rtol=4e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewards", [REWARDS, TIED], ids=["distinct", "tied"])
 def test_limits_of_the_law(rewards):
     log_probs = _log(0.5, 0.2, 0.0, 0.3)
@@ -179,6 +181,7 @@ def test_published_hard_best_of_n(n, kl):
     assert metrics["chi2"] == metrics["kl_soft_tilted"] == mp.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1e-3, 3.3, 300.0])
 def test_leading_terms_at_large_n(ratio):
     """KL = Var(W) / 2n^2, gap = Cov(r, W) / n, chi2 = Var(W) / n^2 under P*, up to O(1/n)."""

@@ -54,6 +54,7 @@ def exact():
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("between", PAIRS)
 def test_renyi_of_every_order(exact, between):
     names, n, temperatures = zip(*CASES, strict=True)
@@ -76,6 +77,7 @@ def test_renyi_of_every_order(exact, between):
             )
 
 
+@pytest.mark.slow
 def test_the_metrics_are_cases():
     problem = stacked(["plain", "tied", "rare best"])
     n, temperature = np.array([[3.0], [1e5]]), 0.2
@@ -114,6 +116,7 @@ def test_f_divergence_that_the_floats_do_not_hold_is_nan():
     np.testing.assert_array_equal(got, [np.nan, np.nan, 0.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [0.3, 0.75, 1.0, 3.0, 200.0])
 def test_gradients(order):
     """With respect to temperature, order and log n, by central differences in mpmath."""
@@ -154,6 +157,7 @@ def test_gradients_are_finite_everywhere():
     assert np.isfinite(np.array(others)).all()
 
 
+@pytest.mark.slow
 def test_single_precision():
     problem = sb.from_probs(np.float32([0.5, 0.3, 0.1, 0.1]), np.float32([0.0, 0.3, 0.6, 1.0]))
     orders = np.float32([0.3, 0.75, 1.0, 2.0, 100.0, np.inf])

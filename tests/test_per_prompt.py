@@ -29,6 +29,7 @@ def named(*pools):
     return scores.padded(*(dict(zip(names, x, strict=True)) for x in pools))
 
 
+@pytest.mark.slow
 def test_prompts_that_are_alike_gain_nothing():
     """On the responses that chose, all 10 data sets gain beyond doubt; on others, none need to."""
     flattered, gained, claimed = 0, [], 0

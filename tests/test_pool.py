@@ -104,6 +104,7 @@ def test_a_mask_broadcasts(ragged):
     chex.assert_trees_all_equal(sb.pool_curve(values, 3, 0.5, where=row), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_computed_in_single(ragged, dtype):
     _, values, where, _ = ragged
@@ -143,6 +144,7 @@ def programs():
         monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_an_eager_call_compiles_one_worker_for_all_temperatures(ragged):
     """And at most two small programs beside it; nothing for other values of the same kind."""
     rewards, values, where, _ = ragged
@@ -201,6 +203,7 @@ def test_hard_limit_is_the_closed_form_and_pass_at_k():
     np.testing.assert_allclose(sb.pool_curve(solved, n, 0.0).mean, at_k, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_large_pools_and_low_temperatures_are_safe():
     """N = 1000, λ down to where nothing but ranks matters: finite, and rising with n."""
     rewards = np.random.default_rng(3).normal(size=(1, 1000))
@@ -234,6 +237,7 @@ def test_unbiased_over_simulated_pools():
 # Several judges ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_leaving_one_judge_out_by_hand():
     judges = np.array(
         [[[1.0, 2, 6], [4, 4, 1], [0, 3, 3], [5, 0, 7]], [[2, 2, 2], [1, 3, 5], [9] * 3, [8] * 3]]

@@ -23,6 +23,7 @@ def ragged():
     return np.stack([first, second]), where, np.array([1, 2, 4, 20])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_all_three_divergences_and_their_jackknife(temperature):
     rewards, where, n = ragged()
@@ -99,6 +100,7 @@ def test_old_names_and_positions_still_work():
     np.testing.assert_array_equal(size, sb.pool_effective_size(rewards, 0.3, where=where))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_computed_in_single(dtype):
     """300 candidates: bfloat16 has no 257, so that n and sizes must not be in it either."""
@@ -113,6 +115,7 @@ def test_half_precision_is_computed_in_single(dtype):
     np.testing.assert_allclose(sb.pool_kl(half, n, 0.0).plug_in[:, 1], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_jackknife_reduces_the_bias():
     """Pools of 16 from a law of four outcomes: the plug-in is off by many standard errors."""
     probs, rewards = [0.5, 0.3, 0.1, 0.1], np.array([0.0, 0.3, 0.6, 1.0])
@@ -211,6 +214,7 @@ def test_effective_size():
     np.testing.assert_array_equal(np.isnan(traced), [[False, True, True]] * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_excess_against_mpmath(dtype):
     """δ - log(1+δ) from the smallest δ to the largest that a jackknife meets, and at both ends."""

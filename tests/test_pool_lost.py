@@ -40,6 +40,7 @@ def test_lost_draws_lose_to_any_other(dtype):
     np.testing.assert_allclose(curve, expected, atol=1e-13 if dtype == np.float64 else 1e-6)
 
 
+@pytest.mark.slow
 def test_their_divergence_is_that_of_a_very_low_score():
     n = [1, 2, 5]
     with jax.enable_x64(True):

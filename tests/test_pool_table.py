@@ -39,6 +39,7 @@ def test_one_pass_is_the_separate_functions(pools):
     assert table.win_rate is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("against", [1, 3])
 def test_win_rates_share_the_pass(pools, against):
     rewards, values, where = pools
@@ -55,6 +56,7 @@ def test_win_rates_share_the_pass(pools, against):
         np.testing.assert_allclose(curve.per_prompt, other.per_prompt, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_one_kind_of_values_has_no_axis(pools):
     rewards, values, where = pools
     one = sb.pool_table(rewards, 2, 0.7, values=values[:, 1], where=where)
@@ -68,6 +70,7 @@ def test_one_kind_of_values_has_no_axis(pools):
         )
 
 
+@pytest.mark.slow
 def test_lost_draws_and_shapes(pools):
     rewards, values, where = pools
     rewards = np.where(np.arange(9) == 3, -np.inf, rewards)
@@ -97,6 +100,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_blocks_change_no_bit_of_any_pool(pools, name, monkeypatch):
     """No pool depends on its block, nor counts the overlap of the last two twice; float64 here alone."""

@@ -46,6 +46,7 @@ def test_against_the_weights(ragged):
     assert (tail.quantile <= tail.high).all()
 
 
+@pytest.mark.slow
 def test_shapes_and_a_bar(ragged):
     rewards, values, where, _ = ragged
     options = {"values": values, "where": where}

@@ -37,6 +37,7 @@ def test_all_subsets(ragged):
         np.testing.assert_allclose(got[p, size - 1], exact, rtol=1e-13, atol=1e-16)
 
 
+@pytest.mark.slow
 def test_one_n_and_traced_arguments(ragged):
     answers, where = ragged
     expected = sb.pool_votes(answers, [2, 3, 7], where=where, num_classes=5)

@@ -68,6 +68,7 @@ def test_equal_weights_are_plain_votes():
     np.testing.assert_allclose(got.estimate.sum(axis=-1), 1, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_same_subsets_however_many_at_once(ragged, monkeypatch):
     answers, weights, _ = ragged
     given = jnp.asarray(answers[0]), jnp.asarray(weights[0]), jnp.ones(9, bool), jnp.array([2, 5])

@@ -51,6 +51,7 @@ def test_all_subsets_and_all_sets_of_three_others(ragged):
     np.testing.assert_array_equal(rate.prompts, [3, 3, 3, 3, 2, 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", AGAINST)
 def test_traced_and_single(ragged, others):
     rewards, where, expected = ragged[0], ragged[1], ragged[2][others]

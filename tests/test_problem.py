@@ -65,6 +65,7 @@ def test_worst_case_attains_the_sinh_bound():
         np.testing.assert_allclose(got, np.sinh(span / 2) ** 2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_ragged_pools_are_equal_to_their_own_laws():
     where = np.array([[True, True, True], [True, False, True]])
     pools = sb.empirical([[1.0, 2.0, 3.0], [5.0, np.nan, 7.0]], where=where)
@@ -73,6 +74,7 @@ def test_ragged_pools_are_equal_to_their_own_laws():
     np.testing.assert_allclose(got.reward[1], alone.reward, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_integers_and_float32_follow_jax_numpy():
     assert sb.from_probs([0.5, 0.5], [0, 1]).rewards.dtype == jnp.float64
     single = np.array([0.5, 0.5], np.float32)
@@ -139,6 +141,7 @@ def test_options_by_position_still_work_and_warn():
     assert old.rewards.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_gradient_through_from_probs_is_finite_at_zero():
     rewards = jnp.array([0.0, 1.0, 2.0])
     got = jax.grad(lambda p: sb.metrics(sb.from_probs(p, rewards), 3, 0.5).reward)(

@@ -90,6 +90,7 @@ def test_laws_and_metrics_of_weights_against_all_counts(computed):
         assert error < 1e-11, (CASES[i], field, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NUMBERS)
 def test_laws_of_a_name_against_the_integral(name):
     number, slope, reach, mean = NUMBERS[name]
@@ -110,6 +111,7 @@ def test_laws_of_a_name_against_the_integral(name):
     assert float(sb.mean_random_n(number)) == pytest.approx(mean, rel=1e-14)
 
 
+@pytest.mark.slow
 def test_laws_of_a_name_are_those_of_their_weights():
     binomial = np.array(
         [np.exp(_log_choose(8, k)) * 0.25**k * 0.75 ** (8 - k) for k in range(1, 9)]
@@ -137,6 +139,7 @@ def _log_choose(n, k):
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
+@pytest.mark.slow
 def test_a_certain_number_is_soft_best_of_n():
     temperature = np.array([0.0, 1e-13, 0.3, np.inf])[:, None]
     n, points = np.array([1, 4]), np.eye(4)[[0, 3]]
@@ -172,6 +175,7 @@ def exact_mean(law):
     return mp.fsum(x * mpf(float(v)) for x, v in zip(law, VALUES, strict=True))
 
 
+@pytest.mark.slow
 def test_gradients_with_weights_against_differences_of_mpmath():
     weights, t = np.array(WEIGHTS["few"]), 0.3
 
@@ -203,6 +207,7 @@ def test_gradients_with_weights_against_differences_of_mpmath():
                 np.testing.assert_allclose(mine, exact, rtol=1e-8, atol=1e-10, err_msg=str(i))
 
 
+@pytest.mark.slow
 def test_gradients_with_laws_of_a_name():
     """By central differences in float64, the step a power of 2."""
 
@@ -229,6 +234,7 @@ def test_gradients_with_laws_of_a_name():
         assert np.isfinite(slopes(temperature, *map(jnp.asarray, (0.0, 1.0, 1.0)))).all()
 
 
+@pytest.mark.slow
 def test_jit_and_float32():
     number = sb.Geometric(jnp.array([0.125, 0.5]))
     eager = sb.random_n_metrics(PROBLEM, number, 0.3)
@@ -270,6 +276,7 @@ def test_what_is_no_function_is_named_and_what_generates_no_law_is_nan():
         assert np.isnan(sb.mean_random_n(number))
 
 
+@pytest.mark.slow
 def test_traced_nonsense_in_a_law_of_a_name_is_nan():
     for number in (sb.OnePlusPoisson(-1.0), sb.Geometric(2.0), sb.PositiveBinomial(2.5, 0.5)):
         traced = jax.tree.map(jnp.asarray, number)

@@ -58,6 +58,7 @@ def faults(case, got, tolerance, dtype):
     return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traced", [False, True], ids=["eager", "traced"])
 @pytest.mark.parametrize("name", CASES)
 def test_float64(name, traced):
@@ -66,6 +67,7 @@ def test_float64(name, traced):
     assert not np.isnan(np.array(got)).any()  # none of the domain is given up in float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_float32_is_right_or_flagged(name):
     got = computed(np.float32, False)[name]
@@ -76,6 +78,7 @@ def test_float32_is_right_or_flagged(name):
     assert not np.isnan(got.reward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_the_law_sums_to_one(dtype):
     for p, n, temperature in ((1e-8, 1e7, 1 / 400), (1e-17, 1e12, 1e-3), (1e-16, 1e15, 0.01)):

@@ -242,6 +242,7 @@ def repeated(values: np.ndarray, error: Any, repetitions: int, **options: Any) -
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "error"),
     [
@@ -274,6 +275,7 @@ def test_intervals_widen_with_confidence_and_error() -> None:
     assert width(error=0.06 / NOISY_N) / width() == pytest.approx(2, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_noisy_window_leaves_out_what_is_not_yet_asymptotic() -> None:
     values = 3 * (1 + 10 / NOISY_N) / NOISY_N
     low = [r.n_low for r in repeated(values, 0.01 * values, 40)]
@@ -318,6 +320,7 @@ def test_a_noisy_fit_is_the_least_squares_fit_of_the_model() -> None:
     assert math.log(rate.constant_high) == pytest.approx(max(x[0] for x in high[:3]), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "relative"),
     [
@@ -366,6 +369,7 @@ def test_scatter_beyond_the_stated_errors_is_refused() -> None:
     assert np.mean([r.ok for r in rates]) <= 0.1
 
 
+@pytest.mark.slow
 def test_a_slight_bend_shortens_the_window() -> None:
     # Three standard errors of the term in (log n)²: too little for χ² in half of the repetitions.
     values = np.exp(-np.log(NOISY_N) + 1.2e-3 * np.log(NOISY_N) ** 2)

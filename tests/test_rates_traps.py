@@ -18,6 +18,7 @@ def holds_or_refuses(rate: Rate, exponent: float) -> bool:
 TWO_TERMS = [(0.5, 1.5), (0.5, 1.0), (1.0, 2.0), (1.0, 1.5), (1.0, 3.0), (0.5, 2.0), (0.5, 3.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("points", "fitted"), [(5, 0), (6, 0), (8, 30), (12, 200), (16, 280)])
 def test_two_corrections_on_few_points_do_not_give_another_exponent(
     points: int, fitted: int
@@ -68,6 +69,7 @@ def test_a_plateau_is_no_exponent_unless_it_is_said_to_be_one() -> None:
     holds_or_refuses(fit_rate(n, 1 / (1 + n / 1e6)), -1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [1e2, 1e3, 1e4, 1e5])
 def test_curves_of_a_rare_outcome_before_n_reaches_its_weight(last: float) -> None:
     # max W = 87,466 and 1 + CV² = 77.7.
@@ -114,6 +116,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [NOISY_N[1:], DENSE], ids=["powers of 2", "rounded"])
 @pytest.mark.parametrize(("which", "correlation", "told"), FAMILIES)
 def test_intervals_cover_whatever_the_errors_and_the_correction(

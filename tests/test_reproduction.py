@@ -100,6 +100,7 @@ def test_the_page_in_a_browser(page, width, scheme):
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_reproduce_counts_every_step(tmp_path, capsys):
     out = tmp_path / "smoke"
     options = ["--config", "smoke", "--only", "poisson", "--out", str(out)]

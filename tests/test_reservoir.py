@@ -78,6 +78,7 @@ def test_large_rewards_keep_their_digits():
     assert_law(state.item, softmax(np.float64(rewards), 0.01))
 
 
+@pytest.mark.slow
 def test_a_scan_of_many_batches_is_uniform_at_infinite_temperature():
     """Where in a stream of 6,400 candidates the item comes from."""
     items = jnp.arange(6_400).reshape(64, 100)

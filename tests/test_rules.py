@@ -98,6 +98,7 @@ def test_race_metrics_are_those_of_the_law():
             )
 
 
+@pytest.mark.slow
 def test_gradients_of_the_race_also_at_ties():
     def law(rewards, log_probs, temperature, n):
         return jnp.exp(sb.log_uniform_race(sb.from_logits(log_probs, rewards), n, temperature))
@@ -332,6 +333,7 @@ def test_bad_arguments_are_named(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_float32_and_traced_bad_values():
     single = sb.Problem(*(x.astype(jnp.float32) for x in TIED))
     for law in (
@@ -347,6 +349,7 @@ def test_float32_and_traced_bad_values():
     assert np.isnan(bad(2.0, -1.0)).all()
 
 
+@pytest.mark.slow
 def test_the_slope_of_rejection_is_that_of_its_envelope_too():
     """Against differences: the envelope moves with the best reward."""
     problem, h = sb.from_probs([0.5, 0.3, 0.2], [0.0, 0.4, 1.0]), 1e-6

@@ -62,6 +62,7 @@ def test_large_rewards_keep_their_digits():
     assert chi_squared_p(index, softmax(rewards, 1e-2)) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_weights_of_1e_12_are_never_over_selected(dtype):
     """49 candidates of weight 1e-12 beside one of weight 1: expected 5e-6 times in 1e5 draws."""
@@ -109,6 +110,7 @@ def test_noise_of_a_million_candidates_has_a_fine_grid():
 # Transformations ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [select, select_race])
 def test_eager_jit_and_vmap_agree_for_equal_keys(rule):
     keys = jax.random.split(jax.random.key(5), 16)

@@ -153,6 +153,7 @@ def test_whole_blocks_match_the_dense_law():
 
 @pytest.mark.parametrize("case", [(12, 0.3, 1e4), (2, 0.008, 37.0)],
     ids=["mild", "gaps"])  # fmt: skip
+@pytest.mark.slow
 def test_whole_blocks_match_mpmath(case):
     """The second with outcomes so far apart that their bands of nodes do not touch."""
     m, temperature, n = case
@@ -168,6 +169,7 @@ def test_whole_blocks_match_mpmath(case):
     )
 
 
+@pytest.mark.slow
 def test_what_lies_between_two_bands_counts():
     """A rare best outcome: φ^n falls where no outcome has its band of nodes."""
     log_probs, rewards, n = (

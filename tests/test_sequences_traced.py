@@ -22,6 +22,7 @@ def concrete(log_probs, temperature):
     return sb.blockwise_metrics(problem, LENGTH, N, temperature, block_size=SIZE)
 
 
+@pytest.mark.slow
 def test_as_concrete_ones_and_over_a_batch_of_laws():
     with np.errstate(divide="ignore"):
         log_probs = jnp.asarray(np.log(PROBS))
@@ -32,6 +33,7 @@ def test_as_concrete_ones_and_over_a_batch_of_laws():
             np.testing.assert_allclose(getattr(got, field)[row], value, rtol=1e-12, err_msg=field)
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_differences():
     start, step = jnp.log(jnp.asarray(PROBS[0])), 1e-5
 
@@ -90,6 +92,7 @@ def test_different_problems_in_one_block():
     np.testing.assert_allclose(got.log_probs, want.log_probs, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_said_or_nan():
     log_probs = jnp.log(jnp.asarray(PROBS[0]))
     problem = sb.Problem(log_probs, REWARDS)

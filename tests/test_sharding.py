@@ -63,6 +63,7 @@ def check(names, modes=MODES):
         assert set(case["moved"]) <= allowed, case
 
 
+@pytest.mark.slow
 def test_some_functions():
     check(QUICK)
 
@@ -75,6 +76,7 @@ def test_all_functions(part):
     check(LONG[part::18])
 
 
+@pytest.mark.slow
 def test_a_mesh_of_two_axes():
     check(("log_tilted", "select_many", "pool_votes"), TWO_AXES)
 

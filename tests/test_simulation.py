@@ -45,6 +45,7 @@ def test_race_law(method):
     assert_within(hard, oracles.law_by_tuples(np.log(PROBS), TIED, 3, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["counts", "literal"])
 def test_laws_over_many_batches_of_a_stream(method):
     """N = 200; and rewards that rise with rarity at λ near 0, where the stream must rescale."""
@@ -68,6 +69,7 @@ def test_float32_stays_float32(method):
     assert_within(estimate, oracles.law_by_tuples(np.log(PROBS), REWARDS, 5, 0.3))
 
 
+@pytest.mark.slow
 def test_outcomes_of_probability_zero_never_come_up():
     with_hole = problem([0.0, 9.0, 1.0, 2.0], [0.5, 0.0, 0.25, 0.25])
     for rule, method in (("soft", "counts"), ("race", "counts"), ("soft", "literal")):
@@ -89,6 +91,7 @@ def test_the_answer_does_not_depend_on_the_chunk(method):
         np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_keys_of_other_generators(impl):
     """With rbg keys under `vmap` a rejection loop would never end."""
@@ -102,6 +105,7 @@ def test_keys_of_other_generators(impl):
     assert np.all(np.abs(got.probs - exact) < 5 * np.asarray(got.probs_se))
 
 
+@pytest.mark.slow
 def test_no_trial_is_lost():
     """130 trials are one block and two more: the histogram adds up to them."""
     (few,) = run(18, [(problem(), 9, 0.3)], 130, method="literal")
@@ -154,6 +158,7 @@ def test_traced_n_and_temperature_share_a_trace_and_bad_ones_give_nan():
         assert np.all(np.isnan(x[bad]))
 
 
+@pytest.mark.slow
 def test_trials_do_not_compile_again(monkeypatch):
     """Nor do n, the temperature, or the hard rule after the soft one."""
     chex.clear_trace_counter()
@@ -210,6 +215,7 @@ def test_counts_at_huge_n():
 # Conditional fluctuation -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_conditional_fluctuation():
     """By all tuples at n = 4; and at large n as n^-1/2, with the constant of its normal limit."""
     temperature, n = 0.3, np.array([4, 1e2, 1e4, 1e6])

@@ -64,6 +64,7 @@ def test_threefry_is_the_generator_of_jax():
     assert np.array_equal(jnp.concatenate(_draws.threefry(seed, *jnp.split(counters, 2))), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("select", "size"),
     [(_draws.select_soft, 5), (_draws.select_soft, 1500), (_draws.select_race, 5)],
@@ -168,6 +169,7 @@ def draw_counts(keys, log_probs, n):
     return jax.vmap(lambda key: _draws.counts(key, log_probs, n))(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 7, 1000])
 def test_counts_are_multinomial(n):
     probs = np.array([0.2, 0.0, 0.05, 0.45, 0.3])

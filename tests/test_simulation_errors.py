@@ -54,6 +54,7 @@ def test_intervals_cover_and_bias_is_corrected(method, n, temperature):
         assert abs(bias) < 5, (name, bias)
 
 
+@pytest.mark.slow
 def test_plug_in_bias_is_what_the_floor_says():
     """The law is P itself at n = 1, λ = inf: KL of a histogram of T is (K - 1)/2T on average."""
     trials = 1_000
@@ -73,6 +74,7 @@ def test_plug_in_bias_is_what_the_floor_says():
         assert np.mean(np.isnan(getattr(estimate.metrics, name))) > 0.95
 
 
+@pytest.mark.slow
 def test_a_divergence_below_the_floor_is_nan_and_above_it_a_number():
     cases = [(problem(), 4096, 0.3), (problem(), 4, 0.3)]
     below, above = run(13, cases, 2_000, method="literal")

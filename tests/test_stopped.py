@@ -37,6 +37,7 @@ def computed():
     return sb.log_stopped(*given), sb.stopped_metrics(*given), sb.mean_stopped_n(problem, z, n)
 
 
+@pytest.mark.slow
 def test_laws_metrics_and_costs_against_all_counts(computed):
     assert len(CASES) >= 40
     log_laws, metrics, means = computed
@@ -62,6 +63,7 @@ def at_real_n():
     return sb.log_stopped(*given), sb.stopped_metrics(*given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(REAL)))
 def test_any_real_n_against_the_formula(at_real_n, index):
     threshold, n = REAL[index]
@@ -74,6 +76,7 @@ def test_any_real_n_against_the_formula(at_real_n, index):
     assert error < 1e-11, field
 
 
+@pytest.mark.slow
 def test_the_ends_of_the_threshold():
     """At -inf the first draw is returned; above every reward it is soft best-of-n."""
     n, temperature = np.array([1.0, 8.5, 1e6]), np.array([0.0, 1e-13, 0.3, np.inf])[:, None]
@@ -103,6 +106,7 @@ def test_without_selection_a_stop_is_not_the_reference_law():
     assert picked == pytest.approx(0.25 / 0.75 * np.log(4), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_too_large_n_is_nan():
     assert np.isnan(sb.log_stopped(PROBLEM, 0.5, 1e300, 0.3)).any()
     np.testing.assert_allclose(
@@ -117,6 +121,7 @@ def mean_value(law):
     return mp.fsum(x * mpf(float(v)) for x, v in zip(law, VALUES, strict=True))
 
 
+@pytest.mark.slow
 def test_gradients_against_differences_of_mpmath():
     def value(log_probs, rewards, temperature):
         problem = sb.from_logits(log_probs, rewards)
@@ -146,6 +151,7 @@ def test_gradients_against_differences_of_mpmath():
                 np.testing.assert_allclose(mine, exact, rtol=1e-8, atol=1e-10, err_msg=str(i))
 
 
+@pytest.mark.slow
 def test_the_gradient_in_n():
     @jax.jit
     def slope(n):
@@ -163,6 +169,7 @@ def test_the_gradient_in_n():
         np.testing.assert_allclose(slope(n), exact[0], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_gradients_at_the_limits_are_finite():
     @jax.jit
     def slopes(temperature):
@@ -177,6 +184,7 @@ def test_gradients_at_the_limits_are_finite():
         assert found[2] == 0
 
 
+@pytest.mark.slow
 def test_jit_and_float32():
     z, n = jnp.array([0.3, 0.6, 1.5]), jnp.array([2.0, 8.0, 100.0])
     eager = sb.stopped_metrics(PROBLEM, z, n, 0.3)

@@ -23,6 +23,7 @@ def best():
     return sb.best_threshold(PROBLEM, PRICES[:, None, None], N, TEMPERATURES)
 
 
+@pytest.mark.slow
 def test_no_threshold_earns_more(best):
     z = ALL[:, None, None]
     reward = sb.stopped_metrics(PROBLEM, z, N, TEMPERATURES).reward
@@ -36,6 +37,7 @@ def test_no_threshold_earns_more(best):
     np.testing.assert_allclose(best.net, paid, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_hard_selection_is_weitzmans_whatever_n_is(best):
     hard = np.asarray(best.value)[:, 0]
     over = np.maximum(np.array(R) - hard[..., None], 0) @ np.array(P)
@@ -45,6 +47,7 @@ def test_hard_selection_is_weitzmans_whatever_n_is(best):
     np.testing.assert_allclose(cold, hard[:, 1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_on_a_dense_alphabet_the_root_is_where_the_net_reward_is_stationary():
     """Moving one of many outcomes across the threshold changes next to nothing."""
     problem = sb.uniform_quantiles(1000)
@@ -60,6 +63,7 @@ def test_on_a_dense_alphabet_the_root_is_where_the_net_reward_is_stationary():
     np.testing.assert_allclose(crest, [value], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.1, 0.5])
 def test_the_gradient_is_implicit(temperature):
     price = 0.05 if temperature < 0.5 else 0.02
@@ -86,6 +90,7 @@ def test_the_gradient_is_implicit(temperature):
             np.testing.assert_allclose(np.asarray(got[i])[k], slope, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_draw_and_one_outcome():
     best = sb.best_threshold(PROBLEM, 0.05, 1.0, 0.3)
     assert float(best.mean_n) == pytest.approx(1)
@@ -94,6 +99,7 @@ def test_one_draw_and_one_outcome():
     np.testing.assert_allclose([only.reward, only.mean_n], [2.0, 1.0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_float32_and_jit():
     args = (PRICES, 16.0, 0.1)
     eager = sb.best_threshold(PROBLEM, *args)

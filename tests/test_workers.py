@@ -83,6 +83,7 @@ def test_killed_side_by_side_and_continued(tmp_path):
         ).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [None, "glibc.malloc.check=0"])
 def test_processes_ask_for_huge_pages_unless_the_user_asks_for_something(asked, monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)

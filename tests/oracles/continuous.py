@@ -13,10 +13,13 @@ def nodes(cuts, points=24):
 
 
 def metrics(pdf, cdf, cuts, n, temperature):
-    """(mean reward, KL(P_n‖P), win rate, E_{P*}[r]) of a density on the union of the pieces."""
+    """(mean reward, KL(P_n‖P), win rate, E_{P*}[r]) of a density on the union of the pieces.
+
+    The first three have the shape of n.
+    """
     r, w = nodes(np.asarray(cuts, float))
     p = pdf(r) * w
     law = law_by_trapezoid(p, r, n, temperature)
-    kl = float(np.sum(law * np.log(law / p, where=law > 0, out=np.zeros_like(law))))
+    kl = np.sum(law * np.log(law / p, where=law > 0, out=np.zeros_like(law)), axis=-1)
     tilt = p * np.exp((r - r.max()) / temperature)
     return law @ r, kl, law @ cdf(r), tilt @ r / tilt.sum()

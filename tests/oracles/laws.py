@@ -98,18 +98,27 @@ def hard_law(log_probs: Numbers, rewards: Numbers, n: float) -> np.ndarray:
     return law
 
 
-def law_by_trapezoid(probs: Numbers, rewards: Numbers, n: float, temperature: float) -> np.ndarray:
-    """[K] law of soft best-of-n for real n: n P w ∫ e^{-tw} E[e^{-tw}]^{n-1} dt, spread of w < e^300."""
+def law_by_trapezoid(
+    probs: Numbers, rewards: Numbers, n: float | Numbers, temperature: float
+) -> np.ndarray:
+    """[..., K] law of soft best-of-n for real n `[...]`: n P w ∫ e^{-tw} E[e^{-tw}]^{n-1} dt.
+
+    The spread of w is below e^300.
+    """
+    n = np.asarray(n, np.float64)[..., None]
     return integrated(probs, rewards, temperature, lambda phi: n * phi ** (n - 1))
 
 
 def integrated(
     probs: Numbers, rewards: Numbers, temperature: float, others: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """[K] P w ∫ e^{-tw} others(φ(t)) dt, φ(t) = E[e^{-tw}], by the trapezoid rule in log t."""
+    """[..., K] P w ∫ e^{-tw} others(φ(t)) dt, φ(t) = E[e^{-tw}], by the trapezoid rule in log t.
+
+    `others` maps φ `[T]` at all nodes to `[..., T]`.
+    """
     p, r = np.asarray(probs, np.float64), np.asarray(rewards, np.float64)
     w = np.exp((r - r.max()) / temperature)
     log_t = np.linspace(-45, 5 - np.log(w.min()), 4001)
     decay = np.exp(-np.exp(log_t)[:, None] * w)
-    integrand = np.exp(log_t)[:, None] * decay * others(decay @ p)[:, None]
-    return p * w * integrand.sum(0) * (log_t[1] - log_t[0])
+    rows = np.exp(log_t) * others(decay @ p)
+    return p * w * (rows @ decay) * (log_t[1] - log_t[0])
