@@ -224,7 +224,8 @@ def interior_metrics(
     """`metrics` of arguments that have been checked, for a given plan and 0 < temperature < inf."""
 
     def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
-        curve = _curve(Problem(log_probs, rewards), temperature, log_n[None], plan)
+        problem = Problem(log_probs, rewards)
+        curve = _curve(problem, _wins(*problem), temperature, log_n[None], plan)
         return jax.tree.map(lambda x: x[0], curve)
 
     elements = problem.num_outcomes * plan.nodes
@@ -236,11 +237,16 @@ def interior_metrics(
 def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
     # Not more n at once than fit a chunk of their own.
     together = max(1, _batching.CHUNK_ELEMENTS // problem.num_outcomes)
-    problem = Problem(*(x[..., None, :] for x in problem))
+    # All temperatures share them, and all pairs of outcomes are compared for them.
+    pairs = problem.num_outcomes * min(problem.num_outcomes, 256)
+    wins = _batching.over_batch(_wins, problem, elements=pairs)
+    rows = tuple(x[..., None, :] for x in (*problem, wins))
 
-    def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
+    def one(
+        log_probs: Array, rewards: Array, wins: Array, temperature: Array, log_n: Array
+    ) -> Metrics:
         def curve(log_n: Array) -> Metrics:
-            return _curve(Problem(log_probs, rewards), temperature, log_n, plan)
+            return _curve(Problem(log_probs, rewards), wins, temperature, log_n, plan)
 
         if log_n.size <= together:
             return curve(log_n)
@@ -251,17 +257,24 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
     least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
     least += min(log_n.size, together) * (2 * problem.num_outcomes + plan.nodes)
     return _batching.over_batch(
-        one, problem, (temperature,), elements=elements, least=least, shared=(log_n,)
+        one, rows, (temperature,), elements=elements, least=least, shared=(log_n,)
     )
 
 
-def _curve(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
+def _wins(log_probs: Array, rewards: Array) -> Array:
+    """`_divergences.win_chances` of a `[K]` problem."""
+    log_probs = _soft.normalized(log_probs)
+    return _divergences.win_chances(jnp.exp(log_probs), _soft.on_support(log_probs, rewards)[0])
+
+
+def _curve(
+    problem: Problem, wins: Array, temperature: Array, log_n: Array, plan: _plan.Plan
+) -> Metrics:
     """Metrics `[N]` of one `[K]` problem at one temperature in (0, inf)."""
     chex.assert_rank([problem.rewards, temperature, log_n], [1, 0, 1])
     interior = _soft.interior_temperature(temperature, problem.rewards)
     terms = _soft.tilted_terms(problem, interior)
     soft = _steep.soft_terms(terms, interior, log_n, plan)
-    wins = _divergences.win_chances(jnp.exp(terms.log_probs), terms.rewards)
     tilt = tilt_metrics(terms)
 
     def at(soft: _soft.SoftTerms, log_n: Array) -> Metrics:
