@@ -18,7 +18,9 @@ def run() -> int:
         # It computes for milliseconds, and most of its time would be compilation.
         quick = "--xla_backend_optimization_level=0"
         os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()
-    return main()
+    status = main()
+    gc.freeze()  # or the interpreter looks through all of them once more as it ends
+    return status
 
 
 if __name__ == "__main__":

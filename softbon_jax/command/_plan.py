@@ -9,7 +9,7 @@ import numpy as np
 
 from softbon_jax import _checks, problem
 from softbon_jax.command import _options, _terminal
-from softbon_jax.exact.metrics import metrics
+from softbon_jax.exact.laws import log_soft_bon
 from softbon_jax.tuning.calibrate import temperature_for_kl
 
 
@@ -44,12 +44,27 @@ def run(options: argparse.Namespace) -> None:
         # A budget that hard best-of-n cannot spend is infeasible, and the temperature is then 0.
         answer = temperature_for_kl(known, n, options.kl)
         temperature, reached = np.asarray(answer.value), np.asarray(answer.feasible)
-    exact = metrics(known, n, temperature)
+    law = np.asarray(log_soft_bon(known, n, temperature))
+    earned, kl, wins = _measured(np.asarray(known.log_probs), np.asarray(known.rewards), law)
     lines = [f"{'n':>8} {'λ':>10} {'reward':>10} {'KL(nats)':>10} {'win rate':>10}"]
-    reward = np.asarray(exact.reward) * unit
+    reward = earned * unit
     reward = np.where(np.abs(reward) < 1e-12 * largest, 0.0, reward)  # rounding
-    columns = (n, temperature * unit, reward, exact.kl_soft_base, exact.win_rate, reached)
-    for size, t, reward, kl, win, enough in zip(*map(np.asarray, columns), strict=True):
+    for *row, enough in zip(n, temperature * unit, reward, kl, wins, reached, strict=True):
         note = "" if enough else "   (spends less: hard best-of-n)"
-        lines.append(f"{size:8g} {t:10.4g} {reward:10.4g} {kl:10.4g} {win:10.4g}{note}")
+        lines.append(f"{row[0]:8g} " + " ".join(f"{x:10.4g}" for x in row[1:]) + note)
     _terminal.say("\n".join(lines))
+
+
+def _measured(
+    log_p: np.ndarray, rewards: np.ndarray, log_law: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """E[r], KL(P_n‖P) and win rate, `[N]` each, of laws `[N, K]`.
+
+    In NumPy, since `metrics` has two more programs to trace and to load, most of which is not shown.
+    """
+    p, law = np.exp(log_p), np.exp(log_law)
+    step = np.where(p > 0, log_law - np.where(p > 0, log_p, 0.0), 0.0)
+    # P (e^s s - (e^s - 1)), none of which is negative.
+    kl = np.where(law > 0, law * np.where(law > 0, step, 0.0), 0.0) - p * np.expm1(step)
+    beaten = np.sign(rewards[:, None] - rewards) @ p  # Pr(lower) - Pr(higher)
+    return law @ rewards, kl.sum(-1), law @ (1 + beaten) / 2
