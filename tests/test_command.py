@@ -17,6 +17,7 @@ import pytest
 import softbon_jax
 from softbon_jax import scores
 from softbon_jax.command.main import main
+from tests import oracles
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +289,22 @@ def test_plan_spends_the_budget(capsys):
     reward = 0.3 * 0.347976608 + 0.6 * 0.15669594 + 0.185187922
     assert float(capsys.readouterr().out.splitlines()[1].split()[2]) == pytest.approx(
         reward, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.2, np.inf])
+def test_plan_shows_what_the_law_earns_and_costs(capsys, temperature):
+    """Against all triples of candidates; two outcomes tie, and the best cannot happen."""
+    probs, rewards = np.array([0.4, 0.3, 0.0, 0.2, 0.1]), np.array([0.0, 0.5, 9.0, 0.5, 1.0])
+    law = ["--probs", *map(str, probs), "--rewards", *map(str, rewards)]
+    assert main(["plan", *law, "--n", "3", "--temperature", str(temperature)]) == 0
+    shown = [float(x) for x in capsys.readouterr().out.splitlines()[1].split()[2:]]
+    possible = probs > 0
+    p, r = probs[possible], rewards[possible]
+    q = oracles.law_by_tuples(np.log(p), r, 3, temperature)
+    wins = (r[:, None] > r) + (r[:, None] == r) / 2
+    np.testing.assert_allclose(
+        shown, [q @ r, q @ np.log(q / p), q @ wins @ p], rtol=1e-3, atol=1e-15
     )
 
 
