@@ -62,9 +62,10 @@ def _measured(
 
     In NumPy, since `metrics` has two more programs to trace and to load, most of which is not shown.
     """
-    p, law = np.exp(log_p), np.exp(log_law)
-    step = np.where(p > 0, log_law - np.where(p > 0, log_p, 0.0), 0.0)
+    possible = log_p > -np.inf
+    log_p, rewards, log_law = log_p[possible], rewards[possible], log_law[:, possible]
+    p, law, step = np.exp(log_p), np.exp(log_law), log_law - log_p
     # P (e^s s - (e^s - 1)), none of which is negative.
-    kl = np.where(law > 0, law * np.where(law > 0, step, 0.0), 0.0) - p * np.expm1(step)
+    kl = law * np.where(law > 0, step, 0.0) - p * np.expm1(step)
     beaten = np.sign(rewards[:, None] - rewards) @ p  # Pr(lower) - Pr(higher)
     return law @ rewards, kl.sum(-1), law @ (1 + beaten) / 2

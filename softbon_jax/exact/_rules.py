@@ -39,11 +39,13 @@ class HardTerms(NamedTuple):
     log_miss: Array
 
 
+RANKED_BY_PAIRS = 256
+"""So many outcomes are ranked by comparing all pairs: faster, and compiled in a fraction of the time."""
+
+
 def rank_masses(probs: Array, rewards: Array) -> tuple[Array, Array, Array]:
     """For each of K outcomes the probability of a lower, of an equal and of a higher reward."""
-    if (
-        probs.shape[0] <= 256
-    ):  # comparing all pairs is faster, and compiles in a fraction of the time
+    if probs.shape[0] <= RANKED_BY_PAIRS:
         lower = (rewards[None] < rewards[:, None]).astype(probs.dtype)
         higher = (rewards[None] > rewards[:, None]).astype(probs.dtype)
         return lower @ probs, (1 - lower - higher) @ probs, higher @ probs

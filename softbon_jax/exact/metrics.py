@@ -237,9 +237,9 @@ def interior_metrics(
 def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
     # Not more n at once than fit a chunk of their own.
     together = max(1, _batching.CHUNK_ELEMENTS // problem.num_outcomes)
-    # All temperatures share them, and all pairs of outcomes are compared for them.
-    pairs = problem.num_outcomes * min(problem.num_outcomes, 256)
-    wins = _batching.over_batch(_wins, problem, elements=pairs)
+    # All temperatures share them.
+    compared = problem.num_outcomes if problem.num_outcomes <= _rules.RANKED_BY_PAIRS else 1
+    wins = _batching.over_batch(_wins, problem, elements=problem.num_outcomes * compared)
     rows = tuple(x[..., None, :] for x in (*problem, wins))
 
     def one(
