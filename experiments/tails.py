@@ -114,9 +114,9 @@ def _soft(
     temperatures = config.temperatures[-1:] if heavy else config.temperatures
     few = numbers[numbers <= config.largest_heavy_n] if heavy else numbers
     law = sb.from_distribution(logpdf=logpdf, temperature=min(temperatures), n=few[-1])
-    at = jnp.asarray(few), jnp.asarray(temperatures)[:, None]
-    metrics = sb.metrics(law, *at)
-    gold = jnp.exp(sb.log_soft_bon(law, *at)) @ _expected_truth(error, np.asarray(law.rewards))
+    metrics = sb.sweep(law, few, temperatures)
+    log_law = sb.log_soft_bon(law, few, np.array(temperatures)[:, None])
+    gold = jnp.exp(log_law) @ _expected_truth(error, np.asarray(law.rewards))
     found = {name: getattr(metrics, name) for name in FIELDS} | {"gold": gold}
     shape = len(config.temperatures), numbers.size
     result = {name: np.full(shape, np.nan) for name in found}

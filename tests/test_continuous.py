@@ -11,6 +11,7 @@ from mpmath import mp
 from scipy import integrate, stats
 
 import softbon_jax as sb
+from softbon_jax import _batching
 from tests.oracles.continuous import metrics as exact_metrics
 
 LOG_2PI = np.log(2 * np.pi)
@@ -173,14 +174,34 @@ def test_the_nodes_are_an_alphabet_for_every_other_function(made):
 
 
 @pytest.mark.slow
-def test_under_jit_and_in_a_sweep(made):
+def test_under_jit(made):
     law = made["normal"]
     eager = sb.metrics(law, N, 1.0)
     jitted = jax.jit(sb.metrics)(law, N, 1.0)
-    grid = sb.sweep(law, N, [1.0, 0.0])
-    for x, y, z in zip(eager, jitted, grid, strict=True):
+    for x, y in zip(eager, jitted, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(x, z[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [None, 2])
+def test_a_sweep_is_the_metrics_point_by_point(made, together, monkeypatch):
+    law, temperatures = made["two parts"], np.array([0.0, 0.7, 1.0, np.inf])
+    n = np.append(N, [1.5, 2.0] if together else [7.0])
+    if together:  # so many n at once
+        monkeypatch.setattr(_batching, "CHUNK_ELEMENTS", together * law.rewards.size)
+    grid = sb.sweep(law, n, temperatures)
+    points = sb.metrics(law, n, temperatures[:, None])
+    for name, x, y in zip(grid._fields, grid, points, strict=True):
+        assert x.shape == (4, n.size)
+        np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-14, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_sweep_of_unknown_n_and_temperature_is_nan_where_they_are_not_resolved(made):
+    grid = jax.jit(sb.sweep)(made["normal"], jnp.array([0.5, 4.0, 1e9]), jnp.array([1e-6, 1.0]))
+    assert np.isnan(grid.reward).tolist() == [[True] * 3, [True, False, True]]
+    expected = sb.metrics(made["normal"], 4.0, 1.0).reward
+    np.testing.assert_allclose(grid.reward[1, 1], expected, rtol=1e-9)
 
 
 @pytest.mark.slow

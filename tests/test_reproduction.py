@@ -137,7 +137,10 @@ def straight(tmp_path_factory):
 )
 def test_a_killed_reproduction_is_continued(straight, tmp_path, kill):
     stopped = tmp_path / "stopped"
+    # What was started in the background is deaf to an interrupt, and so would be what it starts.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*COMMAND, stopped], cwd=runner.REPOSITORY)
+    signal.signal(signal.SIGINT, handler)
     while not list(stopped.glob(".cells/*/0000.*.nc")):
         time.sleep(0.01)
         assert process.poll() is None

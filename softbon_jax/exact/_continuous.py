@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,11 +43,14 @@ def metrics(
     if grid:
         _checks.vector("temperature", temperature)
         _checks.vector("n", log_n)
-        temperature = jnp.expand_dims(temperature, -1)
-    _checks.batch_shape(problem=problem.batch_shape, temperature=temperature.shape, n=log_n.shape)
+    else:
+        shapes = {"temperature": temperature.shape, "n": log_n.shape}
+        _checks.batch_shape(problem=problem.batch_shape, **shapes)
     scores = _scores(law, problem, temperature, log_n)
-    plan = _plan.quadrature_plan(Problem(problem.log_probs, scores), temperature, log_n, nodes)
-    return _metrics(law, scores, temperature, log_n, plan)
+    selected = Problem(problem.log_probs, scores)
+    plan = _plan.quadrature_plan(selected, temperature, log_n, nodes, grid=grid)
+    worker = _sweep if grid else _metrics
+    return worker(law, scores, temperature, log_n, plan)
 
 
 def as_selected(law: Continuous, n: Any, temperature: Any, log_n: Any) -> tuple[Problem, Array]:
@@ -105,9 +110,48 @@ def _capped(
 def _metrics(
     law: Continuous, scores: Array, temperature: Array, log_n: Array, plan: _plan.Plan
 ) -> Metrics:
+    curve = _curve_of(law, plan)
+
+    def one(*vectors_and_scalars: Array) -> Metrics:
+        *others, log_n = vectors_and_scalars
+        return jax.tree.map(lambda x: x[0], curve(*others, log_n[None]))
+
+    elements = scores.shape[-1] * plan.nodes
+    least = _soft.elements_at_once(scores.shape[-1], plan.nodes)
+    return _batching.over_batch(
+        one, _vectors(law, scores), (temperature, log_n), elements=elements, least=least
+    )
+
+
+@jax.jit
+def _sweep(
+    law: Continuous, scores: Array, temperature: Array, log_n: Array, plan: _plan.Plan
+) -> Metrics:
+    curve, nodes = _curve_of(law, plan), scores.shape[-1]
+    together = max(1, _batching.CHUNK_ELEMENTS // nodes)
+
+    def one(*vectors_scalars_and_shared: Array) -> Metrics:
+        *others, log_n = vectors_scalars_and_shared
+        return _batching.in_groups(functools.partial(curve, *others), log_n, together)
+
+    rows = tuple(x[..., None, :] for x in _vectors(law, scores))
+    elements = nodes * plan.nodes * (log_n.size if plan.wide else 1)
+    least = _soft.elements_at_once(nodes, plan.nodes)
+    least += min(log_n.size, together) * (2 * nodes + plan.nodes)
+    return _batching.over_batch(
+        one, rows, (temperature,), elements=elements, least=least, shared=(log_n,)
+    )
+
+
+def _vectors(law: Continuous, scores: Array) -> tuple[Array, ...]:
+    return law.log_probs, law.rewards, scores, law.log_below, law.log_above
+
+
+def _curve_of(law: Continuous, plan: _plan.Plan) -> Callable[..., Metrics]:
+    """The metrics `[N]` as a function of what `_vectors` holds, a temperature and `[N]` log n."""
     top, least, log_most = law.top, law.least_temperature, jnp.log(law.most_n)
 
-    def one(
+    def curve(
         log_probs: Array,
         rewards: Array,
         scores: Array,
@@ -118,31 +162,30 @@ def _metrics(
     ) -> Metrics:
         interior = _soft.interior_temperature(temperature, scores)
         terms = _soft.tilted_terms(Problem(log_probs, scores), interior)
-        soft = _steep.soft_terms(terms, interior, log_n[None], plan)
-        soft = jax.tree.map(lambda x: x[0], soft)
+        soft = _steep.soft_terms(terms, interior, log_n, plan)
         terms = terms._replace(rewards=rewards)
         wins = jnp.exp(log_below)
-        result = soft_metrics(terms, tilt_metrics(terms), soft, wins, wide=True)
+        tilt, base = tilt_metrics(terms), base_metrics(terms, wins)
         edge = jnp.sum(jnp.where(scores == scores[-1], jnp.exp(terms.log_tilted), 0.0))
-        within = (temperature >= least * (1 - 1e-6)) & (log_n <= log_most * (1 + 1e-6))
-        resolved = jnp.where(within, 0.0, jnp.nan)
         without = jnp.where(edge < EDGE, 0.0, jnp.nan)
-        of_draws = {"reward", "kl_soft_base", "win_rate"}
-        result = Metrics(
-            *(
-                x + resolved + (0.0 if name in of_draws else without)
-                for name, x in result._asdict().items()
-            )
-        )
-        hard = _hard(terms, log_below, log_above, log_n, top)
-        return by_regime(temperature, log_n, result, hard, base_metrics(terms, wins))
 
-    vectors = (law.log_probs, law.rewards, scores, law.log_below, law.log_above)
-    elements = scores.shape[-1] * plan.nodes
-    at_once = _soft.elements_at_once(scores.shape[-1], plan.nodes)
-    return _batching.over_batch(
-        one, vectors, (temperature, log_n), elements=elements, least=at_once
-    )
+        def at(soft: _soft.SoftTerms, log_n: Array) -> Metrics:
+            result = soft_metrics(terms, tilt, soft, wins, wide=True)
+            within = (temperature >= least * (1 - 1e-6)) & (log_n <= log_most * (1 + 1e-6))
+            resolved = jnp.where(within, 0.0, jnp.nan)
+            of_draws = {"reward", "kl_soft_base", "win_rate"}
+            result = Metrics(
+                *(
+                    x + resolved + (0.0 if name in of_draws else without)
+                    for name, x in result._asdict().items()
+                )
+            )
+            hard = _hard(terms, log_below, log_above, log_n, top)
+            return by_regime(temperature, log_n, result, hard, base)
+
+        return jax.vmap(at)(soft, log_n)
+
+    return curve
 
 
 def _hard(

@@ -248,10 +248,7 @@ def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan)
         def curve(log_n: Array) -> Metrics:
             return _curve(Problem(log_probs, rewards), wins, temperature, log_n, plan)
 
-        if log_n.size <= together:
-            return curve(log_n)
-        groups = jnp.pad(log_n, (0, -log_n.size % together)).reshape(-1, together)
-        return jax.tree.map(lambda x: x.reshape(-1)[: log_n.size], jax.lax.map(curve, groups))
+        return _batching.in_groups(curve, log_n, together)
 
     elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
     least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
