@@ -226,6 +226,7 @@ def step(key, state):
 
 
 LARGE, MIDDLE, SMALL = problems(1, 200_000), problems(100, 1000), problems(50, 100)
+NORMAL = sb.from_distribution(logpdf=lambda r: -(r**2) / 2 - np.log(2 * np.pi) / 2)
 FEW, SLOTS, ROWS = problems(5, 64), pools(20, 200), pools(2000, 64)
 SYMBOL = np.arange(11.0)
 
@@ -260,6 +261,7 @@ CASES = {
     "metrics": (lambda p: sb.metrics(p, 4.0, 0.3, nodes=256), LARGE),
     "sweep": (lambda p: sb.sweep(p, np.arange(1.0, 101), LAMBDAS, nodes=256), LARGE),
     "sweep batch": (lambda p: sb.sweep(p, np.arange(1.0, 9), LAMBDAS, nodes=256), MIDDLE),
+    "sweep continuous": (lambda p: sb.sweep(p, np.arange(1.0, 101), LAMBDAS, nodes=256), NORMAL),
     "race_metrics": (lambda p: sb.race_metrics(p, 4.0, 0.3), MIDDLE),
     "renyi": (lambda p: sb.renyi(p, 4.0, 0.3, 2.0, nodes=256), MIDDLE),
     "random_n_metrics": (
