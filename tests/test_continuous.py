@@ -75,7 +75,7 @@ def test_metrics_against_composite_quadrature(made, name):
     given, law, cuts = LAWS[name]
     pdf = law.pdf if law else lambda r: np.exp(given["logpdf"](r))
     cdf = CDF.get(name) or law.cdf
-    got = sb.metrics(made[name], N, TEMPERATURES[:, None])
+    got = sb.sweep(made[name], N, TEMPERATURES)
     heavy = name == "exponential"
     for i, temperature in enumerate(TEMPERATURES):
         reward, kl, win, tilted = exact_metrics(pdf, cdf, cuts, N, temperature)
@@ -265,9 +265,11 @@ def test_against_stored_results_of_mpmath(name):
     cases = [x[1:] for x in STORED["cases"] if x[0] == name]
     n, temperature, reward, kl, _ = np.array(cases, float).T
     law = sb.from_distribution(**STORED_LAWS[name])
-    got = sb.metrics(law, n, temperature)
-    np.testing.assert_allclose(got.reward, reward, rtol=1e-10)
-    np.testing.assert_allclose(got.kl_soft_base, kl, rtol=1e-10)
+    numbers, column = np.unique(n, return_inverse=True)
+    temperatures, row = np.unique(temperature, return_inverse=True)
+    got = sb.sweep(law, numbers, temperatures)
+    np.testing.assert_allclose(got.reward[row, column], reward, rtol=1e-10)
+    np.testing.assert_allclose(got.kl_soft_base[row, column], kl, rtol=1e-10)
 
 
 def test_the_stored_cases_are_many_and_proved():
