@@ -122,15 +122,6 @@ def over_outcomes(
     return jax.lax.map(lambda x: again(*x), tuple(padded))
 
 
-def in_groups(worker: Callable[[Array], Any], values: Array, size: int) -> Any:
-    """`worker(values)`, which maps `[N]` to arrays `[N]`, with at most `size` of the values at once."""
-    if values.size <= size:
-        return worker(values)
-    groups = jnp.pad(values, (0, -values.size % size)).reshape(-1, size)
-    results = jax.lax.map(worker, groups)
-    return jax.tree.map(lambda x: x.reshape(-1)[: values.size], results)
-
-
 def joined(blocks: Array, size: int) -> Array:
     """Outputs `[B, ..., block]` of `over_outcomes` as one array `[..., size]`."""
     whole = jnp.moveaxis(blocks, 0, -2)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softbon_jax import _arguments, _batching, _checks
+from softbon_jax import _arguments, _checks
 from softbon_jax.continuous import Continuous
 from softbon_jax.exact import _divergences, _plan, _rules, _soft, _steep
 from softbon_jax.exact._measures import (
@@ -49,8 +48,7 @@ def metrics(
     scores = _scores(law, problem, temperature, log_n)
     selected = Problem(problem.log_probs, scores)
     plan = _plan.quadrature_plan(selected, temperature, log_n, nodes, grid=grid)
-    worker = _sweep if grid else _metrics
-    return worker(law, scores, temperature, log_n, plan)
+    return _metrics(law, scores, temperature, log_n, plan, grid=grid)
 
 
 def as_selected(law: Continuous, n: Any, temperature: Any, log_n: Any) -> tuple[Problem, Array]:
@@ -106,49 +104,16 @@ def _capped(
     return jnp.asarray(np.clip(rewards, low, high), problem.rewards.dtype)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="grid")
 def _metrics(
-    law: Continuous, scores: Array, temperature: Array, log_n: Array, plan: _plan.Plan
+    law: Continuous,
+    scores: Array,
+    temperature: Array,
+    log_n: Array,
+    plan: _plan.Plan,
+    *,
+    grid: bool,
 ) -> Metrics:
-    curve = _curve_of(law, plan)
-
-    def one(*vectors_and_scalars: Array) -> Metrics:
-        *others, log_n = vectors_and_scalars
-        return jax.tree.map(lambda x: x[0], curve(*others, log_n[None]))
-
-    elements = scores.shape[-1] * plan.nodes
-    least = _soft.elements_at_once(scores.shape[-1], plan.nodes)
-    return _batching.over_batch(
-        one, _vectors(law, scores), (temperature, log_n), elements=elements, least=least
-    )
-
-
-@jax.jit
-def _sweep(
-    law: Continuous, scores: Array, temperature: Array, log_n: Array, plan: _plan.Plan
-) -> Metrics:
-    curve, nodes = _curve_of(law, plan), scores.shape[-1]
-    together = max(1, _batching.CHUNK_ELEMENTS // nodes)
-
-    def one(*vectors_scalars_and_shared: Array) -> Metrics:
-        *others, log_n = vectors_scalars_and_shared
-        return _batching.in_groups(functools.partial(curve, *others), log_n, together)
-
-    rows = tuple(x[..., None, :] for x in _vectors(law, scores))
-    elements = nodes * plan.nodes * (log_n.size if plan.wide else 1)
-    least = _soft.elements_at_once(nodes, plan.nodes)
-    least += min(log_n.size, together) * (2 * nodes + plan.nodes)
-    return _batching.over_batch(
-        one, rows, (temperature,), elements=elements, least=least, shared=(log_n,)
-    )
-
-
-def _vectors(law: Continuous, scores: Array) -> tuple[Array, ...]:
-    return law.log_probs, law.rewards, scores, law.log_below, law.log_above
-
-
-def _curve_of(law: Continuous, plan: _plan.Plan) -> Callable[..., Metrics]:
-    """The metrics `[N]` as a function of what `_vectors` holds, a temperature and `[N]` log n."""
     top, least, log_most = law.top, law.least_temperature, jnp.log(law.most_n)
 
     def curve(
@@ -185,7 +150,9 @@ def _curve_of(law: Continuous, plan: _plan.Plan) -> Callable[..., Metrics]:
 
         return jax.vmap(at)(soft, log_n)
 
-    return curve
+    vectors = (law.log_probs, law.rewards, scores, law.log_below, law.log_above)
+    over = _soft.over_grid if grid else _soft.over_points
+    return over(curve, vectors, temperature, log_n, plan)
 
 
 def _hard(

@@ -7,7 +7,8 @@ Everything here takes one problem of shape `[K]` and is traced inside a compiled
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -231,6 +232,56 @@ def outcomes_at_once(nodes: int) -> int:
 def elements_at_once(outcomes: int, nodes: int) -> int:
     """The array elements that are there at a time: on nodes × outcomes, and on all outcomes."""
     return min(outcomes, outcomes_at_once(nodes)) * nodes + 2 * outcomes
+
+
+def over_points(
+    curve: Callable[..., Any],
+    vectors: tuple[Array, ...],
+    temperature: Array,
+    log_n: Array,
+    plan: Plan,
+) -> Any:
+    """`curve(*vectors, temperature, log_n)` at one n each, over the broadcast of all leading axes.
+
+    The curve takes vectors `[K]`, a temperature and `[N]` log n; its results are arrays `[N]`.
+    """
+
+    def one(*arguments: Array) -> Any:
+        *others, log_n = arguments
+        return jax.tree.map(lambda x: x[0], curve(*others, log_n[None]))
+
+    outcomes = vectors[0].shape[-1]
+    elements, least = outcomes * plan.nodes, elements_at_once(outcomes, plan.nodes)
+    return _batching.over_batch(one, vectors, (temperature, log_n), elements=elements, least=least)
+
+
+def over_grid(
+    curve: Callable[..., Any],
+    vectors: tuple[Array, ...],
+    temperature: Array,
+    log_n: Array,
+    plan: Plan,
+) -> Any:
+    """The curve at all temperatures `[T]` and n `[N]`, results `[..., T, N]`; all n share the nodes."""
+    outcomes = vectors[0].shape[-1]
+    # Not more n at once than fit a chunk of their own.
+    together = max(1, _batching.CHUNK_ELEMENTS // outcomes)
+
+    def one(*arguments: Array) -> Any:
+        *others, log_n = arguments
+        if log_n.size <= together:
+            return curve(*others, log_n)
+        groups = jnp.pad(log_n, (0, -log_n.size % together)).reshape(-1, together)
+        results = jax.lax.map(lambda x: curve(*others, x), groups)
+        return jax.tree.map(lambda x: x.reshape(-1)[: log_n.size], results)
+
+    rows = tuple(x[..., None, :] for x in vectors)
+    elements = outcomes * plan.nodes * (log_n.size if plan.wide else 1)
+    least = elements_at_once(outcomes, plan.nodes)
+    least += min(log_n.size, together) * (2 * outcomes + plan.nodes)
+    return _batching.over_batch(
+        one, rows, (temperature,), elements=elements, least=least, shared=(log_n,)
+    )
 
 
 def _one_minus_exp(z: Array, otherwise: Array) -> Array:

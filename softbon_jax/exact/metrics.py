@@ -223,39 +223,25 @@ def interior_metrics(
 ) -> Metrics:
     """`metrics` of arguments that have been checked, for a given plan and 0 < temperature < inf."""
 
-    def one(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
+    def curve(log_probs: Array, rewards: Array, temperature: Array, log_n: Array) -> Metrics:
         problem = Problem(log_probs, rewards)
-        curve = _curve(problem, _wins(*problem), temperature, log_n[None], plan)
-        return jax.tree.map(lambda x: x[0], curve)
+        return _curve(problem, _wins(*problem), temperature, log_n, plan)
 
-    elements = problem.num_outcomes * plan.nodes
-    least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
-    return _batching.over_batch(one, problem, (temperature, log_n), elements=elements, least=least)
+    return _soft.over_points(curve, problem, temperature, log_n, plan)
 
 
 @jax.jit
 def _sweep(problem: Problem, temperature: Array, log_n: Array, plan: _plan.Plan) -> Metrics:
-    # Not more n at once than fit a chunk of their own.
-    together = max(1, _batching.CHUNK_ELEMENTS // problem.num_outcomes)
-    # All temperatures share them.
+    # All temperatures share the win chances.
     compared = problem.num_outcomes if problem.num_outcomes <= _rules.RANKED_BY_PAIRS else 1
     wins = _batching.over_batch(_wins, problem, elements=problem.num_outcomes * compared)
-    rows = tuple(x[..., None, :] for x in (*problem, wins))
 
-    def one(
+    def curve(
         log_probs: Array, rewards: Array, wins: Array, temperature: Array, log_n: Array
     ) -> Metrics:
-        def curve(log_n: Array) -> Metrics:
-            return _curve(Problem(log_probs, rewards), wins, temperature, log_n, plan)
+        return _curve(Problem(log_probs, rewards), wins, temperature, log_n, plan)
 
-        return _batching.in_groups(curve, log_n, together)
-
-    elements = problem.num_outcomes * plan.nodes * (log_n.size if plan.wide else 1)
-    least = _soft.elements_at_once(problem.num_outcomes, plan.nodes)
-    least += min(log_n.size, together) * (2 * problem.num_outcomes + plan.nodes)
-    return _batching.over_batch(
-        one, rows, (temperature,), elements=elements, least=least, shared=(log_n,)
-    )
+    return _soft.over_grid(curve, (*problem, wins), temperature, log_n, plan)
 
 
 def _wins(log_probs: Array, rewards: Array) -> Array:
